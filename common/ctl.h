@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control socket between agent and monitor: SOCK_SEQPACKET, one message a
+ * datagram, fixed structs in host byte order, six operations.  The monitor
+ * takes the agent for hostile; anything unknown closes the connection.
+ */
+#ifndef LINNET_CTL_H
+#define LINNET_CTL_H
+
+#include <stdint.h>
+#include <sys/un.h>
+
+#include "common/packet.h"
+#include "common/task.h"
+
+#define CTL_MAGIC 0x6c6e6e74u
+#define CTL_VERSION 1
+#define CTL_MAX_BYTES 4096
+#define CTL_CLIENTS 4
+#define CTL_RATE 100	/* requests a second and client */
+#define CTL_READERS 8
+#define CTL_REPLY_MS 100 /* later: the agent says monitor_down */
+
+enum ctl_type {
+	CTL_HELLO = 1,
+	CTL_TASK_PUT,
+	CTL_TASK_DEL,
+	CTL_TASK_LIST,
+	CTL_TASK_READ,
+	CTL_STATS,
+	CTL_TYPES
+};
+
+struct ctl_head {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type;	 /* enum ctl_type, in replies too */
+	uint32_t len;	 /* of the whole message */
+	uint32_t seq;	 /* the client's; copied into the reply */
+	int32_t status;	 /* requests 0; replies 0 or -errno, below */
+	uint32_t reserved;
+};
+
+/*
+ * status of replies: 0; -EINVAL bad struct; -ENOENT no such task; -EEXIST same
+ * id, lower generation or other content; -ENOSPC tasks, rules or memory;
+ * -EAGAIN readers are starting; -EBUSY rate; -ESHUTDOWN capture is off.
+ */
+
+struct ctl_hello {
+	struct ctl_head head;
+	/* reply: */
+	uint64_t incarnation; /* new at each start of the monitor */
+	uint64_t memory_limit, memory_used;
+	uint32_t tasks_max;
+	char backend[16];
+	char version[32];
+};
+
+struct ctl_task_put {
+	struct ctl_head head;
+	struct task_spec task; /* request; the reply is the head alone */
+};
+
+struct ctl_task_del {
+	struct ctl_head head;
+	uint64_t id;
+};
+
+struct ctl_task_list {
+	struct ctl_head head;
+	/* reply: */
+	uint32_t n, reserved;
+	struct {
+		uint64_t id, generation;
+	} task[TASKS_MAX];
+};
+
+struct ctl_volume {
+	uint64_t packets, bytes;
+};
+
+/*
+ * Loss of the capture rules that feed a task, since the task was put here:
+ * what the kernel matched and what the living readers counted; missed =
+ * matched - received.
+ */
+struct ctl_loss {
+	struct ctl_volume matched, received;
+};
+
+struct ctl_task_read {
+	struct ctl_head head;
+	uint64_t id, generation; /* request */
+	uint32_t kinds;		 /* request: which sketches to copy; 0: totals */
+	uint32_t reserved;
+	/* reply: */
+	uint32_t n_images; /* one sealed memfd each follows by SCM_RIGHTS */
+	uint32_t reserved2;
+	struct ctl_loss loss;
+};
+
+enum ctl_rules { CTL_RULES_NONE, CTL_RULES_OK, CTL_RULES_DEGRADED, CTL_RULES_OFF };
+
+struct ctl_stats {
+	struct ctl_head head;
+	/* reply: */
+	uint64_t incarnation, memory_used, memory_limit;
+	uint64_t reader_restarts;
+	uint32_t readers; /* alive */
+	uint32_t rules;	  /* enum ctl_rules */
+	uint32_t tasks, queue_depth;
+	struct ctl_volume matched[PACKET_DIRS], received[PACKET_DIRS];
+	uint64_t protected_packets; /* pcap back end: left out by rule */
+	uint64_t bad_requests;
+	uint32_t finished; /* pcap: the file is at its end */
+	uint32_t reserved;
+};
+
+/*
+ * A memfd of TASK_READ: this header, then the images of the kinds asked, each
+ * at its offset (multiples of 64), as sketch_image_check() takes them.
+ */
+#define CTL_IMAGE_MAGIC 0x6c6e6967u
+#define CTL_IMAGE_KINDS 8
+struct ctl_image {
+	uint32_t magic;
+	uint32_t kinds; /* bits present */
+	uint64_t id, generation;
+	uint64_t reader_incarnation;
+	uint64_t began_ms, now_ms; /* wall clock: first counted, copied */
+	uint64_t slot_now;	   /* open 100-ms slot at the end of the copy */
+	uint64_t slot_first;	   /* first whole slot since began */
+	uint32_t saturated, reserved;
+	struct totals totals;
+	struct {
+		uint64_t offset, len;
+	} image[CTL_IMAGE_KINDS];
+};
+
+/* Abstract name "@linnet/<instance>"; returns the sockaddr's length. */
+socklen_t ctl_address(const char *instance, struct sockaddr_un *sun);
+/* [a-z0-9-]{1,16}: 0 or -EINVAL. */
+int instance_check(const char *name);
+/*
+ * Default instance: "ns" and the inode number of this network namespace, in
+ * decimal.  0 or -errno.
+ */
+int instance_default(char out[17]);
+
+#endif
