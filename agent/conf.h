@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Options of the agent: command line over configuration file over defaults. */
+#ifndef LINNET_CONF_H
+#define LINNET_CONF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/addr.h"
+
+#define CONF_LISTEN 8
+#define CONF_CHILDREN 64
+#define CONF_PEERS 64
+#define CONF_NAMES 8
+
+struct conf {
+	char instance[17];
+	struct endpoint listen[CONF_LISTEN];
+	size_t n_listen;
+	uint16_t port;	 /* of the first listener: the agent port of peers */
+	bool insecure;
+	char token_file[256], peer_token_file[256];
+	char state_dir[256]; /* "": nothing is kept */
+	struct endpoint parents[CONF_CHILDREN];
+	size_t n_parents;
+	struct endpoint children[CONF_CHILDREN];
+	size_t n_children;
+	struct ip_prefix peers[CONF_PEERS]; /* probe targets besides members */
+	size_t n_peers;
+	char server_name[CONF_NAMES][65];
+	size_t n_server_names;
+	char user[65], monitor_user[65];
+	char overlay_name[65]; /* "linnet" */
+	uint32_t query_ms;     /* default budget, 2,000 */
+	int ready_fd;	       /* -1: none */
+	int log_level;
+	bool check;	       /* --check: say what would be done, exit */
+};
+
+/*
+ * Parses argv and --config.  0: go on; 1: done (--help, --version); else an
+ * exit code (usage 64, configuration 78) after one line that says what is
+ * allowed.
+ */
+int conf_load(struct conf *c, int argc, char **argv);
+
+#endif

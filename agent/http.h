@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The HTTP server: one thread, suspended requests, all limits and browser
+ * rules checked before a handler sees a request.  Only http.c knows the
+ * library.
+ */
+#ifndef LINNET_HTTP_H
+#define LINNET_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/auth.h"
+#include "agent/errors.h"
+#include "common/addr.h"
+#include "common/buf.h"
+#include "common/loop.h"
+
+enum http_method {
+	HTTP_GET = 1, HTTP_HEAD = 2, HTTP_POST = 4, HTTP_PUT = 8,
+	HTTP_DELETE = 16
+};
+enum http_body { HTTP_BODY_NONE = 0, HTTP_BODY_FORM = 1, HTTP_BODY_JSON = 2 };
+
+#define HTTP_SEGMENTS 3
+#define HTTP_HEADERS 16
+#define REQUEST_ID_LEN 65
+
+/* Lives from the handler's call until http_send() or http_upgrade(). */
+struct http_request {
+	enum http_method method;
+	const char *path;  /* without the query, still escaped */
+	const char *query; /* raw text after '?'; "" if none */
+	char segment[HTTP_SEGMENTS][72]; /* what each '*' of the route was */
+	enum http_body body_type;
+	const char *body; /* whole, NUL-terminated; "" if none */
+	size_t body_len;
+	struct endpoint client, local;
+	unsigned roles;		 /* of the caller */
+	char id[REQUEST_ID_LEN]; /* X-Request-Id, given or made */
+	uint64_t began_ms;	 /* monotonic, first byte of the request */
+	bool legacy;		 /* errors as text lines, not as problems */
+	void *conn;		 /* http.c's own */
+};
+
+/*
+ * A path pattern, '*' for one segment, e.g. "/api/v1/tasks/<*>/top" written
+ * with plain '*'.  First match wins.
+ */
+struct http_route {
+	const char *pattern;
+	unsigned methods;   /* bits of enum http_method */
+	enum role role;
+	unsigned bodies;    /* bits of enum http_body that are accepted */
+	size_t body_max;    /* bytes */
+	bool legacy;
+	void (*fn)(void *ctx, struct http_request *rq);
+};
+
+struct http_reply {
+	int status;
+	const char *type; /* Content-Type; NULL: none (204) */
+	struct buf body;
+	unsigned n;
+	struct {
+		char name[40];
+		char value[600];
+	} header[HTTP_HEADERS];
+};
+#define HTTP_TEXT "text/plain; charset=utf-8"
+#define HTTP_JSON "application/json"
+#define HTTP_PROBLEM "application/problem+json"
+
+struct http;
+struct http_config {
+	const struct endpoint *listen; /* n_listen of them */
+	size_t n_listen;
+	const char *const *server_names; /* accepted Host names; NULL-ended */
+	const struct http_route *routes;
+	size_t n_routes;
+	struct auth *auth;
+	void *ctx; /* for the handlers */
+	/* true for addresses with the reserve of connections kept for peers */
+	bool (*is_peer)(void *ctx, const struct ip_addr *a);
+};
+/* 0 or -errno (the failed listener is logged). */
+int http_open(struct http **out, struct loop *l, const struct http_config *c);
+/* Stops accepting; http_close() ends what is left. */
+void http_quiesce(struct http *h);
+void http_close(struct http *h);
+
+/* Header of the request, or NULL; borrowed until the reply. */
+const char *http_header(const struct http_request *rq, const char *name);
+
+void http_reply_init(struct http_reply *r, int status, const char *type);
+void http_reply_header(struct http_reply *r, const char *name,
+		       const char *value);
+/* Sends and frees the body; ends rq.  Now or later, exactly once. */
+void http_send(struct http_request *rq, struct http_reply *r);
+void http_send_text(struct http_request *rq, int status, const char *text);
+/* Error as the route's form wants it: text line or problem document. */
+void http_send_error(struct http_request *rq, const struct error *e);
+/* The same with the coverage or other headers already in r (body unused). */
+void http_send_error_with(struct http_request *rq, const struct error *e,
+			  struct http_reply *r);
+
+/*
+ * 101 with this Upgrade word; then fn gets the raw socket and bytes that came
+ * early.  http_upgrade_close() ends it.
+ */
+struct http_upgraded;
+void http_upgrade(struct http_request *rq, const char *word,
+		  void (*fn)(void *arg, struct http_upgraded *u, int fd,
+			     const void *early, size_t n_early),
+		  void *arg);
+void http_upgrade_close(struct http_upgraded *u);
+
+unsigned http_connections(const struct http *h);
+
+#endif

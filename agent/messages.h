@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The message table: every question and order a client may send, once.  The
+ * legacy form (POST /) and the resources of /api/v1 are two ways to reach the
+ * same rows.
+ */
+#ifndef LINNET_MESSAGES_H
+#define LINNET_MESSAGES_H
+
+#include <stddef.h>
+
+#include "agent/http.h"
+
+/* POST /, GET /: the legacy form. */
+extern const struct http_route message_routes[];
+extern const size_t message_n_routes;
+/* /api/v1/…, /livez, /readyz */
+extern const struct http_route v1_routes[];
+extern const size_t v1_n_routes;
+
+#endif

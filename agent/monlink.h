@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The link to linnet-monitor on this host: one SEQPACKET connection, retried
+ * for ever, requests with a time limit.  Tasks are put again whenever the
+ * monitor comes back.
+ */
+#ifndef LINNET_MONLINK_H
+#define LINNET_MONLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/ctl.h"
+
+struct agent;
+struct monlink;
+
+enum monlink_state { MONLINK_ABSENT, MONLINK_ATTACHED };
+
+int monlink_open(struct monlink **out, struct agent *a);
+void monlink_free(struct monlink *m);
+enum monlink_state monlink_state(const struct monlink *m);
+/* Last STATS (asked every second); zeroes while absent. */
+const struct ctl_stats *monlink_stats(const struct monlink *m);
+const struct ctl_hello *monlink_hello(const struct monlink *m);
+
+/* Images of one TASK_READ, mapped; all gone after the callback. */
+struct monlink_read {
+	int status; /* 0, -errno of the monitor, -ETIMEDOUT, -ENOTCONN */
+	struct ctl_loss loss;
+	uint32_t n_images;
+	const struct ctl_image *image[CTL_READERS];
+	size_t image_len[CTL_READERS];
+};
+struct monlink_op;
+/* done is called once, never from inside this call.  NULL: no memory. */
+struct monlink_op *monlink_read(struct monlink *m, uint64_t id,
+				uint64_t generation, uint32_t kinds,
+				void (*done)(void *arg, const struct monlink_read *r),
+				void *arg);
+struct monlink_op *monlink_put(struct monlink *m, const struct task_spec *t,
+			       void (*done)(void *arg, int status), void *arg);
+struct monlink_op *monlink_del(struct monlink *m, uint64_t id,
+			       void (*done)(void *arg, int status), void *arg);
+void monlink_cancel(struct monlink_op *op); /* done is not called */
+
+#endif

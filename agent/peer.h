@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * HTTP client towards other agents (libcurl multi inside our loop): keep-alive,
+ * no redirects, no proxies, caps on headers and body, addresses checked.  Only
+ * peer.c knows the library.
+ */
+#ifndef LINNET_PEER_H
+#define LINNET_PEER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "agent/http.h"
+#include "common/addr.h"
+#include "common/loop.h"
+
+struct peers;
+struct peer_call;
+
+struct peer_reply {
+	int status;	     /* HTTP status; 0: none came */
+	int err;	     /* 0; -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
+				-EMSGSIZE (too large), -EPROTO */
+	const char *body;    /* NUL-terminated, borrowed */
+	size_t len;
+	uint32_t elapsed_ms;
+};
+
+struct peer_request {
+	struct endpoint to;
+	enum http_method method;
+	const char *path; /* "/api/v1/peer/ask" */
+	const char *body; /* JSON or NULL; copied */
+	size_t len;
+	uint32_t timeout_ms, connect_ms;
+	size_t reply_max;
+	const char *headers[8]; /* "Name: value", NULL-ended; copied */
+	bool fresh; /* on a new connection */
+	bool bare; /* without our token */
+};
+
+/* token_file: own peer token (0600), or NULL.  0 or -errno. */
+int peers_open(struct peers **out, struct loop *l, const char *token_file);
+void peers_free(struct peers *p);
+/* done is called once, never from inside this call.  NULL: no memory. */
+struct peer_call *peer_start(struct peers *p, const struct peer_request *rq,
+			     void (*done)(void *arg, const struct peer_reply *r),
+			     void *arg);
+void peer_cancel(struct peer_call *c); /* done is not called */
+
+#endif
