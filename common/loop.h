@@ -18,7 +18,6 @@ struct loop_io {
 	void (*fn)(void *arg, uint32_t events); /* EPOLLIN, EPOLLOUT, … */
 	void *arg;
 	struct loop *loop;
-	struct loop_io *next_dead; /* private */
 };
 #define LOOP_IO_INIT ((struct loop_io){ .fd = -1 })
 
