@@ -36,7 +36,7 @@ struct flow_key {
 
 /* Name as answers write it ("5-tuple"). */
 const char *key_type_name(enum key_type t);
-/* Accepts aliases ("flow"); 0 or -EINVAL. */
+/* Accepts aliases ("flow") and "none"; 0 or -EINVAL. */
 int key_type_parse(const char *s, size_t len, enum key_type *out);
 /* "src dst src_dst …", for error texts and manuals; no "none". */
 const char *key_type_list(void);

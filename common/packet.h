@@ -6,6 +6,7 @@
 #ifndef LINNET_PACKET_H
 #define LINNET_PACKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,7 +19,7 @@ enum packet_flag {
 	PACKET_MALFORMED = 1 << 1,   /* yields no key: see packet_parse() */
 	PACKET_FRAGMENT = 1 << 2,    /* any fragment, the first included */
 	PACKET_GSO = 1 << 3,	     /* super-packet: set by the back end */
-	PACKET_TCP = 1 << 4,	     /* tcp_flags, tcp_payload valid */
+	PACKET_TCP = 1 << 4,	     /* tcp_flags is valid */
 };
 
 struct packet {
@@ -43,7 +44,9 @@ struct packet {
  * fragment, AH) are followed, at most 20.
  * Malformed: no IP version 4 or 6, header length or total length impossible,
  * the IP header, an extension header or the ports not within caplen, an IPv6
- * header with an IPv4-mapped address.
+ * header with an IPv4-mapped address.  A length field of 0 is possible only in
+ * super-packets and jumbograms.  A TCP data offset below 5 hides no port and is
+ * taken for 5.
  */
 void packet_parse(struct packet *p, const uint8_t *data, size_t caplen,
 		  uint32_t len_bytes);

@@ -24,11 +24,12 @@ struct task_spec {
 	struct filter filter;
 	uint8_t key;	   /* enum key_type */
 	uint8_t increment; /* enum increment */
-	uint8_t reserved[2];
+	uint8_t reserved[4];
 	uint32_t kinds;	   /* 0 with KEY_NONE */
 	uint32_t window_ms; /* 0: since creation; nothing else yet */
 	uint32_t reserved2;
 	struct hash_key seed; /* secret of the overlay */
+	uint32_t reserved3;   /* no padding: bytes are compared and sent */
 };
 
 /* "pkt", "byte" or "bytes", "segment". */

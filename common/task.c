@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Tasks: checks of what came from outside, the names of the increments, sums
+ * of totals.  Plain values, nothing owned.
+ */
+#include "common/task.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "common/sketch/sketch.h"
+#include "common/util.h"
+
+/* memcmp() and the control socket need a struct without holes */
+static_assert(sizeof(struct task_spec) ==
+		      16 + sizeof(struct filter) + 6 + 12 + 16 + 4,
+	      "padding in struct task_spec");
+static_assert(SKETCH_DEFAULT_KINDS == (1u << SKETCH_KINDS) - 1, "known kinds");
+
+static const char *const increments[] = {
+	[INC_PKT] = "pkt",
+	[INC_BYTE] = "byte",
+	[INC_SEGMENT] = "segment",
+};
+static_assert(ARRAY_SIZE(increments) == INCREMENTS, "a name each");
+
+int increment_parse(const char *s, size_t len, enum increment *out)
+{
+	for (unsigned int i = 0; i < INCREMENTS; i++) {
+		if (strlen(increments[i]) == len &&
+		    !memcmp(s, increments[i], len)) {
+			*out = (enum increment)i;
+			return 0;
+		}
+	}
+	if (len == 5 && !memcmp(s, "bytes", 5)) {
+		*out = INC_BYTE;
+		return 0;
+	}
+	return -EINVAL;
+}
+
+const char *increment_name(enum increment i)
+{
+	assert(i < INCREMENTS);
+	return increments[i];
+}
+
+bool task_valid(const struct task_spec *t)
+{
+	if (!t->id || t->key >= KEY_TYPES || t->increment >= INCREMENTS)
+		return false;
+	if (t->kinds & ~SKETCH_DEFAULT_KINDS)
+		return false;
+	if (t->key == KEY_NONE && t->kinds)
+		return false;
+	if (t->window_ms || t->reserved2 || t->reserved3)
+		return false;
+	for (size_t i = 0; i < sizeof(t->reserved); i++) {
+		if (t->reserved[i])
+			return false;
+	}
+	return filter_valid(&t->filter);
+}
+
+bool task_equal(const struct task_spec *a, const struct task_spec *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+void totals_add(struct totals *acc, const struct totals *in, bool *saturated)
+{
+	acc->items = u64_add_sat(acc->items, in->items, saturated);
+	acc->weight = u64_add_sat(acc->weight, in->weight, saturated);
+	acc->pkt = u64_add_sat(acc->pkt, in->pkt, saturated);
+	acc->segment = u64_add_sat(acc->segment, in->segment, saturated);
+	acc->byte = u64_add_sat(acc->byte, in->byte, saturated);
+	acc->hidden_byte =
+		u64_add_sat(acc->hidden_byte, in->hidden_byte, saturated);
+	acc->super = u64_add_sat(acc->super, in->super, saturated);
+	acc->fragment = u64_add_sat(acc->fragment, in->fragment, saturated);
+	acc->unkeyed_pkt =
+		u64_add_sat(acc->unkeyed_pkt, in->unkeyed_pkt, saturated);
+	acc->unkeyed_byte =
+		u64_add_sat(acc->unkeyed_byte, in->unkeyed_byte, saturated);
+}
+static_assert(sizeof(struct totals) == 10 * sizeof(uint64_t), "a line each");
