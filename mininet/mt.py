@@ -1,0 +1,53 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A tree network with linnet on h2 ... hN, then Mininet's prompt."""
+
+import argparse
+import sys
+
+import lab
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("-d", "--depth", type=int, default=2,
+                   help="levels of switches (2)")
+    p.add_argument("-f", "--fanout", type=int, default=3,
+                   help="branches of a switch (3)")
+    p.add_argument("--build", help="build directory (build/)")
+    args = p.parse_args()
+    tmp = lab.enter()
+
+    from mininet.cli import CLI
+    from mininet.log import setLogLevel
+
+    from cluster import ROOT, Cluster, ClusterError
+
+    try:
+        cluster = Cluster(tmp, args.depth, args.fanout,
+                          args.build or ROOT / "build")
+    except ClusterError as e:
+        sys.exit(str(e))
+    try:
+        print(f"starting {len(cluster.parents)} hosts ...", flush=True)
+        cluster.start()
+        show(cluster)
+        setLogLevel("output")
+        CLI(cluster.net)
+    except ClusterError as e:
+        sys.exit(str(e))
+    finally:
+        cluster.stop()
+
+
+def show(cluster):
+    print("overlay:")
+    for name in cluster.subtree(cluster.root):
+        print(f"  {'  ' * cluster.level(name)}{name} {cluster.ip(name)}")
+    url = f"http://{cluster.ip(cluster.root)}:8000"
+    print(f"logs: {cluster.tmp}/h*.log, gone at exit\n"
+          f"try:  h1 curl -s {url}/api/v1/overlay", flush=True)
+
+
+if __name__ == "__main__":
+    main()
