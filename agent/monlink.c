@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The link to linnet-monitor: a SOCK_SEQPACKET connection to an abstract name,
+ * tried again once a second.  A request is one datagram; reads that are still
+ * waiting to be sent and ask for the same task share one.  Requests are paced
+ * below the monitor's limit, so that any number of clients of ours stays
+ * welcome there.  The monitor is believed only if its uid is right, and its
+ * images only after their sizes were checked.
+ *
+ * A request belongs to the link; an op belongs to its request and is freed
+ * before its callback runs.
+ */
+#include "agent/monlink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/agent.h"
+#include "agent/registry.h"
+#include "common/log.h"
+#include "common/user.h"
+#include "common/util.h"
+
+#define RETRY_MS   1000
+#define STATS_MS   1000
+/* A reader that is being replaced needs up to a second; a query has two. */
+#define REPLY_MS   400
+/* Pace: a bucket of tokens, refilled below CTL_RATE. */
+#define PACE_BURST 20
+#define PACE_MS    12
+
+struct request;
+
+struct monlink_op {
+	struct monlink_op *next;
+	struct request *request;
+	void (*read_done)(void *arg, const struct monlink_read *r);
+	void (*done)(void *arg, int status);
+	void *arg;
+};
+
+struct request {
+	struct request *next;
+	struct monlink *link;
+	struct monlink_op *ops;
+	struct loop_timer timeout;
+	bool sent;
+	union {
+		struct ctl_head head;
+		struct ctl_hello hello;
+		struct ctl_task_put put;
+		struct ctl_task_del del;
+		struct ctl_task_read read;
+		struct ctl_stats stats;
+	};
+};
+
+struct monlink {
+	struct agent *agent;
+	uid_t monitor_uid;
+	bool has_uid, warned;
+	struct loop_io io;
+	struct loop_timer retry, pace, poll;
+	enum monlink_state state;
+	struct request *requests; /* oldest first */
+	uint32_t seq;
+	unsigned tokens;
+	uint64_t refilled_ms;
+	struct ctl_hello hello;
+	struct ctl_stats stats;
+};
+
+static void link_try(void *arg);
+static void pump(struct monlink *m);
+
+static void request_unlink(struct request *r)
+{
+	struct request **at = &r->link->requests;
+
+	while (*at != r)
+		at = &(*at)->next;
+	*at = r->next;
+	loop_timer_cancel(&r->timeout);
+}
+
+/* Tells every op of r; r is gone afterwards. */
+static void request_finish(struct request *r, int status,
+			   const struct monlink_read *read)
+{
+	struct monlink_read none = { .status = status };
+
+	request_unlink(r);
+	while (r->ops) {
+		struct monlink_op op = *r->ops;
+
+		free(r->ops);
+		r->ops = op.next;
+		if (op.read_done)
+			op.read_done(op.arg, read ? read : &none);
+		else if (op.done)
+			op.done(op.arg, status);
+	}
+	free(r);
+}
+
+static void request_expired(void *arg)
+{
+	struct request *r = arg;
+
+	request_finish(
+		r, r->link->state == MONLINK_ATTACHED ? -ETIMEDOUT : -ENOTCONN,
+		NULL);
+}
+
+static struct request *request_new(struct monlink *m, enum ctl_type type,
+				   size_t len)
+{
+	struct request *r = calloc(1, sizeof(*r)), **at;
+	uint32_t delay = m->state == MONLINK_ATTACHED || type == CTL_HELLO
+				 ? REPLY_MS
+				 : 0;
+
+	if (!r)
+		return NULL;
+	r->link = m;
+	r->head.magic = CTL_MAGIC;
+	r->head.version = CTL_VERSION;
+	r->head.type = (uint16_t)type;
+	r->head.len = (uint32_t)len;
+	r->head.seq = ++m->seq;
+	if (loop_timer_in(m->agent->loop, &r->timeout, delay, request_expired,
+			  r)) {
+		free(r);
+		return NULL;
+	}
+	for (at = &m->requests; *at; at = &(*at)->next)
+		;
+	*at = r;
+	return r;
+}
+
+static struct monlink_op *op_new(struct request *r)
+{
+	struct monlink_op *op = calloc(1, sizeof(*op)), **at;
+
+	if (!op) {
+		if (!r->ops) {
+			request_unlink(r);
+			free(r);
+		}
+		return NULL;
+	}
+	op->request = r;
+	for (at = &r->ops; *at; at = &(*at)->next)
+		;
+	*at = op;
+	return op;
+}
+
+static void link_down(struct monlink *m)
+{
+	struct request *r;
+	int fd = m->io.fd;
+
+	loop_io_del(&m->io);
+	if (fd >= 0)
+		close(fd);
+	if (m->state == MONLINK_ATTACHED)
+		log_warnx("monitor: connection lost");
+	m->state = MONLINK_ABSENT;
+	memset(&m->stats, 0, sizeof(m->stats));
+	loop_timer_cancel(&m->poll);
+	/* Answered from the loop, never from inside a caller. */
+	for (r = m->requests; r; r = r->next)
+		loop_timer_in(m->agent->loop, &r->timeout, 0, request_expired,
+			      r);
+	loop_timer_in(m->agent->loop, &m->retry, RETRY_MS, link_try, m);
+}
+
+static void pump_later(void *arg)
+{
+	pump(arg);
+}
+
+static void refill(struct monlink *m)
+{
+	uint64_t now = clock_mono_ms(), n = (now - m->refilled_ms) / PACE_MS;
+
+	if (!n)
+		return;
+	m->refilled_ms += n * PACE_MS;
+	m->tokens = n > PACE_BURST - m->tokens ? PACE_BURST
+					       : m->tokens + (unsigned)n;
+}
+
+static void pump(struct monlink *m)
+{
+	struct request *r;
+
+	if (m->io.fd < 0)
+		return;
+	refill(m);
+	for (r = m->requests; r; r = r->next) {
+		if (r->sent)
+			continue;
+		if (m->state != MONLINK_ATTACHED && r->head.type != CTL_HELLO)
+			continue;
+		if (!m->tokens) {
+			loop_timer_in(m->agent->loop, &m->pace, PACE_MS,
+				      pump_later, m);
+			return;
+		}
+		if (send(m->io.fd, &r->head, r->head.len,
+			 MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+			if (errno == EAGAIN || errno == EINTR) {
+				loop_timer_in(m->agent->loop, &m->pace, PACE_MS,
+					      pump_later, m);
+				return;
+			}
+			link_down(m);
+			return;
+		}
+		m->tokens--;
+		r->sent = true;
+	}
+}
+
+static bool image_ok(const struct ctl_image *img, size_t len)
+{
+	if (len < sizeof(*img) || img->magic != CTL_IMAGE_MAGIC)
+		return false;
+	for (unsigned k = 0; k < CTL_IMAGE_KINDS; k++) {
+		if (!(img->kinds & 1u << k))
+			continue;
+		if (img->image[k].offset % 64 || img->image[k].offset > len ||
+		    img->image[k].len > len - img->image[k].offset)
+			return false;
+	}
+	return true;
+}
+
+/* Maps one sealed memfd; 0 or -errno. */
+static int image_map(struct monlink_read *read, int fd)
+{
+	const int want = F_SEAL_SHRINK | F_SEAL_WRITE;
+	int seals = fcntl(fd, F_GET_SEALS);
+	struct stat st;
+	void *p;
+
+	if (seals < 0 || (seals & want) != want || fstat(fd, &st) ||
+	    st.st_size < (off_t)sizeof(struct ctl_image))
+		return -EPROTO;
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ,
+		 MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	read->image[read->n_images] = p;
+	read->image_len[read->n_images++] = (size_t)st.st_size;
+	return image_ok(p, (size_t)st.st_size) ? 0 : -EPROTO;
+}
+
+static void read_reply(struct request *r, const struct ctl_task_read *reply,
+		       const int *fds, unsigned n_fds)
+{
+	struct monlink_read read = { .status = reply->head.status,
+				     .loss = reply->loss };
+	unsigned i;
+
+	if (!read.status && reply->n_images != n_fds)
+		read.status = -EPROTO;
+	for (i = 0; i < n_fds && !read.status; i++)
+		read.status = image_map(&read, fds[i]);
+	if (read.status == -EPROTO)
+		log_errx("monitor: an image does not have the form it should");
+	request_finish(r, read.status, &read);
+	for (i = 0; i < read.n_images; i++)
+		munmap((void *)read.image[i], read.image_len[i]);
+}
+
+static void stats_poll(void *arg);
+
+static void hello_reply(struct monlink *m, const struct ctl_hello *h)
+{
+	if (h->head.status || h->head.len != sizeof(*h)) {
+		log_errx("monitor: refused the greeting");
+		link_down(m);
+		return;
+	}
+	m->hello = *h;
+	m->hello.version[sizeof(m->hello.version) - 1] = '\0';
+	m->hello.backend[sizeof(m->hello.backend) - 1] = '\0';
+	m->state = MONLINK_ATTACHED;
+	log_info("monitor: attached, version %s, back end %s", m->hello.version,
+		 m->hello.backend);
+	stats_poll(m);
+	registry_replay(m->agent);
+}
+
+/* One reply; false: the connection must go. */
+static bool reply_take(struct monlink *m, const void *msg, size_t len,
+		       const int *fds, unsigned n_fds)
+{
+	const struct ctl_head *h = msg;
+	struct request *r;
+
+	if (len < sizeof(*h) || h->magic != CTL_MAGIC ||
+	    h->version != CTL_VERSION || h->len != len)
+		return false;
+	for (r = m->requests; r; r = r->next)
+		if (r->sent && r->head.seq == h->seq)
+			break;
+	if (!r)
+		return true; /* its time was over */
+	if (h->type != r->head.type)
+		return false;
+	if (h->type == CTL_TASK_READ) {
+		struct ctl_task_read reply = { .head = *h };
+
+		if (len == sizeof(reply))
+			memcpy(&reply, msg, len);
+		else if (!h->status)
+			return false;
+		read_reply(r, &reply, fds, n_fds);
+		return true;
+	}
+	if (h->type == CTL_STATS && !h->status && len == sizeof(m->stats))
+		memcpy(&m->stats, msg, len);
+	request_finish(r, h->status, NULL);
+	if (h->type == CTL_HELLO)
+		hello_reply(m, msg);
+	return true;
+}
+
+static unsigned take_fds(struct msghdr *mh, int *fds)
+{
+	struct cmsghdr *c;
+	unsigned n = 0;
+
+	for (c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), n * sizeof(int));
+	}
+	return n;
+}
+
+static void link_io(void *arg, uint32_t events)
+{
+	struct monlink *m = arg;
+	union {
+		struct ctl_head head;
+		uint8_t b[CTL_MAX_BYTES];
+	} msg;
+	union {
+		struct cmsghdr align;
+		uint8_t b[CMSG_SPACE(CTL_READERS * sizeof(int))];
+	} ctl;
+	int fds[CTL_READERS];
+	bool ok = true;
+
+	(void)events;
+	while (ok && m->io.fd >= 0) {
+		struct iovec iov = { &msg, sizeof(msg) };
+		struct msghdr mh = { .msg_iov = &iov,
+				     .msg_iovlen = 1,
+				     .msg_control = &ctl,
+				     .msg_controllen = sizeof(ctl) };
+		ssize_t n =
+			recvmsg(m->io.fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		unsigned n_fds;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0)
+			break;
+		n_fds = take_fds(&mh, fds);
+		ok = !(mh.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+		     reply_take(m, &msg, (size_t)n, fds, n_fds);
+		while (n_fds--)
+			close(fds[n_fds]);
+	}
+	if (m->io.fd >= 0)
+		link_down(m);
+}
+
+static bool monitor_trusted(struct monlink *m, int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
+		return false;
+	if (cred.uid == 0 || (m->has_uid && cred.uid == m->monitor_uid))
+		return true;
+	if (!m->warned)
+		log_errx("monitor: uid %u holds the control socket, want 0 or "
+			 "the user of --monitor-user",
+			 (unsigned)cred.uid);
+	m->warned = true;
+	return false;
+}
+
+static void link_try(void *arg)
+{
+	struct monlink *m = arg;
+	struct sockaddr_un sun;
+	socklen_t len = ctl_address(m->agent->conf->instance, &sun);
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			0);
+
+	if (fd < 0 || connect(fd, (struct sockaddr *)&sun, len) ||
+	    !monitor_trusted(m, fd) ||
+	    loop_io_add(m->agent->loop, &m->io, fd, EPOLLIN, link_io, m)) {
+		if (fd >= 0)
+			close(fd);
+		loop_timer_in(m->agent->loop, &m->retry, RETRY_MS, link_try, m);
+		return;
+	}
+	m->tokens = PACE_BURST;
+	m->refilled_ms = clock_mono_ms();
+	if (!request_new(m, CTL_HELLO, sizeof(struct ctl_hello)))
+		link_down(m);
+	else
+		pump(m);
+}
+
+static void stats_poll(void *arg)
+{
+	struct monlink *m = arg;
+
+	if (m->state != MONLINK_ATTACHED)
+		return;
+	if (request_new(m, CTL_STATS, sizeof(struct ctl_stats)))
+		pump(m);
+	loop_timer_in(m->agent->loop, &m->poll, STATS_MS, stats_poll, m);
+}
+
+int monlink_open(struct monlink **out, struct agent *a)
+{
+	struct monlink *m = calloc(1, sizeof(*m));
+	gid_t gid;
+
+	if (!m)
+		return -ENOMEM;
+	m->agent = a;
+	m->io = LOOP_IO_INIT;
+	m->has_uid =
+		!user_resolve(a->conf->monitor_user, &m->monitor_uid, &gid);
+	*out = m;
+	return loop_timer_in(a->loop, &m->retry, 0, link_try, m);
+}
+
+void monlink_free(struct monlink *m)
+{
+	if (!m)
+		return;
+	if (m->io.fd >= 0) {
+		int fd = m->io.fd;
+
+		loop_io_del(&m->io);
+		close(fd);
+	}
+	loop_timer_cancel(&m->retry);
+	loop_timer_cancel(&m->pace);
+	loop_timer_cancel(&m->poll);
+	while (m->requests) {
+		struct request *r = m->requests;
+
+		request_unlink(r);
+		while (r->ops) {
+			struct monlink_op *op = r->ops;
+
+			r->ops = op->next;
+			free(op);
+		}
+		free(r);
+	}
+	free(m);
+}
+
+enum monlink_state monlink_state(const struct monlink *m)
+{
+	return m->state;
+}
+
+const struct ctl_stats *monlink_stats(const struct monlink *m)
+{
+	return &m->stats;
+}
+
+const struct ctl_hello *monlink_hello(const struct monlink *m)
+{
+	return &m->hello;
+}
+
+struct monlink_op *
+monlink_read(struct monlink *m, uint64_t id, uint64_t generation,
+	     uint32_t kinds,
+	     void (*done)(void *arg, const struct monlink_read *r), void *arg)
+{
+	struct request *r;
+	struct monlink_op *op;
+
+	for (r = m->requests; r; r = r->next)
+		if (!r->sent && r->head.type == CTL_TASK_READ &&
+		    r->read.id == id && r->read.generation == generation)
+			break;
+	if (!r)
+		r = request_new(m, CTL_TASK_READ, sizeof(r->read));
+	if (!r)
+		return NULL;
+	r->read.id = id;
+	r->read.generation = generation;
+	r->read.kinds |= kinds;
+	op = op_new(r);
+	if (!op)
+		return NULL;
+	op->read_done = done;
+	op->arg = arg;
+	pump(m);
+	return op;
+}
+
+struct monlink_op *monlink_put(struct monlink *m, const struct task_spec *t,
+			       void (*done)(void *arg, int status), void *arg)
+{
+	struct request *r = request_new(m, CTL_TASK_PUT, sizeof(r->put));
+	struct monlink_op *op = r ? op_new(r) : NULL;
+
+	if (!op)
+		return NULL;
+	r->put.task = *t;
+	op->done = done;
+	op->arg = arg;
+	pump(m);
+	return op;
+}
+
+struct monlink_op *monlink_del(struct monlink *m, uint64_t id,
+			       void (*done)(void *arg, int status), void *arg)
+{
+	struct request *r = request_new(m, CTL_TASK_DEL, sizeof(r->del));
+	struct monlink_op *op = r ? op_new(r) : NULL;
+
+	if (!op)
+		return NULL;
+	r->del.id = id;
+	op->done = done;
+	op->arg = arg;
+	pump(m);
+	return op;
+}
+
+void monlink_cancel(struct monlink_op *op)
+{
+	struct monlink_op **at;
+
+	if (!op)
+		return;
+	for (at = &op->request->ops; *at != op; at = &(*at)->next)
+		;
+	*at = op->next;
+	free(op);
+}
