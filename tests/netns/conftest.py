@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the tests in network namespaces."""
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import lab as lab_module  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _root():
+    if os.geteuid() != 0:
+        pytest.fail("network namespaces need root", pytrace=False)
+
+
+@pytest.fixture
+def lab():
+    """Two hosts on a cable; checked for leftovers at the end."""
+    with lab_module.Lab(2) as network:
+        yield network

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * What the images of a monitor say, as text, for tests in Python.
+ *
+ *   readimage layout
+ *       sizes and offsets of the control structs: "struct.member offset size"
+ *   readimage TASK IMAGE topk
+ *       "KEY UPPER ERR" a row, then "floor N"
+ *   readimage TASK IMAGE exact END_SLOT
+ *       "KEY VALUE" a row, then "evicted N" and "spilled N"; "too_old"
+ *   readimage TASK IMAGE hll
+ *       "ESTIMATE LOWER UPPER EXACT"
+ *   readimage TASK IMAGE points KEY…
+ *       "KEY LOWER UPPER POINT" a key; keys "-" are read from standard input
+ *
+ * TASK is a file with a struct task_spec, IMAGE one as TASK_READ passes it
+ * (/proc/self/fd/N serves for both).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/ctl.h"
+#include "common/sketch/sketch.h"
+#include "common/util.h"
+
+struct file {
+	const uint8_t *data;
+	size_t len;
+};
+
+static void die(const char *what, int err)
+{
+	fprintf(stderr, "readimage: %s: %s\n", what, strerror(err));
+	exit(1);
+}
+
+static struct file file_map(const char *path)
+{
+	struct file f = { 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		die(path, errno);
+	f.len = (size_t)st.st_size;
+	f.data = mmap(NULL, f.len, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (f.data == MAP_FAILED)
+		die(path, errno);
+	close(fd);
+	return f;
+}
+
+/* NULL: the image has no sketch of this kind. */
+static const void *image_of(const struct file *f, const struct task_spec *t,
+			    enum sketch_kind k)
+{
+	const struct ctl_image *h = (const void *)f->data;
+	struct sketch_params p;
+
+	if (f->len < sizeof(*h) || h->magic != CTL_IMAGE_MAGIC)
+		die("not an image", EINVAL);
+	if (!(h->kinds & 1u << k))
+		return NULL;
+	if (h->image[k].offset > f->len ||
+	    h->image[k].len > f->len - h->image[k].offset)
+		die("image out of bounds", EINVAL);
+	sketch_params_default(&p, t);
+	if (sketch_image_check(k, f->data + h->image[k].offset, h->image[k].len,
+			       &p))
+		die("image damaged", EINVAL);
+	return f->data + h->image[k].offset;
+}
+
+static void print_u64(uint64_t v, char end)
+{
+	printf("%llu%c", (unsigned long long)v, end);
+}
+
+static void print_key(enum key_type t, const struct flow_key *k)
+{
+	char text[KEY_TEXT_LEN];
+
+	key_format(t, k, text);
+	printf("%s ", text);
+}
+
+static int cmd_topk(const struct task_spec *t, const struct file *f)
+{
+	const void *img = image_of(f, t, SKETCH_TOPK);
+	struct part *p = NULL;
+	int err = img ? part_topk(t, img, 0, UINT64_MAX, &p) : -ENOENT;
+
+	if (err)
+		die("topk", -err);
+	for (uint32_t i = 0; i < p->topk.n; i++) {
+		print_key((enum key_type)t->key, &p->topk.row[i].key);
+		print_u64(p->topk.row[i].upper, ' ');
+		print_u64(p->topk.row[i].err, '\n');
+	}
+	printf("floor ");
+	print_u64(p->topk.floor, '\n');
+	part_free(p);
+	return 0;
+}
+
+static int cmd_exact(const struct task_spec *t, const struct file *f,
+		     uint64_t end_slot)
+{
+	const void *img = image_of(f, t, SKETCH_EXACT);
+	struct part *p = NULL;
+	int err = img ? part_exact(t, img, end_slot, &p) : -ENOENT;
+
+	if (err == EXACT_TOO_OLD) {
+		puts("too_old");
+		return 0;
+	}
+	if (err)
+		die("exact", -err);
+	for (uint32_t i = 0; i < p->exact.n; i++) {
+		print_key((enum key_type)t->key, &p->exact.row[i].key);
+		print_u64(p->exact.row[i].value, '\n');
+	}
+	printf("evicted ");
+	print_u64(p->exact.evicted, '\n');
+	printf("spilled ");
+	print_u64(p->exact.spilled, '\n');
+	part_free(p);
+	return 0;
+}
+
+static int cmd_hll(const struct task_spec *t, const struct file *f)
+{
+	const void *img = image_of(f, t, SKETCH_HLL);
+	struct part *p = NULL;
+	int err = img ? part_hll(t, img, &p) : -ENOENT;
+	struct distinct d;
+
+	if (err)
+		die("hll", -err);
+	hll_read(p, &d);
+	print_u64(d.estimate, ' ');
+	print_u64(d.lower, ' ');
+	print_u64(d.upper, ' ');
+	printf("%d\n", d.exact);
+	part_free(p);
+	return 0;
+}
+
+static void points_print(const struct task_spec *t, const struct file *f,
+			 const struct flow_key *keys, uint32_t n)
+{
+	struct part *p = NULL;
+	int err = part_points(t, image_of(f, t, SKETCH_CMS),
+			      image_of(f, t, SKETCH_TOPK), keys, n, &p);
+
+	if (err)
+		die("points", -err);
+	for (uint32_t i = 0; i < n; i++) {
+		print_key((enum key_type)t->key, &keys[i]);
+		print_u64(p->points.v[i].lower, ' ');
+		print_u64(p->points.v[i].upper, ' ');
+		print_u64(p->points.v[i].point, '\n');
+	}
+	part_free(p);
+}
+
+static void key_arg(const struct task_spec *t, const char *s, size_t len,
+		    struct flow_key *out)
+{
+	if (key_parse((enum key_type)t->key, s, len, out))
+		die("key", EINVAL);
+}
+
+static int cmd_points(const struct task_spec *t, const struct file *f,
+		      char **keys, int n)
+{
+	struct flow_key *k = calloc((size_t)n, sizeof(*k));
+	uint32_t used = 0, cap = (uint32_t)n;
+	char line[KEY_TEXT_LEN];
+
+	if (!k)
+		die("calloc", errno);
+	for (int i = 0; i < n && strcmp(keys[0], "-"); i++)
+		key_arg(t, keys[i], strlen(keys[i]), &k[used++]);
+	while (!strcmp(keys[0], "-") && fgets(line, sizeof(line), stdin)) {
+		if (used == cap) {
+			cap = cap * 2;
+			k = reallocarray(k, cap, sizeof(*k));
+			if (!k)
+				die("reallocarray", errno);
+		}
+		key_arg(t, line, strcspn(line, "\n"), &k[used++]);
+	}
+	points_print(t, f, k, used);
+	free(k);
+	return 0;
+}
+
+#define ROW(s, m)                                                                            \
+	{                                                                                    \
+#		s "." #                m, offsetof(struct s, m), sizeof(((struct s *)0)->m) \
+	}
+#define SIZE(s)                         \
+	{                               \
+#		s, 0, sizeof(struct s) \
+	}
+
+static int cmd_layout(void)
+{
+	static const struct {
+		const char *name;
+		size_t offset, size;
+	} rows[] = {
+		SIZE(ctl_head),
+		SIZE(filter),
+		SIZE(task_spec),
+		SIZE(totals),
+		SIZE(ctl_hello),
+		SIZE(ctl_task_put),
+		SIZE(ctl_task_del),
+		SIZE(ctl_task_list),
+		SIZE(ctl_task_read),
+		SIZE(ctl_stats),
+		SIZE(ctl_image),
+		ROW(ctl_head, status),
+		ROW(filter, has_src),
+		ROW(filter, src),
+		ROW(filter, dst),
+		ROW(task_spec, filter),
+		ROW(task_spec, key),
+		ROW(task_spec, kinds),
+		ROW(task_spec, seed),
+		ROW(totals, byte),
+		ROW(totals, unkeyed_byte),
+		ROW(ctl_hello, incarnation),
+		ROW(ctl_hello, backend),
+		ROW(ctl_hello, version),
+		ROW(ctl_task_put, task),
+		ROW(ctl_task_list, n),
+		ROW(ctl_task_list, task),
+		ROW(ctl_task_read, kinds),
+		ROW(ctl_task_read, n_images),
+		ROW(ctl_task_read, loss),
+		ROW(ctl_stats, readers),
+		ROW(ctl_stats, rules),
+		ROW(ctl_stats, matched),
+		ROW(ctl_stats, received),
+		ROW(ctl_stats, bad_requests),
+		ROW(ctl_stats, finished),
+		ROW(ctl_image, slot_now),
+		ROW(ctl_image, slot_first),
+		ROW(ctl_image, totals),
+		ROW(ctl_image, image),
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		printf("%s %zu %zu\n", rows[i].name, rows[i].offset,
+		       rows[i].size);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	const struct task_spec *t;
+	struct file task, image;
+	uint64_t end_slot = 0;
+
+	if (argc == 2 && !strcmp(argv[1], "layout"))
+		return cmd_layout();
+	if (argc < 4)
+		goto usage;
+	task = file_map(argv[1]);
+	image = file_map(argv[2]);
+	t = (const void *)task.data;
+	if (task.len != sizeof(*t) || !task_valid(t))
+		die("not a task", EINVAL);
+	if (!strcmp(argv[3], "topk"))
+		return cmd_topk(t, &image);
+	if (!strcmp(argv[3], "hll"))
+		return cmd_hll(t, &image);
+	if (!strcmp(argv[3], "exact") && argc == 5 &&
+	    !parse_u64(argv[4], strlen(argv[4]), 0, UINT64_MAX, &end_slot))
+		return cmd_exact(t, &image, end_slot);
+	if (!strcmp(argv[3], "points") && argc > 4)
+		return cmd_points(t, &image, argv + 4, argc - 4);
+usage:
+	fputs("usage: readimage layout | TASK IMAGE topk|exact|hll|points …\n",
+	      stderr);
+	return EXIT_USAGE;
+}
