@@ -191,7 +191,7 @@ static bool parse_ipv6(struct packet *p, struct cursor *c)
 	/* 0: a jumbogram, or a super-packet that the kernel did not label */
 	total = IPV6_HEADER + get_be16(h + 4);
 	if (total == IPV6_HEADER &&
-	    (p->proto == IPPROTO_HOPOPTS || p->flags & PACKET_GSO ||
+	    (p->flags & PACKET_GSO ||
 	     p->len_bytes > IPV6_HEADER + IP_LENGTH_MAX))
 		total = p->len_bytes;
 	if (!cursor_limit(c, total, p->len_bytes))
@@ -205,7 +205,7 @@ static bool parse_ipv6(struct packet *p, struct cursor *c)
 void packet_parse(struct packet *p, const uint8_t *data, size_t caplen,
 		  uint32_t len_bytes)
 {
-	struct cursor c = { .data = data, .end = MIN(caplen, len_bytes) };
+	struct cursor c = { .data = data, .end = caplen };
 	bool ok = false;
 
 	*p = (struct packet){
