@@ -3,8 +3,7 @@
 
 enter() goes on in new network, mount and PID namespaces: switches and their
 ports get no names in the caller's network, and the kernel ends every process
-and removes every interface with the last look at them, however this process
-ends.  The parent that stays outside owns the temporary directory, passes
+and removes every interface when this process is gone, however it ends.  The parent that stays outside owns the temporary directory, passes
 signals on and removes the directory at the end.
 
 inside() moves the calling thread into the network of one Mininet host, for
@@ -47,6 +46,7 @@ def _wait(pid, tmp):
 
 
 def _end(number, frame):
+    signal.signal(number, signal.SIG_IGN)       # once: clean up in peace
     sys.exit(128 + number)
 
 

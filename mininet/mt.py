@@ -5,7 +5,11 @@
 import argparse
 import sys
 
+from mininet.cli import CLI
+from mininet.log import setLogLevel
+
 import lab
+from cluster import ROOT, Cluster, ClusterError
 
 
 def main():
@@ -17,12 +21,6 @@ def main():
     p.add_argument("--build", help="build directory (build/)")
     args = p.parse_args()
     tmp = lab.enter()
-
-    from mininet.cli import CLI
-    from mininet.log import setLogLevel
-
-    from cluster import ROOT, Cluster, ClusterError
-
     try:
         cluster = Cluster(tmp, args.depth, args.fanout,
                           args.build or ROOT / "build")

@@ -1,0 +1,390 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measurements of a Mininet network whose truth is known.
+
+Each scenario drives traffic through a tree of nine hosts, asks linnet, and
+prints the answer beside the truth: what was sent, or what the kernel's own
+counters of the receiving hosts say.  Exit status 0 only if all agree.
+"""
+
+import argparse
+import ast
+import json
+import sys
+import time
+from typing import NamedTuple
+
+import lab
+import traffic
+from cluster import (JOIN_S, ROOT, Cluster, ClusterError, LinnetError,
+                     wait_until)
+
+ROWS_SHOWN = 12
+SETTLE_S = 5
+DEADLINE_S = 2.0
+SLACK_S = 0.5           # connecting and waking up on a busy machine
+BANDWIDTH_TOLERANCE = 0.2
+ROUNDS = 3
+
+
+class Result(NamedTuple):
+    """A table of one scenario; the last cell of a row says if it is right."""
+    columns: tuple
+    rows: list
+    notes: list = []
+
+    @property
+    def ok(self):
+        return bool(self.rows) and all(row[-1] for row in self.rows)
+
+
+def compare(what, unit, answer, truth):
+    """A Result with a row for each key of either map."""
+    rows = [(key, str(answer.get(key, "-")), str(truth.get(key, "-")),
+             answer.get(key) == truth.get(key)) for key in truth | answer]
+    return Result((what, f"linnet, {unit}", f"truth, {unit}"), rows)
+
+
+def configure(agent, key, increment, **filters):
+    """A legacy sketch with one counter, as fields for queries."""
+    sketch = agent.ask("config sketch", interface="INPUT", **filters).value
+    counter = {"sketch_id": sketch, "counter_key_type": key,
+               "increment": increment}
+    agent.ask("config sketch counter", **counter)
+    return counter
+
+
+def settled(ask):
+    """Ask until every packet that matched is counted and return the answer."""
+    def try_once():
+        answer = ask()
+        return answer.coverage.missed_packets == 0 and answer
+
+    return wait_until(try_once, SETTLE_S, "all packets counted")
+
+
+def coverage_note(coverage):
+    return (f"merged from {coverage.answered} of {coverage.expected} hosts, "
+            f"{coverage.missed_packets} packets missed")
+
+
+# The scenarios.  Each takes the cluster and returns a Result.
+
+def bandwidth(cluster):
+    """Bandwidth from h5 to h6, against iperf3"""
+    src, dst, seconds = "h5", "h6", 2
+    agent = cluster.client(src)
+
+    def ask(duration=seconds):
+        return agent.ask("query bw", src=cluster.ip(src), dst=cluster.ip(dst),
+                         duration=duration).value
+
+    def known():
+        try:
+            return ask(1)
+        except LinnetError as e:
+            if e.status not in (400, 429):
+                raise
+            return False
+
+    wait_until(known, SETTLE_S, f"{src} knows {dst}")
+    server = cluster.net[dst].popen(["iperf3", "-s", "--forceflush"])
+    try:
+        while b"listening" not in server.stdout.readline():
+            if server.poll() is not None:
+                raise ClusterError("iperf3 does not start")
+        found, truth = [], []
+        for _ in range(ROUNDS):
+            truth.append(iperf3(cluster, src, dst, seconds))
+            found.append(ask())
+    finally:
+        server.kill()
+        server.communicate()
+    # Other work on the machine only ever slows a stream down.
+    best, most = max(found), max(truth)
+    near = abs(best - most) <= BANDWIDTH_TOLERANCE * most
+    return Result(("path", "linnet, MBytes/s", "iperf3, MBytes/s", "ratio"),
+                  [(f"{src} -> {dst}", f"{best:g}", f"{most:.0f}",
+                    f"{best / most:.2f}", near)],
+                  [f"the best of {ROUNDS} rounds of {seconds} s each"])
+
+
+def iperf3(cluster, src, dst, seconds):
+    """MBytes/s (2^20) that iperf3's receiver got."""
+    process = cluster.net[src].popen(
+        ["iperf3", "-J", "-t", str(seconds), "-c", cluster.ip(dst)])
+    out, _ = process.communicate()
+    end = json.loads(out)["end"]
+    return end["sum_received"]["bits_per_second"] / 8 / (1 << 20)
+
+
+def hitters(cluster):
+    """Heavy hitters of h5 after each host pinged each other"""
+    agent = cluster.client("h5")
+    counter = configure(agent, "src", "pkt", proto="icmp")
+    traffic.ping_all(cluster)
+    answer = settled(lambda: agent.ask("query heavy hitters", **counter))
+    truth = {node.IP(): 2 for node in cluster.net.hosts if node.name != "h5"}
+    return compare("source", "packets", answer.value, truth)
+
+
+def talkers(cluster):
+    """Heavy hitters of the network: sources of over 10 % of its UDP bytes"""
+    datagrams = [("h3", "h5", 300), ("h6", "h2", 40), ("h1", "h9", 200),
+                 ("h3", "h8", 150), ("h7", "h4", 30), ("h9", "h6", 260),
+                 ("h8", "h3", 20)]
+    root = cluster.client(cluster.root)
+    counter = configure(root, "src", "byte", proto="udp")
+    for flow in datagrams:
+        traffic.udp(cluster, *flow)
+    answer = settled(lambda: root.ask("query heavy hitters",
+                                      hitter_base="tree", **counter))
+    sent = {}
+    for src, _, count in datagrams:
+        length = count * (traffic.UDP_PAYLOAD + traffic.UDP_HEADERS)
+        sent[cluster.ip(src)] = sent.get(cluster.ip(src), 0) + length
+    total = sum(sent.values())
+    truth = {ip: n for ip, n in sorted(sent.items(), key=lambda i: -i[1])
+             if n > total / 10}
+    result = compare("source", "bytes", answer.value, truth)
+    ordered = list(answer.value) == list(truth)
+    return result._replace(
+        rows=result.rows + [("largest first", "yes" if ordered else "no",
+                             "yes", ordered)],
+        notes=[coverage_note(answer.coverage)])
+
+
+def pings(cluster):
+    """Flow sizes of the network: each host pings each other"""
+    root = cluster.client(cluster.root)
+    counter = configure(root, "src_dst", "bytes", proto="icmp")
+    traffic.ping_all(cluster)
+    answer = settled(lambda: root.ask("query heavy hitters", **counter))
+    # A request and a reply of 84 bytes; h1 has no monitor.
+    truth = {f"{src.IP()},{cluster.ip(dst)}": 168 for src in cluster.net.hosts
+             for dst in cluster.parents if src.name != dst}
+    return compare("flow", "bytes", answer.value, truth)._replace(
+        notes=[coverage_note(answer.coverage)])
+
+
+def flows(cluster):
+    """Flow sizes of the network: TCP and UDP, against the kernel's counters"""
+    udp = [("h3", "h5", 200), ("h1", "h9", 120), ("h8", "h2", 64),
+           ("h5", "h3", 10)]
+    tcp = [("h3", "h5", 3_000_000), ("h6", "h2", 1_000_000),
+           ("h1", "h7", 500_000), ("h9", "h1", 250_000), ("h4", "h8", 1)]
+    root = cluster.client(cluster.root)
+    counters = {p: configure(root, "src_dst", "byte", proto=p)
+                for p in ("udp", "tcp")}
+    with traffic.Counters(cluster, counters) as kernel:
+        for flow in udp:
+            traffic.udp(cluster, *flow)
+        for flow in tcp:
+            traffic.tcp(cluster, *flow)
+        answers = {p: quiet(root, kernel, p, c) for p, c in counters.items()}
+    rows = []
+    for proto, (answer, seen) in answers.items():
+        for key in seen | answer.value:
+            rows.append((f"{proto} {key}", str(answer.value.get(key, "-")),
+                         str(seen.get(key, "-")),
+                         answer.value.get(key) == seen.get(key)))
+    # The kernel's counts are themselves checked against what was sent.
+    for src, dst, count in udp:
+        key = f"{cluster.ip(src)},{cluster.ip(dst)}"
+        sent = count * (traffic.UDP_PAYLOAD + traffic.UDP_HEADERS)
+        rows.append((f"sent, udp {key}",
+                     str(answers["udp"][0].value.get(key, "-")), str(sent),
+                     answers["udp"][0].value.get(key) == sent))
+    return Result(("flow", "linnet, bytes", "kernel, bytes"), rows,
+                  [coverage_note(answers["tcp"][0].coverage)])
+
+
+def quiet(root, kernel, proto, counter):
+    """An answer and the kernel's bytes between which nothing came in."""
+    def try_once():
+        before = kernel.read(proto)
+        answer = settled(lambda: root.ask("query heavy hitters",
+                                          hitter_threshold=0, **counter))
+        if kernel.read(proto) != before:
+            return None
+        return answer, {key: n for key, (_, n) in before.items()}
+
+    return wait_until(try_once, SETTLE_S, "the end of the traffic")
+
+
+def scan(cluster):
+    """A port scan of h5 by h6, reported by examples/port_scan.py"""
+    first, last, seconds = 8008, 8092, 4
+    script = cluster.controller.popen(
+        [sys.executable, str(ROOT / "examples" / "port_scan.py"),
+         cluster.ip("h5"), "--seconds", str(seconds)])
+    start = script.stdout.readline()
+    if start.startswith(b"watching"):
+        traffic.scan_ports(cluster, "h6", "h5", first, last)
+    out, errors = script.communicate(timeout=seconds + SETTLE_S)
+    reports = [ast.literal_eval(line.partition("detected.")[2].strip())
+               for line in out.decode().splitlines()]
+    notes = []
+    if script.returncode != 0:
+        notes.append(errors.decode().strip()[-500:])
+    # A sample in the middle of the scan gives one report of its first ports.
+    if len(reports) == 2 and reports[0].keys() == {cluster.ip("h6")}:
+        notes.append(f"reported first after {reports[0]}")
+        del reports[0]
+    ports = last - first + 1
+    rows = compare("scanner", "ports", reports[-1] if reports else {},
+                   {cluster.ip("h6"): ports}).rows
+    rows.append(("reports", str(len(reports)), "1", len(reports) == 1))
+    return Result(("scanner", "linnet, ports", "truth, ports"), rows, notes)
+
+
+def failure(cluster):
+    """Killing each agent in turn: who is missing, and what is left"""
+    root = cluster.client(cluster.root, timeout=DEADLINE_S)
+    counter = configure(root, "src_dst", "pkt", proto="icmp")
+    traffic.ping_all(cluster)
+
+    def ask():
+        return root.ask("query heavy hitters", **counter)
+
+    whole = settled(ask).value
+    rows = [("none", "-", "-", "0.00", len(whole) == 64)]
+    for victim in cluster.subtree(cluster.root)[1:]:
+        lost = {cluster.ip(n): "behind" for n in cluster.subtree(victim)}
+        lost[cluster.ip(victim)] = "unreachable"
+        left = {key: n for key, n in whole.items()
+                if key.split(",")[1] not in lost}
+        cluster.kill_agent(victim)
+        begin = time.monotonic()
+        answer = ask()
+        took_s = time.monotonic() - begin
+        cluster.restart_agent(victim)
+        wait_until(lambda: ask().value == whole, JOIN_S,
+                   f"{victim} back with its counts")
+        rows.append((victim, names(cluster, answer.coverage.missing),
+                     names(cluster, lost), f"{took_s:.2f}",
+                     answer.coverage.missing == lost
+                     and not answer.coverage.complete
+                     and answer.value == left
+                     and took_s <= DEADLINE_S + SLACK_S))
+    return Result(("killed", "linnet, missing", "truth, missing", "seconds"),
+                  rows, ["each was restarted and had its tasks again"])
+
+
+def names(cluster, missing):
+    return " ".join(f"{cluster.name_of(ip)}={reason}"
+                    for ip, reason in sorted(missing.items()))
+
+
+def totals(cluster):
+    """Totals of the network, asked in four ways"""
+    root = cluster.client(cluster.root)
+    plain = {"interface": "INPUT", "proto": "icmp"}
+    root.ask("config counter", **plain)
+    packets = configure(root, "src_dst", "pkt", proto="icmp")
+    length = configure(root, "dst", "byte", proto="icmp")
+    with traffic.Counters(cluster, ["icmp"]) as kernel:
+        traffic.ping_all(cluster)
+        counter = settled(lambda: root.ask("query counter", **plain)).value
+        by_pair = root.ask("query heavy hitters", **packets).value
+        by_host = root.ask("query heavy hitters", **length).value
+        seen = kernel.read("icmp").values()
+    task = [t["id"] for t in root.get("tasks")["data"]
+            if t["sketch_id"] == length["sketch_id"] and t["key"] == "dst"][0]
+    total = root.get(f"tasks/{task}/totals")["data"]
+    truth = sum(n for n, _ in seen), sum(n for _, n in seen)
+    rows = [("plain counter, packets", counter[0], truth[0]),
+            ("plain counter, bytes", counter[1], truth[1]),
+            ("sum of pairs, packets", sum(by_pair.values()), truth[0]),
+            ("sum of hosts, bytes", sum(by_host.values()), truth[1]),
+            ("task totals, packets", total["packets"], truth[0]),
+            ("task totals, bytes", total["bytes"], truth[1]),
+            ("sent, packets", 2 * 8 * 8, truth[0]),
+            ("sent, bytes", 2 * 8 * 8 * 84, truth[1])]
+    return Result(("total", "linnet", "kernel"),
+                  [(what, str(a), str(b), a == b) for what, a, b in rows])
+
+
+SCENARIOS = {f.__name__: f for f in (bandwidth, hitters, talkers, pings,
+                                     flows, scan, failure, totals)}
+
+
+def show(result):
+    """Print the table: wrong rows always, right ones up to ROWS_SHOWN."""
+    wrong = [row for row in result.rows if not row[-1]]
+    right = [row for row in result.rows if row[-1]]
+    shown = (wrong + right)[:max(len(wrong), ROWS_SHOWN)]
+    table = [result.columns + ("",)]
+    table += [row[:-1] + ("ok" if row[-1] else "WRONG",) for row in shown]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for row in table:
+        cells = [row[0].ljust(widths[0])]
+        cells += [c.rjust(w) for c, w in zip(row[1:-1], widths[1:])]
+        print("   " + "  ".join(cells + [row[-1]]).rstrip())
+    if len(shown) < len(result.rows):
+        print(f"   … and {len(result.rows) - len(shown)} more rows, all ok")
+    for note in result.notes:
+        print("   " + note)
+
+
+def run(cluster, name, as_json):
+    """Run one scenario, print its result, leave no task behind."""
+    function = SCENARIOS[name]
+    if not as_json:
+        print(f"\n== {function.__doc__}", flush=True)
+    begin, error = time.monotonic(), None
+    try:
+        result = function(cluster)
+        cluster.clear_tasks()
+    except (ClusterError, LinnetError, OSError, RuntimeError, ValueError) as e:
+        result = Result((), [])
+        error = f"{type(e).__name__}: {e}"
+    if as_json:
+        print(json.dumps({"name": name, "ok": result.ok, "error": error,
+                          "wrong": [r for r in result.rows if not r[-1]],
+                          "notes": result.notes}), flush=True)
+        return result.ok
+    if error:
+        print("   " + error)
+    else:
+        show(result)
+    print(f"   {'agrees' if result.ok else 'DOES NOT AGREE'} "
+          f"({time.monotonic() - begin:.1f} s)", flush=True)
+    return result.ok
+
+
+def main():
+    p = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("names", nargs="*", metavar="NAME",
+                   help=f"of {', '.join(SCENARIOS)} (all)")
+    p.add_argument("--build", help="build directory (build/)")
+    p.add_argument("--json", action="store_true",
+                   help="one object for each scenario instead of tables")
+    args = p.parse_args()
+    unknown = set(args.names) - SCENARIOS.keys()
+    if unknown:
+        p.error(f"no such scenario: {' '.join(unknown)}")
+    tmp = lab.enter()
+    try:
+        cluster = Cluster(tmp, build=args.build or ROOT / "build")
+    except ClusterError as e:
+        sys.exit(str(e))
+    try:
+        if not args.json:
+            print("starting 9 hosts, 8 of them with linnet ...", flush=True)
+        cluster.start()
+        results = [run(cluster, name, args.json)
+                   for name in args.names or SCENARIOS]
+    except ClusterError as e:
+        sys.exit(str(e))
+    finally:
+        cluster.stop()
+    if not args.json:
+        print(f"\n{sum(results)} of {len(results)} agree")
+    sys.exit(0 if all(results) else 1)
+
+
+if __name__ == "__main__":
+    main()

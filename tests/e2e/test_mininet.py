@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The scenarios of mininet/ in one Mininet network.
+
+The network is made by a process of its own, which the fixture runs once with
+the scenarios that are selected; each test looks at one result.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+NAMES = ["bandwidth", "hitters", "talkers", "pings", "flows", "scan",
+         "failure", "totals"]
+LIMIT_S = 300
+
+
+@pytest.fixture(scope="module")
+def results(request):
+    """{name: result of the scenario}, and what went wrong under None."""
+    names = [item.callspec.params["name"] for item in request.session.items
+             if item.module is request.module and hasattr(item, "callspec")]
+    argv = [sys.executable, str(ROOT / "mininet" / "scenarios.py"), "--json"]
+    if "LINNET_BUILD" in os.environ:
+        argv += ["--build", os.environ["LINNET_BUILD"]]
+    process = subprocess.Popen(argv + names, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    try:
+        out, errors = process.communicate(timeout=LIMIT_S)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+    found = {r["name"]: r for r in map(json.loads, out.splitlines())}
+    return {None: errors, **found}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scenario(results, name):
+    assert name in results, results[None]
+    result = results[name]
+    assert result["error"] is None
+    assert result["wrong"] == [], result["notes"]
+    assert result["ok"]
+
+
+def test_cluster_needs_a_build(tmp_path):
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "mininet" / "mt.py"),
+         "--build", str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "build first" in run.stderr
