@@ -3,8 +3,9 @@
 
 enter() goes on in new network, mount and PID namespaces: switches and their
 ports get no names in the caller's network, and the kernel ends every process
-and removes every interface when this process is gone, however it ends.  The parent that stays outside owns the temporary directory, passes
-signals on and removes the directory at the end.
+and removes every interface when this process is gone, however it ends.  The
+parent that stays outside passes signals on and removes the temporary
+directory at the end.
 
 inside() moves the calling thread into the network of one Mininet host, for
 sockets made by this very process.
