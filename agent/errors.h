@@ -49,7 +49,7 @@ enum error_code {
 struct error_row {
 	int status;	    /* of the legacy form */
 	int status_v1;	    /* of /api/v1 */
-	const char *text;   /* legacy words after "error: "; %s takes detail */
+	const char *text;   /* legacy words after "error: "; error_put_text() */
 	const char *type;   /* /problems/… */
 	const char *title;  /* of the problem document */
 	int retry_after_s;  /* 0: none */
@@ -64,5 +64,12 @@ struct error {
 };
 void error_set(struct error *e, enum error_code code, const char *field,
 	       const char *detail);
+
+struct buf;
+/* "error: bad value: F (ALLOWED)": where text ends with ":" they follow. */
+void error_put_text(struct buf *b, const struct error *e);
+/* Problem document of RFC 9457; instance is the path that was asked. */
+void error_put_problem(struct buf *b, const struct error *e,
+		       const char *instance, const char *request_id);
 
 #endif

@@ -19,7 +19,11 @@ enum json_type {
 	JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT
 };
 
-/* 0, -EINVAL or -ENOMEM.  json_free() takes only what json_parse() gave. */
+/*
+ * 0; -EINVAL; -EEXIST: a name twice in one object; -E2BIG: more than 2^18
+ * values, or 1,024 members in one object; -ENOMEM.  *out is NULL for "null".
+ * json_free() takes only what json_parse() gave.
+ */
 int json_parse(const char *text, size_t len, struct json **out);
 void json_free(struct json *root);
 
@@ -53,10 +57,12 @@ void json_close(struct json_out *o, char bracket);		    /* } ] */
 void json_put_u64(struct json_out *o, const char *name, uint64_t v);
 /* Above 2^53 also as text in NAME_str. */
 void json_put_count(struct json_out *o, const char *name, uint64_t v);
+/* The shortest text that reads back as v; null if v is not finite. */
 void json_put_real(struct json_out *o, const char *name, double v);
 void json_put_fixed(struct json_out *o, const char *name, double v, int digits);
 void json_put_bool(struct json_out *o, const char *name, bool v);
 void json_put_null(struct json_out *o, const char *name);
+/* Everything but printable ASCII is escaped; invalid UTF-8 becomes U+FFFD. */
 void json_put_str(struct json_out *o, const char *name, const char *s);
 void json_put_bytes64(struct json_out *o, const char *name, const void *p,
 		      size_t n); /* base64 */
