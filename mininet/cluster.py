@@ -24,7 +24,7 @@ from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 from mininet.topolib import TreeTopo
 
-import lab
+import sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "api"))
@@ -81,7 +81,7 @@ class HostClient(Client):
         self.node = node
 
     def _send(self, *args):
-        with lab.inside(self.node):
+        with sandbox.inside(self.node):
             return super()._send(*args)
 
 

@@ -8,7 +8,7 @@ import sys
 from mininet.cli import CLI
 from mininet.log import setLogLevel
 
-import lab
+import sandbox
 from cluster import ROOT, Cluster, ClusterError
 
 
@@ -20,7 +20,7 @@ def main():
                    help="branches of a switch (3)")
     p.add_argument("--build", help="build directory (build/)")
     args = p.parse_args()
-    tmp = lab.enter()
+    tmp = sandbox.enter()
     try:
         cluster = Cluster(tmp, args.depth, args.fanout,
                           args.build or ROOT / "build")

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import NamedTuple
 
-import lab
+import sandbox
 import traffic
 from cluster import (JOIN_S, ROOT, Cluster, ClusterError, LinnetError,
                      wait_until)
@@ -366,7 +366,7 @@ def main():
     unknown = set(args.names) - SCENARIOS.keys()
     if unknown:
         p.error(f"no such scenario: {' '.join(unknown)}")
-    tmp = lab.enter()
+    tmp = sandbox.enter()
     try:
         cluster = Cluster(tmp, build=args.build or ROOT / "build")
     except ClusterError as e:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 
-from lab import inside
+from sandbox import inside
 
 UDP_PORT = 9001
 TCP_PORT = 9002

@@ -15,6 +15,10 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "mininet"))
+
+from cluster import overlay_parents  # noqa: E402
+
 NAMES = ["bandwidth", "hitters", "talkers", "pings", "flows", "scan",
          "failure", "totals"]
 LIMIT_S = 300
@@ -24,7 +28,7 @@ LIMIT_S = 300
 def results(request):
     """{name: result of the scenario}, and what went wrong under None."""
     names = [item.callspec.params["name"] for item in request.session.items
-             if item.module is request.module and hasattr(item, "callspec")]
+             if getattr(item, "function", None) is test_scenario]
     argv = [sys.executable, str(ROOT / "mininet" / "scenarios.py"), "--json"]
     if "LINNET_BUILD" in os.environ:
         argv += ["--build", os.environ["LINNET_BUILD"]]
@@ -55,3 +59,17 @@ def test_cluster_needs_a_build(tmp_path):
          "--build", str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 1
     assert "build first" in run.stderr
+
+
+@pytest.mark.parametrize("hosts, fanout, children", [
+    (9, 3, {2: [3, 4, 7], 4: [5, 6], 7: [8, 9]}),
+    (8, 2, {2: [3, 5], 3: [4], 5: [6, 7], 7: [8]}),
+    (4, 4, {2: [3, 4]}),
+    (2, 2, {}),
+])
+def test_overlay_follows_switches(hosts, fanout, children):
+    found = {}
+    for k, parent in overlay_parents(hosts, fanout).items():
+        found.setdefault(parent, []).append(k)
+    assert found.pop(None) == [2]
+    assert found == children
