@@ -14,8 +14,13 @@
 /* POST /, GET /: the legacy form. */
 extern const struct http_route message_routes[];
 extern const size_t message_n_routes;
-/* /api/v1/…, /livez, /readyz */
+/* /api/v1/tasks, and the answers of a task. */
 extern const struct http_route v1_routes[];
 extern const size_t v1_n_routes;
+extern const struct http_route answer_routes[];
+extern const size_t answer_n_routes;
+/* The rest of /api/v1, /livez, /readyz. */
+extern const struct http_route resource_routes[];
+extern const size_t resource_n_routes;
 
 #endif

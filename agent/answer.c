@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * From a question to a finished answer, where the client asked.  Most kinds
+ * are one wave over the subtree.  Heavy hitters are two: the first brings rows
+ * that may matter with a bound for all others, the second asks every host for
+ * its amount of each candidate, so that a key that is small on every host but
+ * large in the tree is neither missed nor under-counted.
+ *
+ * Why nothing is missed: a key that is absent from the merged rows has at most
+ * floor; with floor <= T every key above T is a row, its upper bound is above
+ * T, and so it is a candidate.  That is checked, not assumed; if it fails the
+ * first round is asked again for whole tables.
+ */
+#include "agent/answer.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/agent.h"
+#include "agent/overlay.h"
+#include "common/util.h"
+
+/* Hitters need more than this many units in all, as the old scripts expect. */
+#define TOP_MIN_TOTAL 5
+/* First cut of round 1: rows from half of the host's own threshold. */
+#define TOP_ALPHA     0.5
+
+struct answer_op {
+	struct agent *agent;
+	struct ask ask;
+	bool host_only, base_tree;
+	uint32_t n_top;
+	uint64_t began_ms, deadline_ms; /* monotonic */
+	char *via, *request_id;
+	void (*done)(void *arg, const struct answer *an);
+	void *arg;
+	/* heavy hitters, after round 1 */
+	uint64_t threshold;
+	uint64_t digest;
+	bool certain, whole;
+	struct answer answer;
+};
+
+static void op_free(struct answer_op *op)
+{
+	ask_fini(&op->ask);
+	part_free(op->answer.part);
+	free(op->answer.hit);
+	free(op->via);
+	free(op->request_id);
+	free(op);
+}
+
+static void op_finish(struct answer_op *op)
+{
+	struct answer *an = &op->answer;
+	const struct ctl_loss *l = &an->coverage.loss;
+
+	an->missed_packets = l->matched.packets > l->received.packets
+				     ? l->matched.packets - l->received.packets
+				     : 0;
+	an->missed_bytes = l->matched.bytes > l->received.bytes
+				   ? l->matched.bytes - l->received.bytes
+				   : 0;
+	an->elapsed_ms = (uint32_t)(clock_mono_ms() - op->began_ms);
+	coverage_report(op->agent, &an->coverage, op->host_only, &an->report);
+	op->done(op->arg, an);
+	op_free(op);
+}
+
+/* Starts one wave; part > 1: leave that share of the rest for later waves. */
+static int op_wave(struct answer_op *op, unsigned part,
+		   void (*done)(void *arg, struct query_result *r))
+{
+	uint64_t now = clock_mono_ms();
+	uint64_t left = op->deadline_ms > now ? op->deadline_ms - now : 1;
+	struct query_options opt = { .host_only = op->host_only,
+				     .budget_ms = (uint32_t)(left / part),
+				     .via = op->via,
+				     .request_id = op->request_id };
+
+	random_bytes(opt.query_id, sizeof(opt.query_id));
+	return query_start(op->agent, &op->ask, &opt, done, op) ? 0 : -ENOMEM;
+}
+
+static void take_result(struct answer_op *op, struct query_result *r)
+{
+	part_free(op->answer.part);
+	op->answer.part = r->part;
+	op->answer.coverage = r->coverage;
+}
+
+static void single_done(void *arg, struct query_result *r)
+{
+	struct answer_op *op = arg;
+
+	take_result(op, r);
+	op->answer.keys = op->ask.keys;
+	op_finish(op);
+}
+
+/* floor(share * n): whole amounts above share * n are above this. */
+static uint64_t share_of(double share, uint64_t n)
+{
+	long double v = floorl((long double)share * (long double)n);
+
+	return v >= 0x1p64L ? UINT64_MAX : (uint64_t)v;
+}
+
+static int hit_order(const void *a, const void *b, void *arg)
+{
+	const struct hit *x = a, *y = b;
+	const enum key_type *type = arg;
+
+	if (x->v.upper != y->v.upper)
+		return x->v.upper < y->v.upper ? 1 : -1;
+	return key_compare(*type, &x->key, &y->key);
+}
+
+static void hits_sort(struct answer_op *op)
+{
+	enum key_type type = (enum key_type)op->ask.task.key;
+
+	qsort_r(op->answer.hit, op->answer.n_hits, sizeof(struct hit),
+		hit_order, &type);
+}
+
+/* Amounts of the candidates are known: the test, then the order. */
+static void hits_finish(struct answer_op *op)
+{
+	struct answer *an = &op->answer;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < an->n_hits; i++) {
+		struct hit *h = &an->hit[i];
+
+		if (op->base_tree && !h->v.saturated &&
+		    h->v.upper <= op->threshold)
+			continue;
+		/* a host's own threshold is not known here: only exact is sure */
+		h->certain = op->base_tree ? h->v.lower > op->threshold
+					   : h->v.lower == h->v.upper;
+		an->hit[n++] = *h;
+	}
+	an->n_hits = n;
+	hits_sort(op);
+	if (op->n_top && n > op->n_top) {
+		an->left_out += n - op->n_top;
+		an->n_hits = op->n_top;
+	}
+	an->recall_certain = op->certain;
+	op_finish(op);
+}
+
+static void round2_done(void *arg, struct query_result *r)
+{
+	struct answer_op *op = arg;
+	struct answer *an = &op->answer;
+	struct totals round1 = an->part ? an->part->totals
+					: (struct totals){ 0 };
+
+	if (!r->part || r->part->points.n != an->n_hits)
+		an->n_hits = 0;
+	for (uint32_t i = 0; i < an->n_hits; i++)
+		an->hit[i].v = r->part->points.v[i];
+	if (r->coverage.digest != op->digest)
+		op->certain = false;
+	take_result(op, r);
+	/* the statement is "as of round 1": shares are of its total */
+	if (an->part)
+		an->part->totals = round1;
+	hits_finish(op);
+}
+
+static int lower_order(const void *a, const void *b)
+{
+	uint64_t x = ((const struct hit *)a)->v.lower;
+	uint64_t y = ((const struct hit *)b)->v.lower;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/*
+ * Only the n largest are wanted: what cannot reach the n-th largest lower
+ * bound is not among them.  With a floor above that bound an absent key might.
+ */
+static void candidates_top(struct answer_op *op)
+{
+	struct answer *an = &op->answer;
+	uint64_t bound;
+	uint32_t n = 0;
+
+	if (!op->n_top || an->n_hits <= op->n_top)
+		return;
+	qsort(an->hit, an->n_hits, sizeof(struct hit), lower_order);
+	bound = an->hit[op->n_top - 1].v.lower;
+	for (uint32_t i = 0; i < an->n_hits; i++)
+		if (an->hit[i].v.upper >= bound)
+			an->hit[n++] = an->hit[i];
+	an->left_out = an->n_hits - n;
+	an->n_hits = n;
+	op->certain |= op->base_tree && an->part->topk.floor <= bound;
+}
+
+/* Rows that may be heavy become candidates.  0 or -ENOMEM. */
+static int candidates(struct answer_op *op)
+{
+	const struct part *p = op->answer.part;
+	struct answer *an = &op->answer;
+	uint32_t n = 0;
+
+	free(an->hit);
+	an->n_hits = 0;
+	an->hit = calloc(p->topk.n ? p->topk.n : 1, sizeof(*an->hit));
+	if (!an->hit)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->topk.n; i++) {
+		const struct topk_row *row = &p->topk.row[i];
+
+		if (op->base_tree ? row->upper <= op->threshold : !row->own)
+			continue;
+		an->hit[n].key = row->key;
+		an->hit[n].v.upper = an->hit[n].v.point = row->upper;
+		an->hit[n].v.lower = row->upper - row->err;
+		an->hit[n].v.lower99 = an->hit[n].v.lower;
+		n++;
+	}
+	an->n_hits = n;
+	candidates_top(op);
+	if (an->n_hits > ASK_KEYS_MAX) {
+		hits_sort(op);
+		an->left_out += an->n_hits - ASK_KEYS_MAX;
+		an->n_hits = ASK_KEYS_MAX;
+		op->certain = false;
+	}
+	return 0;
+}
+
+/* Asks every host for its amount of every candidate. */
+static int round2_start(struct answer_op *op)
+{
+	struct answer *an = &op->answer;
+
+	op->ask.kind = ASK_POINTS;
+	op->ask.round = 2;
+	op->ask.keys = calloc(an->n_hits, sizeof(*op->ask.keys));
+	if (!op->ask.keys)
+		return -ENOMEM;
+	op->ask.n_keys = an->n_hits;
+	for (uint32_t i = 0; i < an->n_hits; i++)
+		op->ask.keys[i] = an->hit[i].key;
+	return op_wave(op, 1, round2_done);
+}
+
+static void round1_done(void *arg, struct query_result *r)
+{
+	struct answer_op *op = arg;
+	struct answer *an = &op->answer;
+	const struct part *p;
+	uint32_t cap;
+
+	take_result(op, r);
+	p = an->part;
+	if (!p || p->totals.weight <= TOP_MIN_TOTAL) {
+		an->recall_certain = true;
+		op_finish(op);
+		return;
+	}
+	cap = p->params.topk_slots / 8 * 7;
+	op->threshold = share_of(op->ask.share, p->totals.weight);
+	op->digest = an->coverage.digest;
+	/* per host the floor is at most 2 N / cap, whatever came */
+	op->certain = op->base_tree ? p->topk.floor <= op->threshold
+				    : op->ask.share * cap >= 2 &&
+					      p->topk.n < p->topk.cap;
+	if (!op->certain && !op->whole && op->base_tree) {
+		op->whole = true;
+		op->ask.alpha = 0;
+		if (!op_wave(op, 2, round1_done))
+			return;
+	}
+	if (candidates(op) || !an->n_hits) {
+		an->recall_certain = op->certain;
+		op_finish(op);
+		return;
+	}
+	if (op->host_only || !overlay_n_children(op->agent->overlay) ||
+	    round2_start(op))
+		hits_finish(op);
+}
+
+struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
+			       void (*done)(void *arg, const struct answer *an),
+			       void *arg)
+{
+	struct answer_op *op = calloc(1, sizeof(*op));
+	struct ask ask = { .kind = rq->kind,
+			   .round = 1,
+			   .task = rq->task,
+			   .share = rq->share,
+			   .alpha = TOP_ALPHA,
+			   .keys = (struct flow_key *)rq->keys,
+			   .n_keys = rq->n_keys };
+	bool top = rq->kind == ASK_TOP;
+
+	if (!op)
+		return NULL;
+	/* the newest slot that is closed, also where a clock is 50 ms behind */
+	ask.end_slot = (clock_wall_ms() - 50) / 100 - 1;
+	op->agent = a;
+	op->host_only = rq->host_only;
+	op->base_tree = rq->base_tree;
+	op->n_top = rq->n_top;
+	op->began_ms = clock_mono_ms();
+	op->deadline_ms = op->began_ms + rq->budget_ms;
+	op->done = done;
+	op->arg = arg;
+	op->answer.kind = rq->kind;
+	op->answer.task = rq->task;
+	op->via = strdup(rq->via ? rq->via : "");
+	op->request_id = strdup(rq->request_id ? rq->request_id : "");
+	if (!op->via || !op->request_id || ask_copy(&op->ask, &ask) ||
+	    op_wave(op, top ? 2 : 1, top ? round1_done : single_done)) {
+		op_free(op);
+		return NULL;
+	}
+	return op;
+}

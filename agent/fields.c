@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of request fields and their decoders. */
+#include "agent/fields.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "common/util.h"
+
+struct field_row {
+	const char *name;
+	const char *allowed;
+	int (*decode)(struct fields *f, const char *s, size_t len);
+};
+
+static int word(const char *s, size_t len, const char *w)
+{
+	return len == strlen(w) && memcmp(s, w, len) == 0;
+}
+
+static int get_interface(struct fields *f, const char *s, size_t len)
+{
+	(void)len;
+	if (strcasecmp(s, "INPUT") == 0)
+		f->filter.dir = PACKET_IN;
+	else if (strcasecmp(s, "OUTPUT") == 0)
+		f->filter.dir = PACKET_OUT;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+static int get_proto(struct fields *f, const char *s, size_t len)
+{
+	if (word(s, len, "all"))
+		return 0;
+	return proto_parse(s, len, &f->filter.proto);
+}
+
+static int get_src(struct fields *f, const char *s, size_t len)
+{
+	f->filter.has_src = 1;
+	return prefix_parse(s, len, &f->filter.src);
+}
+
+static int get_dst(struct fields *f, const char *s, size_t len)
+{
+	f->filter.has_dst = 1;
+	return prefix_parse(s, len, &f->filter.dst);
+}
+
+static int get_sketch_id(struct fields *f, const char *s, size_t len)
+{
+	return parse_u64(s, len, 0, UINT64_MAX, &f->sketch_id);
+}
+
+static int get_key_type(struct fields *f, const char *s, size_t len)
+{
+	return key_type_parse(s, len, &f->key);
+}
+
+static int get_counter_key(struct fields *f, const char *s, size_t len)
+{
+	memcpy(f->counter_key, s, len + 1);
+	return 0;
+}
+
+static int get_increment(struct fields *f, const char *s, size_t len)
+{
+	return increment_parse(s, len, &f->increment);
+}
+
+static int get_threshold(struct fields *f, const char *s, size_t len)
+{
+	return parse_real(s, len, 0, 1, &f->threshold);
+}
+
+static int get_base(struct fields *f, const char *s, size_t len)
+{
+	f->base_tree = word(s, len, "tree");
+	return f->base_tree || word(s, len, "host") ? 0 : -EINVAL;
+}
+
+static int get_target(struct fields *f, const char *s, size_t len)
+{
+	(void)f;
+	return word(s, len, "ACCEPT") ? 0 : -EINVAL;
+}
+
+static int get_agent(struct fields *f, const char *s, size_t len)
+{
+	return endpoint_parse(s, len, 8000, &f->agent);
+}
+
+static int get_probe_src(struct fields *f, const char *s, size_t len)
+{
+	return addr_parse(s, len, &f->probe_src);
+}
+
+static int get_probe_dst(struct fields *f, const char *s, size_t len)
+{
+	return addr_parse(s, len, &f->probe_dst);
+}
+
+static int get_duration(struct fields *f, const char *s, size_t len)
+{
+	return parse_real(s, len, 1, 10, &f->duration_s);
+}
+
+static int get_server_mode(struct fields *f, const char *s, size_t len)
+{
+	(void)f;
+	return word(s, len, "tcp") || word(s, len, "udp") ? 0 : -EINVAL;
+}
+
+static int get_scope(struct fields *f, const char *s, size_t len)
+{
+	f->host_only = word(s, len, "host");
+	return f->host_only || word(s, len, "tree") ? 0 : -EINVAL;
+}
+
+static int small_number(const char *s, size_t len, uint64_t max, uint32_t *out)
+{
+	uint64_t v;
+
+	if (parse_u64(s, len, 1, max, &v))
+		return -EINVAL;
+	*out = (uint32_t)v;
+	return 0;
+}
+
+static int get_n(struct fields *f, const char *s, size_t len)
+{
+	return small_number(s, len, 1024, &f->n);
+}
+
+static int get_limit(struct fields *f, const char *s, size_t len)
+{
+	return small_number(s, len, 1000, &f->limit);
+}
+
+static int get_cursor(struct fields *f, const char *s, size_t len)
+{
+	if (len >= sizeof(f->cursor))
+		return -EINVAL;
+	memcpy(f->cursor, s, len + 1);
+	return 0;
+}
+
+int duration_parse(const char *s, size_t len, uint64_t *ms)
+{
+	static const struct {
+		const char *unit;
+		double ms;
+	} units[] = {
+		{ "ms", 1 },
+		{ "s", 1e3 },
+		{ "m", 60e3 },
+		{ "h", 3600e3 },
+	};
+	double scale = 1e3, v;
+	size_t n;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(units); i++) {
+		n = strlen(units[i].unit);
+		if (len > n && memcmp(s + len - n, units[i].unit, n) == 0) {
+			scale = units[i].ms;
+			len -= n;
+			break;
+		}
+	}
+	if (parse_real(s, len, 0, 1e9, &v))
+		return -EINVAL;
+	*ms = (uint64_t)(v * scale + 0.5);
+	return 0;
+}
+
+static int get_timeout(struct fields *f, const char *s, size_t len)
+{
+	uint64_t ms;
+
+	if (duration_parse(s, len, &ms) || ms < 50 || ms > 30000)
+		return -EINVAL;
+	f->timeout_ms = (uint32_t)ms;
+	return 0;
+}
+
+static int get_require(struct fields *f, const char *s, size_t len)
+{
+	f->require_all = true;
+	return word(s, len, "all") ? 0 : -EINVAL;
+}
+
+static int get_flag(bool *out, const char *s, size_t len)
+{
+	*out = word(s, len, "1");
+	return *out || word(s, len, "0") ? 0 : -EINVAL;
+}
+
+static int get_distinct(struct fields *f, const char *s, size_t len)
+{
+	return get_flag(&f->distinct, s, len);
+}
+
+static int get_verbose(struct fields *f, const char *s, size_t len)
+{
+	return get_flag(&f->verbose, s, len);
+}
+
+#define PROTO_ALLOWED "tcp, udp, icmp, icmpv6, sctp, all or 1..255"
+#define PREFIX_ALLOWED \
+	"IPv4 or IPv6 address or prefix A/n, src and dst of one family"
+
+static const struct field_row rows[] = {
+	[F_INTERFACE] = { "interface", "INPUT or OUTPUT", get_interface },
+	[F_PROTO] = { "proto", PROTO_ALLOWED, get_proto },
+	[F_SRC] = { "src", PREFIX_ALLOWED, get_src },
+	[F_DST] = { "dst", PREFIX_ALLOWED, get_dst },
+	[F_SKETCH_ID] = { "sketch_id", "integer from 0", get_sketch_id },
+	[F_KEY_TYPE] = { "counter_key_type", NULL, get_key_type },
+	[F_COUNTER_KEY] = { "counter_key",
+			    "a key of that type, key_num or real_time_key_num",
+			    get_counter_key },
+	[F_INCREMENT] = { "increment", "pkt, byte, bytes or segment",
+			  get_increment },
+	[F_THRESHOLD] = { "hitter_threshold", "real number 0..1",
+			  get_threshold },
+	[F_BASE] = { "hitter_base", "host or tree", get_base },
+	[F_TARGET] = { "target", "ACCEPT", get_target },
+	[F_AGENT] = { "agent_addr",
+		      "IPv4 or IPv6 address, [v6]:port or v4:port", get_agent },
+	[F_PROBE_SRC] = { "src", "IPv4 or IPv6 address of this agent",
+			  get_probe_src },
+	[F_PROBE_DST] = { "dst", "IPv4 or IPv6 address of a known peer",
+			  get_probe_dst },
+	[F_DURATION] = { "duration", "seconds 1..10", get_duration },
+	[F_SERVER_MODE] = { "server_mode", "tcp or udp", get_server_mode },
+	[F_SCOPE] = { "scope", "tree or host", get_scope },
+	[F_N] = { "n", "1..1024", get_n },
+	[F_SHARE] = { "threshold", "real number 0..1", get_threshold },
+	[F_TREE_BASE] = { "base", "tree or host", get_base },
+	[F_LIMIT] = { "limit", "1..1000", get_limit },
+	[F_CURSOR] = { "cursor",
+		       "meta.next_cursor of an answer, at most 60 s old",
+		       get_cursor },
+	[F_TIMEOUT] = { "timeout", "50ms..30s", get_timeout },
+	[F_REQUIRE] = { "require", "all", get_require },
+	[F_DISTINCT] = { "distinct", "0 or 1", get_distinct },
+	[F_VERBOSE] = { "verbose", "0 or 1", get_verbose },
+};
+static_assert(ARRAY_SIZE(rows) == FIELDS, "a row for each field");
+
+const char *field_name(enum field_id id)
+{
+	return rows[id].name;
+}
+
+const char *field_allowed(enum field_id id)
+{
+	return rows[id].allowed ? rows[id].allowed : key_type_list();
+}
+
+static int field_bad(struct error *e, enum field_id id)
+{
+	error_set(e, ERR_VALUE, rows[id].name, field_allowed(id));
+	return -EINVAL;
+}
+
+int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
+		  struct fields *out, struct error *e)
+{
+	memset(out, 0, sizeof(*out));
+	for (unsigned id = 0; id < FIELDS; id++) {
+		uint64_t bit = UINT64_C(1) << id;
+		const char *s;
+		size_t len;
+
+		if (!(takes & bit))
+			continue;
+		s = form_get(form, rows[id].name, &len);
+		if (!s && (needs & bit)) {
+			error_set(e, ERR_MISSING, rows[id].name, "");
+			return -EINVAL;
+		}
+		if (!s)
+			continue;
+		if (strlen(s) != len || rows[id].decode(out, s, len))
+			return field_bad(e, (enum field_id)id);
+		out->set |= bit;
+	}
+	if ((takes & FIELDS_FILTER) && filter_normalize(&out->filter))
+		return field_bad(e, out->set & FIELD(DST) ? F_DST : F_SRC);
+	return 0;
+}
+
+const char *fields_unknown(const struct form *form, uint64_t takes)
+{
+	for (unsigned i = 0; i < form->n; i++) {
+		bool known = false;
+
+		for (unsigned id = 0; id < FIELDS && !known; id++)
+			known = (takes & UINT64_C(1) << id) &&
+				strcmp(form->pair[i].name, rows[id].name) == 0;
+		if (!known)
+			return form->pair[i].name;
+	}
+	return NULL;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The fields of requests: one row each, with what is allowed, decoded from
+ * text into typed values.  Legacy bodies and query strings of /api/v1 use the
+ * same rows; a message says which it takes and which it needs.
+ */
+#ifndef LINNET_FIELDS_H
+#define LINNET_FIELDS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/errors.h"
+#include "agent/form.h"
+#include "common/addr.h"
+#include "common/filter.h"
+#include "common/key.h"
+#include "common/task.h"
+
+enum field_id {
+	/* filters */
+	F_INTERFACE,
+	F_PROTO,
+	F_SRC,
+	F_DST,
+	/* legacy */
+	F_SKETCH_ID,
+	F_KEY_TYPE,
+	F_COUNTER_KEY,
+	F_INCREMENT,
+	F_THRESHOLD,
+	F_BASE,
+	F_TARGET,
+	F_AGENT,
+	F_PROBE_SRC,
+	F_PROBE_DST,
+	F_DURATION,
+	F_SERVER_MODE,
+	F_SCOPE,
+	/* query strings of /api/v1 */
+	F_N,
+	F_SHARE,
+	F_TREE_BASE,
+	F_LIMIT,
+	F_CURSOR,
+	F_TIMEOUT,
+	F_REQUIRE,
+	F_DISTINCT,
+	F_VERBOSE,
+	FIELDS
+};
+#define FIELD(x) (UINT64_C(1) << F_##x)
+#define FIELDS_FILTER \
+	(FIELD(INTERFACE) | FIELD(PROTO) | FIELD(SRC) | FIELD(DST))
+
+struct fields {
+	uint64_t set; /* FIELD() bits of those given */
+	struct filter filter;
+	uint64_t sketch_id;
+	enum key_type key;
+	char counter_key[FORM_VALUE_MAX + 1]; /* parsed once the type is known */
+	enum increment increment;
+	double threshold; /* 0..1 */
+	bool base_tree;
+	struct endpoint agent;
+	struct ip_addr probe_src, probe_dst;
+	double duration_s;
+	bool host_only;
+	uint32_t n, limit, timeout_ms;
+	char cursor[65];
+	bool require_all, distinct, verbose;
+};
+
+/* Name of a field, and what it takes, for manuals and error texts. */
+const char *field_name(enum field_id id);
+const char *field_allowed(enum field_id id);
+
+/*
+ * Decodes the pairs that takes names (others are left alone), checks that
+ * needs are there; 0, or -EINVAL with *e set and out undefined.
+ */
+int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
+		  struct fields *out, struct error *e);
+/* Name of a pair that takes does not name, or NULL: for /api/v1. */
+const char *fields_unknown(const struct form *form, uint64_t takes);
+/* "500ms", "10s", "5m", "1h", "2" (seconds) -> ms; 0 or -EINVAL. */
+int duration_parse(const char *s, size_t len, uint64_t *ms);
+
+#endif

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The rest of /api/v1: version, status, overlay, probes; and the two health
+ * paths that need no identity.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/messages.h"
+#include "agent/monlink.h"
+#include "agent/overlay.h"
+#include "agent/probe.h"
+#include "agent/registry.h"
+#include "agent/v1.h"
+#include "common/util.h"
+
+static void put_host(struct json_out *o, const char *name,
+		     const struct endpoint *ep)
+{
+	char text[ENDPOINT_TEXT_LEN];
+
+	endpoint_format(ep, 8000, text);
+	json_put_str(o, name, text);
+}
+
+static void put_node(struct json_out *o, const char *name,
+		     const struct node_id *id)
+{
+	static const struct node_id unknown;
+	char text[33];
+
+	if (node_id_equal(id, &unknown)) {
+		json_put_null(o, name);
+		return;
+	}
+	node_id_format(id, text);
+	json_put_str(o, name, text);
+}
+
+/* ---- version, status ---- */
+
+static void get_version(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	struct http_reply r;
+	struct json_out o;
+
+	if (!c)
+		return;
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '{');
+	json_put_str(&o, "version", LINNET_VERSION);
+	json_put_str(&o, "api", "v1");
+	json_put_str(&o, "peer", "1.0");
+	json_close(&o, '}');
+	v1_end(c, &r, &o);
+}
+
+static void put_monitor(struct json_out *o, const struct agent *a)
+{
+	static const char *const rules[] = {
+		[CTL_RULES_NONE] = "none",
+		[CTL_RULES_OK] = "ok",
+		[CTL_RULES_DEGRADED] = "degraded",
+		[CTL_RULES_OFF] = "none",
+	};
+	const struct ctl_stats *s = monlink_stats(a->monlink);
+	bool attached = monlink_state(a->monlink) == MONLINK_ATTACHED;
+	bool off = attached && s->rules == CTL_RULES_OFF;
+	struct ctl_volume m = { 0 }, got = { 0 };
+
+	for (unsigned d = 0; d < PACKET_DIRS; d++) {
+		m.packets += s->matched[d].packets;
+		m.bytes += s->matched[d].bytes;
+		got.packets += s->received[d].packets;
+		got.bytes += s->received[d].bytes;
+	}
+	json_open(o, "monitor", '{');
+	json_put_str(o, "state",
+		     off        ? "off"
+		     : attached ? "attached"
+				: "absent");
+	if (attached) {
+		json_put_str(o, "backend", monlink_hello(a->monlink)->backend);
+		json_put_u64(o, "readers", s->readers);
+		json_put_u64(o, "reader_restarts", s->reader_restarts);
+		json_put_str(o, "rules",
+			     s->rules < ARRAY_SIZE(rules) ? rules[s->rules]
+							  : "none");
+		json_put_u64(o, "queue_depth", s->queue_depth);
+		json_open(o, "loss", '{');
+		json_put_count(o, "matched", m.packets);
+		json_put_count(o, "received", got.packets);
+		json_put_count(o, "missed",
+			       m.packets > got.packets ? m.packets - got.packets
+						       : 0);
+		json_close(o, '}');
+	}
+	json_close(o, '}');
+}
+
+static void put_overlay_summary(struct json_out *o, const struct agent *a)
+{
+	const struct overlay *ov = a->overlay;
+	unsigned n;
+
+	overlay_rows(ov, &n);
+	json_open(o, "overlay", '{');
+	json_put_str(o, "role", overlay_is_root(ov) ? "root" : "member");
+	json_put_u64(o, "epoch", overlay_epoch(ov));
+	if (overlay_parent(ov))
+		put_host(o, "parent", overlay_parent(ov));
+	else
+		json_put_null(o, "parent");
+	json_put_u64(o, "children", overlay_n_children(ov));
+	json_put_u64(o, "hosts_expected", n);
+	json_close(o, '}');
+}
+
+static void put_warnings(struct json_out *o, const struct agent *a)
+{
+	json_open(o, "warnings", '[');
+	if (a->conf->insecure)
+		json_put_str(o, NULL, "insecure: every caller has every role");
+	if (monlink_state(a->monlink) != MONLINK_ATTACHED)
+		json_put_str(o, NULL, "no monitor on this host is attached");
+	if (!registry_persisted(a->registry))
+		json_put_str(o, NULL, "tasks are not kept over a restart");
+	json_close(o, ']');
+}
+
+static void get_status(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct agent *a = ctx;
+	struct http_reply r;
+	struct json_out o;
+	unsigned n;
+
+	if (!c)
+		return;
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '{');
+	put_node(&o, "node_id", overlay_self(a->overlay));
+	json_put_u64(&o, "incarnation", overlay_incarnation(a->overlay));
+	put_host(&o, "host", &overlay_rows(a->overlay, &n)[0].ep);
+	json_put_str(&o, "version", LINNET_VERSION);
+	v1_put_time(&o, "started", a->started_ms);
+	json_put_bool(&o, "insecure", a->conf->insecure);
+	json_put_bool(&o, "persisted", registry_persisted(a->registry));
+	put_monitor(&o, a);
+	put_overlay_summary(&o, a);
+	json_put_u64(&o, "tasks", registry_count(a->registry));
+	json_put_u64(&o, "memory_bytes",
+		     monlink_stats(a->monlink)->memory_used);
+	json_put_str(&o, "probe", probes_busy(a->probes) ? "busy" : "idle");
+	put_warnings(&o, a);
+	json_close(&o, '}');
+	v1_end(c, &r, &o);
+}
+
+/* ---- health ---- */
+
+static void get_livez(void *ctx, struct http_request *rq)
+{
+	(void)ctx;
+	http_send_text(rq, 200, "ok");
+}
+
+struct check {
+	const char *name, *detail;
+	bool ok;
+};
+
+static unsigned checks_run(const struct agent *a, struct check out[4])
+{
+	bool attached = monlink_state(a->monlink) == MONLINK_ATTACHED;
+	const struct ctl_stats *s = monlink_stats(a->monlink);
+	bool placed = true;
+
+	for (unsigned i = 0; i < registry_rows(a->registry); i++) {
+		const struct task *t = registry_at(a->registry, i);
+
+		placed &= t->is_sketch || t->monitor_status == 0;
+	}
+	out[0] = (struct check){ "state", "state file", true };
+	out[1] = (struct check){ "monitor", "monitor attached", attached };
+	out[2] = (struct check){ "rules", "capture rules in place",
+				 attached && s->rules != CTL_RULES_DEGRADED &&
+					 s->rules != CTL_RULES_OFF };
+	out[3] = (struct check){ "tasks", "tasks held by the monitor", placed };
+	return 4;
+}
+
+static void get_readyz(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, FIELD(VERBOSE), NULL);
+	struct check check[4];
+	struct http_reply r;
+	struct json_out o;
+	bool ready = true;
+	unsigned n;
+
+	if (!c)
+		return;
+	n = checks_run(ctx, check);
+	for (unsigned i = 0; i < n; i++)
+		ready &= check[i].ok;
+	if (!c->f.verbose ||
+	    auth_allows(c->agent->auth, rq->roles, ROLE_READ) != AUTH_OK) {
+		http_send_text(rq, ready ? 200 : 503,
+			       ready ? "ready" : "not ready");
+		free(c);
+		return;
+	}
+	http_reply_init(&r, ready ? 200 : 503, HTTP_JSON);
+	json_out_init(&o, &r.body);
+	json_open(&o, NULL, '[');
+	for (unsigned i = 0; i < n; i++) {
+		json_open(&o, NULL, '{');
+		json_put_str(&o, "check", check[i].name);
+		json_put_bool(&o, "ok", check[i].ok);
+		json_put_str(&o, "detail", check[i].detail);
+		json_close(&o, '}');
+	}
+	json_close(&o, ']');
+	v1_send(c, &r);
+}
+
+/* ---- overlay ---- */
+
+static void put_child(struct json_out *o, const struct child *ch)
+{
+	json_open(o, NULL, '{');
+	put_node(o, "node_id", &ch->id);
+	put_host(o, "host", &ch->ep);
+	json_put_str(o, "state", child_state_name(ch->state));
+	if (ch->refused[0])
+		json_put_str(o, "refused", ch->refused);
+	json_put_u64(o, "hosts", ch->hosts);
+	v1_put_time(o, "last_seen", ch->last_seen_ms);
+	json_close(o, '}');
+}
+
+static void get_overlay(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct agent *a = ctx;
+	struct node_id path[OVERLAY_HOPS];
+	struct http_reply r;
+	struct json_out o;
+	unsigned n;
+
+	if (!c)
+		return;
+	n = overlay_path(a->overlay, path);
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '{');
+	json_put_u64(&o, "epoch", overlay_epoch(a->overlay));
+	put_node(&o, "node_id", overlay_self(a->overlay));
+	put_node(&o, "root", n ? &path[0] : overlay_self(a->overlay));
+	if (overlay_parent(a->overlay))
+		put_host(&o, "parent", overlay_parent(a->overlay));
+	else
+		json_put_null(&o, "parent");
+	json_open(&o, "path", '[');
+	for (unsigned i = 0; i < n; i++)
+		put_node(&o, NULL, &path[i]);
+	json_close(&o, ']');
+	json_open(&o, "children", '[');
+	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++)
+		put_child(&o, overlay_child(a->overlay, i));
+	json_close(&o, ']');
+	json_close(&o, '}');
+	v1_end(c, &r, &o);
+}
+
+static void get_members(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_list_call(ctx, rq, 0, NULL);
+	const struct agent *a = ctx;
+	const struct member *m;
+	struct http_reply r;
+	struct json_out o;
+	unsigned n;
+
+	if (!c)
+		return;
+	m = overlay_members(a->overlay, &n);
+	v1_page(c, n);
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '[');
+	for (unsigned i = c->offset; i < c->offset + c->n_page; i++) {
+		json_open(&o, NULL, '{');
+		put_node(&o, "node_id", &m[i].id);
+		put_host(&o, "host", &m[i].ep);
+		put_node(&o, "parent", &m[i].parent);
+		v1_put_time(&o, "last_seen", m[i].last_seen_ms);
+		json_close(&o, '}');
+	}
+	json_close(&o, ']');
+	v1_end(c, &r, &o);
+}
+
+static void child_added(void *arg, const struct error *e, bool created)
+{
+	struct v1_call *c = arg;
+	struct http_reply r;
+	struct json_out o;
+
+	if (e) {
+		v1_error(c, e->code, e->field, e->detail);
+		return;
+	}
+	v1_begin(&r, &o, created ? 201 : 200);
+	http_reply_header(&r, "Location", "/api/v1/overlay");
+	json_open(&o, "data", '{');
+	put_host(&o, "host", &c->f.agent);
+	json_close(&o, '}');
+	v1_end(c, &r, &o);
+}
+
+static void post_child(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	struct json *body = NULL;
+	const char *s;
+	size_t len;
+
+	if (!c)
+		return;
+	if (json_parse(rq->body, rq->body_len, &body) || json_len(body) != 1 ||
+	    !json_get(body, "host"))
+		v1_error(c, ERR_MISSING, "host", "");
+	else if (json_str(json_get(body, "host"), ENDPOINT_TEXT_LEN, &s,
+			  &len) ||
+		 endpoint_parse(s, len, 8000, &c->f.agent))
+		v1_error(c, ERR_VALUE, "host", field_allowed(F_AGENT));
+	else
+		overlay_add(ctx, &c->f.agent, child_added, c);
+	json_free(body);
+}
+
+static void delete_child(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const char *s = rq->segment[0];
+	struct http_reply r;
+	struct node_id id;
+	struct endpoint ep;
+	struct agent *a = ctx;
+	int ret = -ENOENT;
+
+	if (!c)
+		return;
+	if (!node_id_parse(s, strlen(s), &id))
+		ret = overlay_remove(a, NULL, &id);
+	else if (!endpoint_parse(s, strlen(s), 8000, &ep))
+		ret = overlay_remove(a, &ep, NULL);
+	if (ret) {
+		v1_error(c, ERR_UNKNOWN_HOST, "", "");
+		return;
+	}
+	http_reply_init(&r, 204, NULL);
+	v1_send(c, &r);
+}
+
+/* ---- probes ---- */
+
+static void put_probe_result(struct json_out *o, const struct probe *p)
+{
+	const struct probe_result *res = &p->result;
+
+	json_open(o, "result", '{');
+	if (p->kind == PROBE_BW) {
+		json_put_fixed(o, "mbytes_per_s", res->mbytes_per_s, 2);
+		json_put_count(o, "bytes", res->bytes);
+		json_put_fixed(o, "seconds", res->seconds, 6);
+	} else {
+		json_put_fixed(o, "jitter_ms", res->jitter_ms, 3);
+		json_put_u64(o, "sent", res->sent);
+		json_put_u64(o, "received", res->received);
+		json_put_u64(o, "reordered", res->reordered);
+	}
+	json_close(o, '}');
+}
+
+static void put_probe(struct json_out *o, const char *name,
+		      const struct probe *p)
+{
+	static const char *const states[] = { "running", "done", "failed" };
+	char id[17];
+
+	hex_u64(p->id, id);
+	json_open(o, name, '{');
+	json_put_str(o, "id", id);
+	json_put_str(o, "kind", probe_kind_name(p->kind));
+	put_host(o, "src", &p->src);
+	put_host(o, "dst", &p->dst);
+	json_put_fixed(o, "duration_s", p->duration_s, 3);
+	json_put_str(o, "state", states[p->state]);
+	v1_put_time(o, "began", p->began_ms);
+	if (p->state == PROBE_DONE)
+		put_probe_result(o, p);
+	if (p->state == PROBE_FAILED)
+		json_put_str(o, "error", p->error.detail);
+	json_close(o, '}');
+}
+
+struct probe_body {
+	enum probe_kind kind;
+	struct ip_addr src, dst;
+	bool has_src;
+	double duration_s;
+};
+
+static int addr_member(const struct json *body, const char *name,
+		       struct ip_addr *out)
+{
+	const char *s;
+	size_t len;
+
+	return json_str(json_get(body, name), ADDR_TEXT_LEN, &s, &len)
+		       ? -EINVAL
+		       : addr_parse(s, len, out);
+}
+
+/* 0, or -EINVAL with *e set. */
+static int probe_parse(const struct json *body, struct probe_body *p,
+		       struct error *e)
+{
+	const char *s = "";
+	size_t len;
+
+	error_set(e, ERR_VALUE, "kind", "bw or jitter");
+	if (json_str(json_get(body, "kind"), 16, &s, &len))
+		return -EINVAL;
+	for (p->kind = 0; p->kind < PROBE_KINDS; p->kind++)
+		if (strcmp(s, probe_kind_name(p->kind)) == 0)
+			break;
+	if (p->kind == PROBE_KINDS)
+		return -EINVAL;
+	error_set(e, ERR_VALUE, "dst", field_allowed(F_PROBE_DST));
+	if (addr_member(body, "dst", &p->dst))
+		return -EINVAL;
+	p->has_src = json_get(body, "src") != NULL;
+	error_set(e, ERR_VALUE, "src", field_allowed(F_PROBE_SRC));
+	if (p->has_src && addr_member(body, "src", &p->src))
+		return -EINVAL;
+	p->duration_s = 3;
+	error_set(e, ERR_VALUE, "duration_s", field_allowed(F_DURATION));
+	if (json_get(body, "duration_s") &&
+	    json_real(json_get(body, "duration_s"), 1, 10, &p->duration_s))
+		return -EINVAL;
+	return 0;
+}
+
+static void post_probe(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	struct agent *a = ctx;
+	struct json *body = NULL;
+	struct probe_body p = { 0 };
+	struct http_reply r;
+	struct json_out o;
+	char location[64], text[17];
+	struct error e;
+	uint64_t id;
+
+	if (!c)
+		return;
+	error_set(&e, ERR_MALFORMED, "", "");
+	if (json_parse(rq->body, rq->body_len, &body) ||
+	    probe_parse(body, &p, &e))
+		goto refuse;
+	error_set(&e, ERR_VALUE, "src", field_allowed(F_PROBE_SRC));
+	if (p.has_src && !overlay_is_self(a->overlay, &p.src))
+		goto refuse;
+	if (probe_start(a, p.kind, &p.dst, p.duration_s, &id, &e, NULL, NULL))
+		goto refuse;
+	json_free(body);
+	hex_u64(id, text);
+	snprintf(location, sizeof(location), "/api/v1/probes/%s", text);
+	v1_begin(&r, &o, 202);
+	http_reply_header(&r, "Location", location);
+	put_probe(&o, "data", probe_find(a->probes, id));
+	v1_end(c, &r, &o);
+	return;
+refuse:
+	json_free(body);
+	v1_error(c, e.code, e.field, e.detail);
+}
+
+static void list_probes(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_list_call(ctx, rq, 0, NULL);
+	const struct agent *a = ctx;
+	const struct probe *p[64];
+	struct http_reply r;
+	struct json_out o;
+
+	if (!c)
+		return;
+	v1_page(c, probe_list(a->probes, p, ARRAY_SIZE(p)));
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '[');
+	for (unsigned i = c->offset; i < c->offset + c->n_page; i++)
+		put_probe(&o, NULL, p[i]);
+	json_close(&o, ']');
+	v1_end(c, &r, &o);
+}
+
+static const struct probe *call_probe(struct v1_call *c)
+{
+	const char *s = c->rq->segment[0];
+	const struct probe *p = NULL;
+	uint64_t id;
+
+	if (!hex_parse_u64(s, strlen(s), &id))
+		p = probe_find(c->agent->probes, id);
+	if (!p)
+		v1_error(c, ERR_UNKNOWN_PROBE, "", "");
+	return p;
+}
+
+static void get_probe(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct probe *p = c ? call_probe(c) : NULL;
+	struct http_reply r;
+	struct json_out o;
+
+	if (!p)
+		return;
+	v1_begin(&r, &o, 200);
+	put_probe(&o, "data", p);
+	v1_end(c, &r, &o);
+}
+
+static void delete_probe(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct probe *p = c ? call_probe(c) : NULL;
+	struct http_reply r;
+
+	if (!p)
+		return;
+	probe_cancel(c->agent->probes, p->id);
+	http_reply_init(&r, 204, NULL);
+	v1_send(c, &r);
+}
+
+#define GET_ROUTE(path, need, handler)                            \
+	{                                                         \
+		.pattern = path, .methods = HTTP_GET | HTTP_HEAD, \
+		.role = need, .fn = handler                       \
+	}
+
+const struct http_route resource_routes[] = {
+	GET_ROUTE("/livez", ROLE_NONE, get_livez),
+	GET_ROUTE("/readyz", ROLE_NONE, get_readyz),
+	GET_ROUTE("/api/v1/version", ROLE_READ, get_version),
+	GET_ROUTE("/api/v1/status", ROLE_READ, get_status),
+	GET_ROUTE("/api/v1/overlay", ROLE_READ, get_overlay),
+	GET_ROUTE("/api/v1/overlay/members", ROLE_READ, get_members),
+	{ .pattern = "/api/v1/overlay/children",
+	  .methods = HTTP_POST,
+	  .role = ROLE_ADMIN,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = 64 * 1024,
+	  .fn = post_child },
+	{ .pattern = "/api/v1/overlay/children/*",
+	  .methods = HTTP_DELETE,
+	  .role = ROLE_ADMIN,
+	  .fn = delete_child },
+	GET_ROUTE("/api/v1/probes", ROLE_READ, list_probes),
+	{ .pattern = "/api/v1/probes",
+	  .methods = HTTP_POST,
+	  .role = ROLE_CONFIG,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = 64 * 1024,
+	  .fn = post_probe },
+	GET_ROUTE("/api/v1/probes/*", ROLE_READ, get_probe),
+	{ .pattern = "/api/v1/probes/*",
+	  .methods = HTTP_DELETE,
+	  .role = ROLE_CONFIG,
+	  .fn = delete_probe },
+};
+const size_t resource_n_routes = ARRAY_SIZE(resource_routes);

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * /api/v1/tasks: measurement tasks as resources, and what every resource of
+ * /api/v1 shares: query strings, pages, envelopes.
+ */
+#include "agent/v1.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/messages.h"
+#include "agent/overlay.h"
+#include "agent/registry.h"
+#include "common/util.h"
+
+#define PAGE_DEFAULT 100
+#define CURSOR_MS    60000
+
+/* ---- one request ---- */
+
+void v1_error(struct v1_call *c, enum error_code code, const char *field,
+	      const char *detail)
+{
+	struct error e;
+
+	error_set(&e, code, field, detail);
+	http_send_error(c->rq, &e);
+	free(c);
+}
+
+void v1_send(struct v1_call *c, struct http_reply *r)
+{
+	http_send(c->rq, r);
+	free(c);
+}
+
+struct v1_call *v1_call_new(void *ctx, struct http_request *rq, uint64_t takes,
+			    const char *repeat)
+{
+	struct v1_call *c = calloc(1, sizeof(*c));
+	enum error_code code;
+	const char *unknown;
+	struct error e;
+
+	error_set(&e, ERR_INTERNAL, "", "");
+	if (!c) {
+		http_send_error(rq, &e);
+		return NULL;
+	}
+	c->agent = ctx;
+	c->rq = rq;
+	code = form_decode(rq->query, strlen(rq->query), repeat, &c->form);
+	if (code) {
+		v1_error(c, code, "", "");
+		return NULL;
+	}
+	/* the repeated one is the handler's own */
+	unknown = fields_unknown(&c->form, takes);
+	if (unknown && !(repeat && strcmp(unknown, repeat) == 0)) {
+		v1_error(c, ERR_UNKNOWN_FIELD, unknown, "");
+		return NULL;
+	}
+	if (fields_decode(&c->form, takes, 0, &c->f, &e)) {
+		v1_error(c, e.code, e.field, e.detail);
+		return NULL;
+	}
+	return c;
+}
+
+void v1_begin(struct http_reply *r, struct json_out *o, int status)
+{
+	http_reply_init(r, status, HTTP_JSON);
+	json_out_init(o, &r->body);
+	json_open(o, NULL, '{');
+}
+
+void v1_end(struct v1_call *c, struct http_reply *r, struct json_out *o)
+{
+	json_open(o, "meta", '{');
+	v1_put_cursor(c, o);
+	json_put_str(o, "request_id", c->rq->id);
+	json_close(o, '}');
+	json_close(o, '}');
+	v1_send(c, r);
+}
+
+/*
+ * A cursor is the time it was given and the place to go on: lists are made
+ * anew for each page, so it only has to be young, not remembered.
+ */
+void v1_page(struct v1_call *c, uint64_t total)
+{
+	uint32_t limit = c->f.set & FIELD(LIMIT) ? c->f.limit : PAGE_DEFAULT;
+
+	c->total = total;
+	c->n_page = c->offset >= total
+			    ? 0
+			    : (uint32_t)MIN(limit, total - c->offset);
+}
+
+void v1_put_cursor(const struct v1_call *c, struct json_out *o)
+{
+	char text[33];
+
+	if (c->offset + (uint64_t)c->n_page >= c->total)
+		return;
+	hex_u64(clock_wall_ms(), text);
+	hex_u64(c->offset + (uint64_t)c->n_page, text + 16);
+	json_put_str(o, "next_cursor", text);
+}
+
+/* 0, or -EINVAL when the cursor is not ours or too old. */
+static int cursor_take(struct v1_call *c)
+{
+	uint64_t given, offset, now = clock_wall_ms();
+
+	if (!(c->f.set & FIELD(CURSOR)))
+		return 0;
+	if (strlen(c->f.cursor) != 32 ||
+	    hex_parse_u64(c->f.cursor, 16, &given) ||
+	    hex_parse_u64(c->f.cursor + 16, 16, &offset) || given > now ||
+	    now - given > CURSOR_MS || offset > UINT32_MAX)
+		return -EINVAL;
+	c->offset = (uint32_t)offset;
+	return 0;
+}
+
+struct v1_call *v1_list_call(void *ctx, struct http_request *rq, uint64_t takes,
+			     const char *repeat)
+{
+	struct v1_call *c = v1_call_new(
+		ctx, rq, takes | FIELD(LIMIT) | FIELD(CURSOR), repeat);
+
+	if (c && cursor_take(c)) {
+		v1_error(c, ERR_MALFORMED, field_name(F_CURSOR),
+			 field_allowed(F_CURSOR));
+		return NULL;
+	}
+	return c;
+}
+
+void v1_put_time(struct json_out *o, const char *name, uint64_t ms)
+{
+	char text[TIME_TEXT_LEN];
+
+	if (!ms) {
+		json_put_null(o, name);
+		return;
+	}
+	time_format(ms, text);
+	json_put_str(o, name, text);
+}
+
+void v1_put_coverage(struct json_out *o, const struct coverage_report *rep)
+{
+	json_open(o, "coverage", '{');
+	json_put_u64(o, "hosts_expected", rep->expected);
+	json_put_u64(o, "hosts_answered", rep->answered);
+	json_put_bool(o, "complete", rep->complete);
+	json_put_u64(o, "missing_more", rep->missing_more);
+	json_open(o, "missing", '[');
+	for (uint32_t i = 0; i < rep->n_missing; i++) {
+		json_open(o, NULL, '{');
+		json_put_str(o, "host", rep->missing[i].host);
+		json_put_str(o, "reason",
+			     missing_reason_name(rep->missing[i].reason));
+		v1_put_time(o, "last_seen", rep->missing[i].last_seen_ms);
+		json_close(o, '}');
+	}
+	json_close(o, ']');
+	json_close(o, '}');
+}
+
+/* ---- task objects ---- */
+
+static void put_filter(struct json_out *o, const struct filter *f)
+{
+	char text[PREFIX_TEXT_LEN], proto[8];
+
+	json_open(o, "filter", '{');
+	json_put_str(o, "direction", f->dir == PACKET_IN ? "in" : "out");
+	if (f->proto) {
+		proto_format(f->proto, proto);
+		json_put_str(o, "proto", proto);
+	}
+	if (f->has_src) {
+		prefix_format(&f->src, text);
+		json_put_str(o, "src", text);
+	}
+	if (f->has_dst) {
+		prefix_format(&f->dst, text);
+		json_put_str(o, "dst", text);
+	}
+	json_close(o, '}');
+}
+
+static void put_sketch_id(struct json_out *o, const struct agent *a,
+			  const struct task *t)
+{
+	const struct task *s = t->sketch ? registry_find(a->registry, t->sketch)
+					 : NULL;
+
+	if (s)
+		json_put_u64(o, "sketch_id", s->alias);
+	else
+		json_put_null(o, "sketch_id");
+}
+
+static const char *task_state(const struct task *t)
+{
+	if (!t->monitor_status)
+		return "active";
+	return t->monitor_status > 0 ? "pending" : "failed";
+}
+
+static void put_task(struct json_out *o, const char *name,
+		     const struct agent *a, const struct task *t)
+{
+	char id[17];
+
+	hex_u64(t->spec.id, id);
+	json_open(o, name, '{');
+	json_put_str(o, "id", id);
+	json_put_u64(o, "generation", t->spec.generation);
+	json_put_str(o, "name", t->name);
+	put_filter(o, &t->spec.filter);
+	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
+	json_put_str(o, "increment",
+		     increment_name((enum increment)t->spec.increment));
+	json_open(o, "sketches", '[');
+	for (unsigned k = 0; k < SKETCH_KINDS; k++)
+		if (t->spec.kinds & 1u << k)
+			json_put_str(o, NULL, sketch_name((enum sketch_kind)k));
+	json_close(o, ']');
+	json_put_u64(o, "window_s", t->spec.window_ms / 1000);
+	v1_put_time(o, "created", t->created_ms);
+	json_put_u64(o, "expires_s", t->expires_s);
+	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
+	put_sketch_id(o, a, t);
+	json_put_str(o, "state", task_state(t));
+	json_close(o, '}');
+}
+
+/* A text member decoded by a field's row; absent is fine. */
+static int member_field(const struct json *obj, const char *name,
+			enum field_id id, struct form *form, struct error *e)
+{
+	const struct json *v = json_get(obj, name);
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return 0;
+	if (json_str(v, FORM_VALUE_MAX, &s, &len) || !len) {
+		error_set(e, ERR_VALUE, name, field_allowed(id));
+		return -EINVAL;
+	}
+	snprintf(form->pair[form->n].name, sizeof(form->pair[0].name), "%s",
+		 field_name(id));
+	memcpy(form->pair[form->n].value, s, len);
+	form->pair[form->n].value[len] = '\0';
+	form->pair[form->n++].len = len;
+	return 0;
+}
+
+static int members_known(const struct json *obj, const char *const *names,
+			 struct error *e)
+{
+	const struct json *v;
+	const char *name;
+
+	for (size_t i = 0; (name = json_member(obj, i, &v)); i++) {
+		unsigned k = 0;
+
+		while (names[k] && strcmp(names[k], name) != 0)
+			k++;
+		if (!names[k]) {
+			error_set(e, ERR_UNKNOWN_FIELD, name, "");
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int filter_member(const struct json *body, struct form *form,
+			 struct error *e)
+{
+	static const char *const names[] = { "direction", "proto", "src", "dst",
+					     NULL };
+	const struct json *f = json_get(body, "filter"), *d;
+	const char *s;
+	size_t len;
+
+	if (!f)
+		return 0;
+	if (json_type(f) != JSON_OBJECT) {
+		error_set(e, ERR_VALUE, "filter", "an object");
+		return -EINVAL;
+	}
+	d = json_get(f, "direction");
+	if (d && (json_str(d, 8, &s, &len) ||
+		  (strcmp(s, "in") != 0 && strcmp(s, "out") != 0))) {
+		error_set(e, ERR_VALUE, "direction", "in or out");
+		return -EINVAL;
+	}
+	if (d) {
+		strncpy(form->pair[form->n].name, "interface", FORM_NAME_MAX);
+		strncpy(form->pair[form->n].value,
+			strcmp(s, "in") ? "OUTPUT" : "INPUT", FORM_VALUE_MAX);
+		form->pair[form->n].len = strlen(form->pair[form->n].value);
+		form->n++;
+	}
+	if (members_known(f, names, e) ||
+	    member_field(f, "proto", F_PROTO, form, e) ||
+	    member_field(f, "src", F_SRC, form, e) ||
+	    member_field(f, "dst", F_DST, form, e))
+		return -EINVAL;
+	return 0;
+}
+
+static int sketches_member(const struct json *body, struct task *t,
+			   struct error *e)
+{
+	const struct json *v = json_get(body, "sketches");
+	enum sketch_kind k;
+	const char *s;
+	size_t len;
+
+	t->spec.kinds = t->spec.key == KEY_NONE ? 0 : SKETCH_DEFAULT_KINDS;
+	if (!v)
+		return 0;
+	if (json_type(v) != JSON_ARRAY)
+		goto bad;
+	t->spec.kinds = 0;
+	for (size_t i = 0; i < json_len(v); i++) {
+		if (json_str(json_at(v, i), 32, &s, &len) ||
+		    sketch_parse(s, len, &k) || (t->spec.kinds & 1u << k))
+			goto bad;
+		t->spec.kinds |= 1u << k;
+	}
+	if (!t->spec.kinds == (t->spec.key == KEY_NONE))
+		return 0;
+bad:
+	error_set(e, ERR_VALUE, "sketches",
+		  "list of cms, topk, hll, exact, each once; [] with key none");
+	return -EINVAL;
+}
+
+static bool name_ok(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (!(s[i] >= 'a' && s[i] <= 'z') &&
+		    !(s[i] >= 'A' && s[i] <= 'Z') &&
+		    !(s[i] >= '0' && s[i] <= '9') && !strchr("._:-", s[i]))
+			return false;
+	return len > 0;
+}
+
+/* name, key, increment, window_s, expires_s. */
+static int plain_members(const struct json *body, struct task *t,
+			 struct error *e)
+{
+	enum increment inc = INC_PKT;
+	enum key_type key = KEY_NONE;
+	const struct json *v;
+	uint64_t n = 0;
+	const char *s;
+	size_t len;
+
+	v = json_get(body, "name");
+	if (v && (json_str(v, 64, &s, &len) || !name_ok(s, len))) {
+		error_set(e, ERR_VALUE, "name", "[A-Za-z0-9._:-]{1,64}");
+		return -EINVAL;
+	}
+	if (v)
+		memcpy(t->name, s, len + 1);
+	v = json_get(body, "key");
+	if (!v) {
+		error_set(e, ERR_MISSING, "key", "");
+		return -EINVAL;
+	}
+	if (json_str(v, 32, &s, &len) ||
+	    (strcmp(s, "none") != 0 && key_type_parse(s, len, &key))) {
+		error_set(e, ERR_VALUE, "key", key_type_list());
+		return -EINVAL;
+	}
+	v = json_get(body, "increment");
+	if (v && (json_str(v, 32, &s, &len) || increment_parse(s, len, &inc))) {
+		error_set(e, ERR_VALUE, "increment",
+			  field_allowed(F_INCREMENT));
+		return -EINVAL;
+	}
+	v = json_get(body, "window_s");
+	if (v && json_u64(v, 0, 0, &n)) {
+		error_set(e, ERR_VALUE, "window_s", "0");
+		return -EINVAL;
+	}
+	v = json_get(body, "expires_s");
+	if (v && json_u64(v, 0, UINT32_MAX, &n)) {
+		error_set(e, ERR_VALUE, "expires_s", "0..4294967295");
+		return -EINVAL;
+	}
+	t->expires_s = (uint32_t)n;
+	t->spec.key = (uint8_t)key;
+	t->spec.increment = (uint8_t)inc;
+	return 0;
+}
+
+static int task_parse(const struct json *body, struct task *t, struct error *e)
+{
+	static const char *const names[] = { "name",      "filter",
+					     "key",       "increment",
+					     "sketches",  "window_s",
+					     "expires_s", NULL };
+	struct form form = { 0 };
+	struct fields f;
+
+	if (json_type(body) != JSON_OBJECT) {
+		error_set(e, ERR_MALFORMED, "", "");
+		return -EINVAL;
+	}
+	if (members_known(body, names, e) || plain_members(body, t, e) ||
+	    sketches_member(body, t, e) || filter_member(body, &form, e) ||
+	    fields_decode(&form, FIELDS_FILTER, 0, &f, e))
+		return -EINVAL;
+	t->spec.filter = f.filter;
+	t->origin = ORIGIN_V1;
+	return 0;
+}
+
+static void list_tasks(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_list_call(ctx, rq, 0, NULL);
+	const struct registry *reg;
+	struct http_reply r;
+	struct json_out o;
+	uint32_t seen = 0;
+
+	if (!c)
+		return;
+	reg = c->agent->registry;
+	v1_page(c, registry_count(reg));
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '[');
+	for (unsigned i = 0; i < registry_rows(reg); i++) {
+		const struct task *t = registry_at(reg, i);
+
+		if (t->is_sketch)
+			continue;
+		if (seen >= c->offset && seen < c->offset + c->n_page)
+			put_task(&o, NULL, c->agent, t);
+		seen++;
+	}
+	json_close(&o, ']');
+	v1_end(c, &r, &o);
+}
+
+static void task_created(void *arg, const struct error *e, const struct task *t,
+			 const struct coverage *cov)
+{
+	struct v1_call *c = arg;
+	struct coverage_report rep;
+	struct http_reply r;
+	struct json_out o;
+	char location[64], id[17];
+
+	if (e) {
+		v1_error(c, e->code, e->field, e->detail);
+		return;
+	}
+	coverage_report(c->agent, cov, c->f.host_only, &rep);
+	v1_begin(&r, &o, 201);
+	hex_u64(t->spec.id, id);
+	snprintf(location, sizeof(location), "/api/v1/tasks/%s", id);
+	http_reply_header(&r, "Location", location);
+	put_task(&o, "data", c->agent, t);
+	json_open(&o, "meta", '{');
+	v1_put_coverage(&o, &rep);
+	json_put_str(&o, "request_id", c->rq->id);
+	json_close(&o, '}');
+	json_close(&o, '}');
+	v1_send(c, &r);
+}
+
+uint32_t v1_budget(const struct v1_call *c)
+{
+	return c->f.set & FIELD(TIMEOUT) ? c->f.timeout_ms
+					 : c->agent->conf->query_ms;
+}
+
+static void post_task(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c =
+		v1_call_new(ctx, rq, FIELD(SCOPE) | FIELD(TIMEOUT), NULL);
+	struct task t = { 0 };
+	struct json *body;
+	struct error e;
+
+	if (!c)
+		return;
+	if (json_parse(rq->body, rq->body_len, &body)) {
+		v1_error(c, ERR_MALFORMED, "", "");
+		return;
+	}
+	if (task_parse(body, &t, &e))
+		v1_error(c, e.code, e.field, e.detail);
+	else if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),
+				  task_created, c))
+		v1_error(c, ERR_INTERNAL, "", "");
+	json_free(body);
+}
+
+const struct task *v1_task(struct v1_call *c)
+{
+	const char *s = c->rq->segment[0];
+	const struct task *t = NULL;
+	uint64_t id;
+
+	if (!hex_parse_u64(s, strlen(s), &id))
+		t = registry_find(c->agent->registry, id);
+	if (t && !t->is_sketch) {
+		registry_touch(c->agent->registry, t->spec.id);
+		return t;
+	}
+	v1_error(c, ERR_UNKNOWN_TASK, "", "");
+	return NULL;
+}
+
+static void get_task(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct http_reply r;
+	struct json_out o;
+
+	if (!t)
+		return;
+	v1_begin(&r, &o, 200);
+	put_task(&o, "data", c->agent, t);
+	v1_end(c, &r, &o);
+}
+
+static void task_deleted(void *arg, const struct error *e, const struct task *t,
+			 const struct coverage *cov)
+{
+	struct v1_call *c = arg;
+	struct http_reply r;
+
+	(void)t;
+	(void)cov;
+	if (e && e->code != ERR_NO_HOST && e->code != ERR_NO_MONITOR) {
+		v1_error(c, e->code, e->field, e->detail);
+		return;
+	}
+	http_reply_init(&r, 204, NULL);
+	v1_send(c, &r);
+}
+
+static void delete_task(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, FIELD(TIMEOUT), NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+
+	if (t && !registry_delete(c->agent, t->spec.id, v1_budget(c),
+				  task_deleted, c))
+		v1_error(c, ERR_INTERNAL, "", "");
+}
+
+const struct http_route v1_routes[] = {
+	{ .pattern = "/api/v1/tasks",
+	  .methods = HTTP_GET | HTTP_HEAD,
+	  .role = ROLE_READ,
+	  .fn = list_tasks },
+	{ .pattern = "/api/v1/tasks",
+	  .methods = HTTP_POST,
+	  .role = ROLE_CONFIG,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = 64 * 1024,
+	  .fn = post_task },
+	{ .pattern = "/api/v1/tasks/*",
+	  .methods = HTTP_GET | HTTP_HEAD,
+	  .role = ROLE_READ,
+	  .fn = get_task },
+	{ .pattern = "/api/v1/tasks/*",
+	  .methods = HTTP_DELETE,
+	  .role = ROLE_CONFIG,
+	  .fn = delete_task },
+};
+const size_t v1_n_routes = ARRAY_SIZE(v1_routes);

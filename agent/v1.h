@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the two halves of /api/v1 share: one context per request, envelopes. */
+#ifndef LINNET_V1_H
+#define LINNET_V1_H
+
+#include <stdint.h>
+
+#include "agent/agent.h"
+#include "agent/answer.h"
+#include "agent/fields.h"
+#include "agent/http.h"
+#include "agent/json.h"
+
+struct v1_call {
+	struct agent *agent;
+	struct http_request *rq;
+	struct fields f;
+	struct form form; /* the query string, decoded */
+	uint64_t task;
+	uint32_t offset, n_page; /* page of a list: first item, items */
+	uint64_t total;          /* items of the whole list */
+};
+
+/*
+ * New context with the query string decoded; repeat: parameter that may come
+ * several times, or NULL.  NULL: the refusal was sent.
+ */
+struct v1_call *v1_call_new(void *ctx, struct http_request *rq, uint64_t takes,
+			    const char *repeat);
+/* Sends a problem and ends the call. */
+void v1_error(struct v1_call *c, enum error_code code, const char *field,
+	      const char *detail);
+void v1_send(struct v1_call *c, struct http_reply *r); /* ends the call */
+/* 200 {"data": …, "meta": {…}}: opened here, closed and sent below. */
+void v1_begin(struct http_reply *r, struct json_out *o, int status);
+/* meta with request id and, for lists, next_cursor. */
+void v1_end(struct v1_call *c, struct http_reply *r, struct json_out *o);
+/* Reads limit and cursor: which items of total to write. */
+void v1_page(struct v1_call *c, uint64_t total);
+void v1_put_cursor(const struct v1_call *c, struct json_out *o);
+/* v1_call_new() for lists, with limit and cursor. */
+struct v1_call *v1_list_call(void *ctx, struct http_request *rq, uint64_t takes,
+			     const char *repeat);
+/* The task that the path names; NULL: the problem is sent. */
+const struct task *v1_task(struct v1_call *c);
+/* Milliseconds that a query of this call may take. */
+uint32_t v1_budget(const struct v1_call *c);
+/* RFC 3339, or null for 0. */
+void v1_put_time(struct json_out *o, const char *name, uint64_t wall_ms);
+void v1_put_coverage(struct json_out *o, const struct coverage_report *rep);
+
+#endif

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * /api/v1/tasks/ID/…: measurement answers in the envelope that says how true
+ * they are.  One row per question says how its items and its error look.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/measure.h"
+#include "agent/messages.h"
+#include "agent/v1.h"
+#include "common/util.h"
+
+#define KEYS_MAX 32
+
+/* ---- items ---- */
+
+struct item_context {
+	const struct answer *an;
+	bool hide_upper; /* a host is missing, or a cell is full */
+};
+
+static void put_upper(struct json_out *o, const struct item_context *ic,
+		      const struct interval *v)
+{
+	if (ic->hide_upper || v->saturated)
+		json_put_null(o, "upper");
+	else
+		json_put_count(o, "upper", v->upper);
+}
+
+static void put_key(struct json_out *o, const struct answer *an,
+		    const struct flow_key *k)
+{
+	char text[KEY_TEXT_LEN];
+
+	key_format((enum key_type)an->task.key, k, text);
+	json_put_str(o, "key", text);
+}
+
+static uint64_t n_hits(const struct v1_call *c, const struct answer *an)
+{
+	(void)c;
+	return an->n_hits;
+}
+
+static void put_hit(struct json_out *o, const struct item_context *ic,
+		    uint32_t i)
+{
+	const struct hit *h = &ic->an->hit[i];
+	uint64_t total = ic->an->part->totals.weight;
+
+	json_put_u64(o, "rank", i + 1);
+	put_key(o, ic->an, &h->key);
+	json_put_count(o, "estimate", h->v.upper);
+	json_put_count(o, "lower", h->v.lower);
+	put_upper(o, ic, &h->v);
+	json_put_real(o, "share",
+		      total ? (double)h->v.upper / (double)total : 0);
+	json_put_bool(o, "certain", h->certain);
+}
+
+static uint64_t n_realtime(const struct v1_call *c, const struct answer *an)
+{
+	(void)c;
+	return an->part->exact.n;
+}
+
+static void put_realtime(struct json_out *o, const struct item_context *ic,
+			 uint32_t i)
+{
+	const struct exact_row *row = &ic->an->part->exact.row[i];
+
+	put_key(o, ic->an, &row->key);
+	json_put_count(o, "value", row->value);
+}
+
+static uint64_t n_one(const struct v1_call *c, const struct answer *an)
+{
+	(void)c;
+	(void)an;
+	return 1;
+}
+
+static void put_distinct(struct json_out *o, const struct item_context *ic,
+			 uint32_t i)
+{
+	struct distinct d;
+
+	(void)i;
+	hll_read(ic->an->part, &d);
+	json_put_count(o, "estimate", d.estimate);
+	json_put_count(o, "lower", d.lower);
+	if (ic->hide_upper || d.saturated)
+		json_put_null(o, "upper");
+	else
+		json_put_count(o, "upper", d.upper);
+}
+
+static void put_totals(struct json_out *o, const struct item_context *ic,
+		       uint32_t i)
+{
+	const struct totals *t = &ic->an->part->totals;
+
+	(void)i;
+	json_put_count(o, "packets", t->pkt);
+	json_put_count(o, "bytes", t->byte);
+	json_put_count(o, "segments", t->segment);
+	json_put_count(o, "hidden_bytes", t->hidden_byte);
+}
+
+static uint64_t n_points(const struct v1_call *c, const struct answer *an)
+{
+	(void)c;
+	return an->part->points.n;
+}
+
+/* The largest over-count of what is in this answer. */
+static uint64_t error_max(const struct answer *an)
+{
+	uint64_t max = 0;
+
+	if (an->kind == ASK_TOP) {
+		for (uint32_t i = 0; i < an->n_hits; i++)
+			max = MAX(max, an->hit[i].v.upper - an->hit[i].v.lower);
+	} else if (an->kind == ASK_POINTS) {
+		for (uint32_t i = 0; i < an->part->points.n; i++)
+			max = MAX(max, an->part->points.v[i].upper -
+					       an->part->points.v[i].lower);
+	}
+	return max;
+}
+
+static void error_over(const struct v1_call *c, const struct answer *an,
+		       const char **kind, uint64_t *max, double *confidence)
+{
+	(void)c;
+	*max = error_max(an);
+	*kind = *max ? "over" : "none";
+	if (*max && an->kind == ASK_POINTS)
+		*confidence = cms_confidence(&an->part->params);
+}
+
+static void error_distinct(const struct v1_call *c, const struct answer *an,
+			   const char **kind, uint64_t *max, double *confidence)
+{
+	struct distinct d;
+
+	(void)c;
+	hll_read(an->part, &d);
+	if (d.exact)
+		return;
+	*kind = "two-sided";
+	*max = MAX(d.upper - d.estimate, d.estimate - d.lower);
+	*confidence = 0.95;
+}
+
+static void error_spilled(const struct v1_call *c, const struct answer *an,
+			  const char **kind, uint64_t *max, double *confidence)
+{
+	(void)c;
+	(void)confidence;
+	if (!an->part->exact.spilled)
+		return;
+	*kind = "two-sided";
+	*max = an->part->exact.spilled;
+}
+
+static void put_point(struct json_out *o, const struct item_context *ic,
+		      uint32_t i)
+{
+	const struct interval *v = &ic->an->part->points.v[i];
+
+	put_key(o, ic->an, &ic->an->keys[i]);
+	json_put_count(o, "estimate", v->upper);
+	json_put_count(o, "lower", v->lower);
+	put_upper(o, ic, v);
+}
+
+static const char *const units[] = {
+	[INC_PKT] = "packets",
+	[INC_BYTE] = "bytes",
+	[INC_SEGMENT] = "segments",
+};
+static_assert(ARRAY_SIZE(units) == INCREMENTS, "a unit for each increment");
+
+/* How the answers of each question look. */
+static const struct answer_row {
+	const char *algorithm, *unit; /* unit NULL: the increment's */
+	bool list, sliding;
+	uint64_t (*count)(const struct v1_call *c, const struct answer *an);
+	void (*put)(struct json_out *o, const struct item_context *ic,
+		    uint32_t i);
+	/* NULL: exact.  Sets what differs from "none", 0, 1. */
+	void (*error)(const struct v1_call *c, const struct answer *an,
+		      const char **kind, uint64_t *max, double *confidence);
+} rows[] = {
+	[ASK_TOTALS] = { "exact", "packets", false, false, n_one, put_totals,
+			 NULL },
+	[ASK_POINTS] = { "cms", NULL, true, false, n_points, put_point,
+			 error_over },
+	[ASK_TOP] = { "topk+cms", NULL, true, false, n_hits, put_hit,
+		      error_over },
+	[ASK_DISTINCT] = { "hll", "keys", false, false, n_one, put_distinct,
+			   error_distinct },
+	[ASK_REALTIME] = { "exact", NULL, true, true, n_realtime, put_realtime,
+			   error_spilled },
+	[ASK_REALTIME_DISTINCT] = { "exact+hll", "keys", false, true, n_one,
+				    put_distinct, error_distinct },
+};
+static_assert(ARRAY_SIZE(rows) == ASK_KINDS, "a row for each question");
+
+/* ---- meta ---- */
+
+static void put_window(struct json_out *o, const struct answer *an)
+{
+	const struct coverage *cov = &an->coverage;
+	uint64_t start = cov->start_max_ms, end = cov->end_max_ms;
+
+	if (rows[an->kind].sliding) {
+		end = (an->part->end_slot + 1) * 100;
+		start = end - 1000;
+	}
+	json_open(o, "window", '{');
+	json_put_str(o, "kind", rows[an->kind].sliding ? "sliding" : "since");
+	v1_put_time(o, "start", start);
+	json_put_fixed(o, "seconds",
+		       end > start ? (double)(end - start) / 1000 : 0, 3);
+	json_close(o, '}');
+}
+
+static void put_parameters(struct json_out *o, const struct sketch_params *p,
+			   enum ask_kind kind)
+{
+	json_open(o, "parameters", '{');
+	if (kind == ASK_TOP)
+		json_put_u64(o, "slots", p->topk_slots);
+	if (kind == ASK_TOP || kind == ASK_POINTS) {
+		json_put_u64(o, "width", p->cms_width);
+		json_put_u64(o, "depth", p->cms_depth);
+	}
+	if (kind == ASK_DISTINCT)
+		json_put_u64(o, "registers", UINT64_C(1) << p->hll_p);
+	if (kind == ASK_REALTIME || kind == ASK_REALTIME_DISTINCT)
+		json_put_u64(o, "keys", p->exact_cap);
+	json_close(o, '}');
+}
+
+static void put_error(struct json_out *o, const struct v1_call *c,
+		      const struct answer *an)
+{
+	const char *kind = "none";
+	uint64_t max = 0;
+	double confidence = 1;
+
+	if (rows[an->kind].error)
+		rows[an->kind].error(c, an, &kind, &max, &confidence);
+	json_open(o, "error", '{');
+	json_put_str(o, "kind", kind);
+	json_put_count(o, "max", max);
+	json_put_fixed(o, "confidence", confidence, 3);
+	json_close(o, '}');
+}
+
+static void put_volume(struct json_out *o, const char *name, uint64_t packets,
+		       uint64_t bytes)
+{
+	json_open(o, name, '{');
+	json_put_count(o, "packets", packets);
+	json_put_count(o, "bytes", bytes);
+	json_close(o, '}');
+}
+
+static void put_loss(struct json_out *o, const struct answer *an)
+{
+	const struct ctl_loss *l = &an->coverage.loss;
+	const struct totals *t = &an->part->totals;
+
+	json_open(o, "loss", '{');
+	put_volume(o, "matched", l->matched.packets, l->matched.bytes);
+	put_volume(o, "received", l->received.packets, l->received.bytes);
+	put_volume(o, "missed", an->missed_packets, an->missed_bytes);
+	if (t->unkeyed_pkt)
+		put_volume(o, "unkeyed", t->unkeyed_pkt, t->unkeyed_byte);
+	json_close(o, '}');
+}
+
+/* Keys that are in no item: past n, or spilled from a full table. */
+static uint64_t truncated(const struct answer *an)
+{
+	if (an->kind == ASK_TOP)
+		return an->left_out;
+	return an->kind == ASK_REALTIME ? an->part->exact.evicted : 0;
+}
+
+static void put_meta(struct json_out *o, const struct v1_call *c,
+		     const struct answer *an)
+{
+	const struct answer_row *row = &rows[an->kind];
+
+	json_open(o, "meta", '{');
+	json_put_str(o, "unit",
+		     row->unit ? row->unit : units[an->task.increment]);
+	json_put_str(o, "scope", c->f.host_only ? "host" : "tree");
+	put_window(o, an);
+	json_put_str(o, "algorithm", row->algorithm);
+	if (an->kind == ASK_TOP)
+		json_put_str(o, "recall",
+			     an->recall_certain ? "certain" : "best_effort");
+	put_parameters(o, &an->part->params, an->kind);
+	put_error(o, c, an);
+	v1_put_coverage(o, &an->report);
+	put_loss(o, an);
+	json_put_u64(o, "truncated", truncated(an));
+	v1_put_cursor(c, o);
+	json_put_u64(o, "epoch", an->report.epoch);
+	json_put_u64(o, "hops", an->coverage.hops);
+	json_put_u64(o, "elapsed_ms", an->elapsed_ms);
+	json_put_str(o, "request_id", c->rq->id);
+	json_close(o, '}');
+}
+
+/* ---- handlers ---- */
+
+static void answered(void *arg, const struct answer *an)
+{
+	struct v1_call *c = arg;
+	const struct answer_row *row = &rows[an->kind];
+	struct item_context ic = { .an = an };
+	struct http_reply r;
+	struct json_out o;
+
+	if (!an->part || !an->report.answered) {
+		v1_error(c,
+			 an->report.expected == 1 ? ERR_NO_MONITOR
+						  : ERR_NO_HOST,
+			 "", "");
+		return;
+	}
+	if (c->f.require_all && !an->report.complete) {
+		v1_error(c, ERR_INCOMPLETE, "", "");
+		return;
+	}
+	ic.hide_upper = an->report.answered < an->report.expected ||
+			an->coverage.saturated || an->part->saturated;
+	v1_page(c, row->count(c, an));
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", row->list ? '[' : '{');
+	for (uint32_t i = c->offset; i < c->offset + c->n_page; i++) {
+		if (row->list)
+			json_open(&o, NULL, '{');
+		row->put(&o, &ic, i);
+		if (row->list)
+			json_close(&o, '}');
+	}
+	json_close(&o, row->list ? ']' : '}');
+	put_meta(&o, c, an);
+	json_close(&o, '}');
+	v1_send(c, &r);
+}
+
+static void ask(struct v1_call *c, const struct task *t,
+		struct answer_request *q)
+{
+	if (!measure_possible(q->kind, &t->spec)) {
+		v1_error(c, ERR_WRONG_SKETCH, "", "");
+		return;
+	}
+	q->task = t->spec;
+	q->host_only = c->f.host_only;
+	q->budget_ms = v1_budget(c);
+	q->request_id = c->rq->id;
+	if (!answer_start(c->agent, q, answered, c))
+		v1_error(c, ERR_INTERNAL, "", "");
+}
+
+#define ASK_FIELDS (FIELD(SCOPE) | FIELD(TIMEOUT) | FIELD(REQUIRE))
+
+static void get_estimate(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_list_call(ctx, rq, ASK_FIELDS, "key");
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct answer_request q = { .kind = ASK_POINTS };
+	struct flow_key keys[KEYS_MAX];
+
+	if (!t)
+		return;
+	for (unsigned i = 0; i < c->form.n; i++) {
+		if (strcmp(c->form.pair[i].name, "key") != 0)
+			continue;
+		if (q.n_keys == KEYS_MAX ||
+		    key_parse((enum key_type)t->spec.key, c->form.pair[i].value,
+			      c->form.pair[i].len, &keys[q.n_keys])) {
+			v1_error(c, ERR_VALUE, "key",
+				 "1 to 32 keys of the task's key type");
+			return;
+		}
+		q.n_keys++;
+	}
+	if (!q.n_keys) {
+		v1_error(c, ERR_MISSING, "key", "");
+		return;
+	}
+	q.keys = keys;
+	ask(c, t, &q);
+}
+
+static void get_top(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_list_call(
+		ctx, rq,
+		ASK_FIELDS | FIELD(N) | FIELD(SHARE) | FIELD(TREE_BASE), NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct answer_request q = { .kind = ASK_TOP };
+
+	if (!t)
+		return;
+	q.share = c->f.threshold;
+	q.n_top = c->f.set & FIELD(N) ? c->f.n : 10;
+	q.base_tree = !(c->f.set & FIELD(TREE_BASE)) || c->f.base_tree;
+	ask(c, t, &q);
+}
+
+static void get_simple(void *ctx, struct http_request *rq, enum ask_kind kind,
+		       uint64_t takes)
+{
+	struct v1_call *c = v1_list_call(ctx, rq, ASK_FIELDS | takes, NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct answer_request q = { .kind = kind };
+
+	if (!t)
+		return;
+	if (c->f.distinct)
+		q.kind = ASK_REALTIME_DISTINCT;
+	ask(c, t, &q);
+}
+
+static void get_distinct(void *ctx, struct http_request *rq)
+{
+	get_simple(ctx, rq, ASK_DISTINCT, 0);
+}
+
+static void get_realtime(void *ctx, struct http_request *rq)
+{
+	get_simple(ctx, rq, ASK_REALTIME, FIELD(DISTINCT));
+}
+
+static void get_totals(void *ctx, struct http_request *rq)
+{
+	get_simple(ctx, rq, ASK_TOTALS, 0);
+}
+
+#define ANSWER_ROUTE(name, handler)                                 \
+	{                                                           \
+		.pattern = "/api/v1/tasks/*/" name,                 \
+		.methods = HTTP_GET | HTTP_HEAD, .role = ROLE_READ, \
+		.fn = handler                                       \
+	}
+
+const struct http_route answer_routes[] = {
+	ANSWER_ROUTE("estimate", get_estimate),
+	ANSWER_ROUTE("top", get_top),
+	ANSWER_ROUTE("distinct", get_distinct),
+	ANSWER_ROUTE("realtime", get_realtime),
+	ANSWER_ROUTE("totals", get_totals),
+};
+const size_t answer_n_routes = ARRAY_SIZE(answer_routes);
