@@ -10,6 +10,7 @@ counters of the receiving hosts say.  Exit status 0 only if all agree.
 import argparse
 import ast
 import json
+import re
 import sys
 import time
 from typing import NamedTuple
@@ -215,18 +216,12 @@ def quiet(root, kernel, proto, counter):
 def scan(cluster):
     """A port scan of h5 by h6, reported by examples/port_scan.py"""
     first, last, seconds = 8008, 8092, 4
-    script = cluster.controller.popen(
-        [sys.executable, str(ROOT / "examples" / "port_scan.py"),
-         cluster.ip("h5"), "--seconds", str(seconds)])
-    start = script.stdout.readline()
-    if start.startswith(b"watching"):
-        traffic.scan_ports(cluster, "h6", "h5", first, last)
-    out, errors = script.communicate(timeout=seconds + SETTLE_S)
+    out, errors = example(
+        cluster, ["port_scan.py", cluster.ip("h5"), "--seconds", str(seconds)],
+        lambda: traffic.scan_ports(cluster, "h6", "h5", first, last))
     reports = [ast.literal_eval(line.partition("detected.")[2].strip())
-               for line in out.decode().splitlines()]
-    notes = []
-    if script.returncode != 0:
-        notes.append(errors.decode().strip()[-500:])
+               for line in out.splitlines()]
+    notes = [errors[-500:]] if errors else []
     # A sample in the middle of the scan gives one report of its first ports.
     if len(reports) == 2 and reports[0].keys() == {cluster.ip("h6")}:
         notes.append(f"reported first after {reports[0]}")
@@ -236,6 +231,52 @@ def scan(cluster):
                    {cluster.ip("h6"): ports}).rows
     rows.append(("reports", str(len(reports)), "1", len(reports) == 1))
     return Result(("scanner", "linnet, ports", "truth, ports"), rows, notes)
+
+
+def example(cluster, argv, during=None):
+    """Run a script of examples/ at the controller, and during() once it has
+    printed its first line.  What it printed after that, and its errors."""
+    path = str(ROOT / "examples" / argv[0])
+    script = cluster.controller.popen([path] + argv[1:])
+    if during and script.stdout.readline():
+        during()
+    try:
+        out, errors = script.communicate(timeout=JOIN_S)
+    finally:
+        script.kill()
+    return out.decode(), errors.decode().strip()
+
+
+def examples(cluster):
+    """The scripts of examples/, started by a user at h1"""
+    def pings():
+        traffic.ping_all(cluster)
+
+    src, dst = cluster.ip("h5"), cluster.ip("h6")
+    rows, notes = [], []
+
+    def check(argv, wanted, during=None):
+        out, errors = example(cluster, argv, during)
+        lines = [" ".join(line.split()) for line in out.splitlines()]
+        good = len(lines) == len(wanted) and all(map(re.fullmatch, wanted,
+                                                     lines))
+        rows.append((" ".join(argv), lines[-1] if lines else "-",
+                     f"{len(wanted)} lines", good))
+        if errors:
+            notes.append(errors[-500:])
+
+    check(["bandwidth.sh", src, dst], [r"\d{2,}|\d\.\d\d"])
+    check(["bandwidth.py", src, dst, "--seconds", "1"],
+          [rf"{src} -> {dst}: [\d.]+ MBytes/s"])
+    check(["heavy_hitters.py", src, "--proto", "icmp", "--seconds", "2"],
+          [f"2 {node.IP()}" for node in cluster.net.hosts if node.IP() != src]
+          + ["hosts that answered: 1/1"], pings)
+    check(["flow_sizes.py", cluster.ip(cluster.root), "--proto", "icmp",
+           "--seconds", "2"],
+          [f"168 {a.IP()} -> {cluster.ip(b)}" for a in cluster.net.hosts
+           for b in cluster.parents if a.name != b]
+          + ["64 flows, 8 of 8 hosts, 0 packets missed"], pings)
+    return Result(("script", "its last line", "expected"), rows, notes)
 
 
 def failure(cluster):
@@ -306,7 +347,7 @@ def totals(cluster):
 
 
 SCENARIOS = {f.__name__: f for f in (bandwidth, hitters, talkers, pings,
-                                     flows, scan, failure, totals)}
+                                     flows, scan, examples, failure, totals)}
 
 
 def show(result):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "mininet"))
 from cluster import overlay_parents  # noqa: E402
 
 NAMES = ["bandwidth", "hitters", "talkers", "pings", "flows", "scan",
-         "failure", "totals"]
+         "examples", "failure", "totals"]
 LIMIT_S = 300
 
 
