@@ -173,12 +173,14 @@ void cms_points(const struct task_spec *t, const void *img,
 						    HASH_KEY));
 		/* a heavy key met no noise where the update is conservative */
 		bool noisy = s->head.shape.cms_plain || u <= z.z99;
+		uint64_t point = noisy ? sub_floor(u, z.z50) : u;
+		uint64_t lower = sub_floor(u, error);
 
 		out[i] = (struct interval){
-			.lower = sub_floor(u, error),
+			.lower = lower,
 			.lower99 = sub_floor(u, z.z99),
 			.upper = u,
-			.point = noisy ? sub_floor(u, z.z50) : u,
+			.point = MAX(point, lower),
 			.saturated = u == UINT64_MAX,
 		};
 	}
