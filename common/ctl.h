@@ -13,13 +13,13 @@
 #include "common/packet.h"
 #include "common/task.h"
 
-#define CTL_MAGIC 0x6c6e6e74u
-#define CTL_VERSION 1
+#define CTL_MAGIC     0x6c6e6e74u
+#define CTL_VERSION   1
 #define CTL_MAX_BYTES 4096
-#define CTL_CLIENTS 4
-#define CTL_RATE 100	/* requests a second and client */
-#define CTL_READERS 8
-#define CTL_REPLY_MS 100 /* later: the agent says monitor_down */
+#define CTL_CLIENTS   4
+#define CTL_RATE      100 /* requests a second and client */
+#define CTL_READERS   8
+#define CTL_REPLY_MS  100 /* later: the agent says monitor_down */
 
 enum ctl_type {
 	CTL_HELLO = 1,
@@ -34,10 +34,10 @@ enum ctl_type {
 struct ctl_head {
 	uint32_t magic;
 	uint16_t version;
-	uint16_t type;	 /* enum ctl_type, in replies too */
-	uint32_t len;	 /* of the whole message */
-	uint32_t seq;	 /* the client's; copied into the reply */
-	int32_t status;	 /* requests 0; replies 0 or -errno, below */
+	uint16_t type;  /* enum ctl_type, in replies too */
+	uint32_t len;   /* of the whole message */
+	uint32_t seq;   /* the client's; copied into the reply */
+	int32_t status; /* requests 0; replies 0 or -errno, below */
 	uint32_t reserved;
 };
 
@@ -53,8 +53,7 @@ struct ctl_hello {
 	uint64_t incarnation; /* new at each start of the monitor */
 	uint64_t memory_limit, memory_used;
 	uint32_t tasks_max;
-	char backend[16];
-	char version[32];
+	char backend[16], version[32];
 };
 
 struct ctl_task_put {
@@ -92,7 +91,7 @@ struct ctl_loss {
 struct ctl_task_read {
 	struct ctl_head head;
 	uint64_t id, generation; /* request */
-	uint32_t kinds;		 /* request: which sketches to copy; 0: totals */
+	uint32_t kinds; /* request: which sketches to copy; 0: totals */
 	uint32_t reserved;
 	/* reply: */
 	uint32_t n_images; /* one sealed memfd each follows by SCM_RIGHTS */
@@ -100,7 +99,12 @@ struct ctl_task_read {
 	struct ctl_loss loss;
 };
 
-enum ctl_rules { CTL_RULES_NONE, CTL_RULES_OK, CTL_RULES_DEGRADED, CTL_RULES_OFF };
+enum ctl_rules {
+	CTL_RULES_NONE,
+	CTL_RULES_OK,
+	CTL_RULES_DEGRADED,
+	CTL_RULES_OFF
+};
 
 struct ctl_stats {
 	struct ctl_head head;
@@ -108,13 +112,12 @@ struct ctl_stats {
 	uint64_t incarnation, memory_used, memory_limit;
 	uint64_t reader_restarts;
 	uint32_t readers; /* alive */
-	uint32_t rules;	  /* enum ctl_rules */
+	uint32_t rules;   /* enum ctl_rules */
 	uint32_t tasks, queue_depth;
 	struct ctl_volume matched[PACKET_DIRS], received[PACKET_DIRS];
 	uint64_t protected_packets; /* pcap back end: left out by rule */
 	uint64_t bad_requests;
-	uint32_t finished; /* pcap: the file is at its end */
-	uint32_t reserved;
+	uint32_t finished, reserved; /* pcap: the file is at its end */
 };
 
 /*
@@ -124,13 +127,12 @@ struct ctl_stats {
 #define CTL_IMAGE_MAGIC 0x6c6e6967u
 #define CTL_IMAGE_KINDS 8
 struct ctl_image {
-	uint32_t magic;
-	uint32_t kinds; /* bits present */
+	uint32_t magic, kinds; /* bits of the kinds present */
 	uint64_t id, generation;
 	uint64_t reader_incarnation;
 	uint64_t began_ms, now_ms; /* wall clock: first counted, copied */
-	uint64_t slot_now;	   /* open 100-ms slot at the end of the copy */
-	uint64_t slot_first;	   /* first whole slot since began */
+	uint64_t slot_now;         /* open 100-ms slot at the end of the copy */
+	uint64_t slot_first;       /* first whole slot since began */
 	uint32_t saturated, reserved;
 	struct totals totals;
 	struct {
@@ -142,10 +144,7 @@ struct ctl_image {
 socklen_t ctl_address(const char *instance, struct sockaddr_un *sun);
 /* [a-z0-9-]{1,16}: 0 or -EINVAL. */
 int instance_check(const char *name);
-/*
- * Default instance: "ns" and the inode number of this network namespace, in
- * decimal.  0 or -errno.
- */
+/* Default: "ns" and the inode of this network namespace.  0 or -errno. */
 int instance_default(char out[17]);
 
 #endif

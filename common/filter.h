@@ -9,11 +9,11 @@
 
 /* Plain data without padding that matters: compared, hashed, sent as it is. */
 struct filter {
-	uint8_t dir;	/* enum packet_dir */
-	uint8_t family; /* 0 both, 4, 6 */
-	uint8_t proto;	/* 0 any */
-	uint8_t has_src, has_dst; /* 0 or 1 */
-	uint8_t reserved[3]; /* 0 */
+	uint8_t dir;               /* enum packet_dir */
+	uint8_t family;            /* 0 both, 4, 6 */
+	uint8_t proto;             /* 0 any */
+	uint8_t has_src, has_dst;  /* 0 or 1 */
+	uint8_t reserved[3];       /* 0 */
 	struct ip_prefix src, dst; /* all zero when not set */
 };
 

@@ -131,13 +131,14 @@ size_t key_stored_len(enum key_type t)
 bool key_build(enum key_type t, const struct packet *p, struct flow_key *out)
 {
 	const struct key_row *row = &key_types[t];
-	uint8_t *at = (uint8_t *)out->w;
+	uint8_t *at;
 
 	if (p->flags & PACKET_MALFORMED && t != KEY_NONE)
 		return false;
 	if (row->needs_ports && !(p->flags & PACKET_PORTS))
 		return false;
 	*out = (struct flow_key){ 0 };
+	at = (uint8_t *)out->w;
 	for (unsigned int i = 0; i < row->n; i++) {
 		const void *from =
 			(const uint8_t *)p + fields[row->field[i]].offset;

@@ -27,7 +27,7 @@ enum key_type {
 	KEY_TYPES
 };
 
-#define KEY_MAX_LEN 40	/* stored bytes of the longest key */
+#define KEY_MAX_LEN  40  /* stored bytes of the longest key */
 #define KEY_TEXT_LEN 128 /* longest text with NUL */
 
 struct flow_key {

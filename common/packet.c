@@ -147,7 +147,7 @@ static bool skip_extensions(struct packet *p, struct cursor *c, bool *first)
 {
 	for (unsigned int n = 0; is_extension[p->proto]; n++) {
 		const uint8_t *h = cursor_take(c, EXT_HEADER);
-		size_t len = EXT_HEADER;
+		uint32_t len = EXT_HEADER;
 		uint16_t fragment;
 
 		if (!h || n == EXT_HEADERS_MAX)

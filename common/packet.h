@@ -12,27 +12,31 @@
 
 #include "common/addr.h"
 
-enum packet_dir { PACKET_IN, PACKET_OUT, PACKET_DIRS };
+enum packet_dir {
+	PACKET_IN,
+	PACKET_OUT,
+	PACKET_DIRS
+};
 
 enum packet_flag {
-	PACKET_PORTS = 1 << 0,	     /* sport and dport are valid */
-	PACKET_MALFORMED = 1 << 1,   /* yields no key: see packet_parse() */
-	PACKET_FRAGMENT = 1 << 2,    /* any fragment, the first included */
-	PACKET_GSO = 1 << 3,	     /* super-packet: set by the back end */
-	PACKET_TCP = 1 << 4,	     /* tcp_flags is valid */
+	PACKET_PORTS = 1 << 0,     /* sport and dport are valid */
+	PACKET_MALFORMED = 1 << 1, /* yields no key: see packet_parse() */
+	PACKET_FRAGMENT = 1 << 2,  /* any fragment, the first included */
+	PACKET_GSO = 1 << 3,       /* super-packet: set by the back end */
+	PACKET_TCP = 1 << 4,       /* tcp_flags is valid */
 };
 
 struct packet {
 	struct ip_addr src, dst;
 	uint16_t sport, dport; /* host order; 0 without PACKET_PORTS */
-	uint8_t family;	       /* 4, 6; 0 when malformed before the version */
-	uint8_t proto;	       /* of the last header reached */
-	uint8_t dir;	       /* enum packet_dir, set by the caller */
-	uint8_t flags;	       /* enum packet_flag */
+	uint8_t family;        /* 4, 6; 0 when malformed before the version */
+	uint8_t proto;         /* of the last header reached */
+	uint8_t dir;           /* enum packet_dir, set by the caller */
+	uint8_t flags;         /* enum packet_flag */
 	uint8_t tcp_flags;     /* as on the wire: FIN 1, SYN 2, RST 4, ACK 16 */
 	uint16_t hdr_bytes;    /* IP and transport headers, as far as known */
 	uint32_t len_bytes;    /* network-layer length as the kernel says */
-	uint32_t segments;     /* wire packets, estimated; 1 if not a super-packet */
+	uint32_t segments; /* wire packets, estimated; 1 if not a super-packet */
 };
 
 /*
