@@ -19,6 +19,7 @@ struct answer_request {
 	uint32_t n_keys;
 	double share;   /* ASK_TOP */
 	bool base_tree; /* ASK_TOP: above share of the tree, not of a host */
+	uint32_t n_top; /* ASK_TOP: only the n largest are wanted; 0: all */
 	bool host_only;
 	uint32_t budget_ms;
 	const char *via, *request_id; /* borrowed during the call */
