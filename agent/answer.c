@@ -274,7 +274,7 @@ static void round1_done(void *arg, struct query_result *r)
 	/* per host the floor is at most 2 N / cap, whatever came */
 	op->certain = op->base_tree ? p->topk.floor <= op->threshold
 				    : op->ask.share * cap >= 2 &&
-					      p->topk.n < p->topk.cap;
+					      p->topk.n < p->params.topk_slots;
 	if (!op->certain && !op->whole && op->base_tree) {
 		op->whole = true;
 		op->ask.alpha = 0;

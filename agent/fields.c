@@ -58,7 +58,8 @@ static int get_sketch_id(struct fields *f, const char *s, size_t len)
 
 static int get_key_type(struct fields *f, const char *s, size_t len)
 {
-	return key_type_parse(s, len, &f->key);
+	return key_type_parse(s, len, &f->key) || f->key == KEY_NONE ? -EINVAL
+								     : 0;
 }
 
 static int get_counter_key(struct fields *f, const char *s, size_t len)
