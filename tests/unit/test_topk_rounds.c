@@ -9,7 +9,7 @@
 
 #include "tests/unit/sketch_case.h"
 
-#define HOSTS_MAX      64
+#define HOSTS_MAX      256
 #define CANDIDATES_MAX 4096
 
 static uint64_t rnd;
