@@ -172,6 +172,38 @@ def task(ident, direction=IN, key="none", increment=PKT, kinds=None, proto=0,
     return t
 
 
+def ask_images(images, *args, keys=None):
+    """Words of each line that readimage prints for these images."""
+    specs = [os.memfd_create("task") for _ in images]
+    try:
+        pairs = []
+        for image, fd in zip(images, specs):
+            os.write(fd, bytes(image.spec))
+            pairs += [f"/proc/self/fd/{fd}", f"/proc/self/fd/{image.fd}"]
+        done = subprocess.run(
+            [READIMAGE, *map(str, args[:1]), *pairs, *map(str, args[1:])],
+            pass_fds=(*specs, *(i.fd for i in images)), capture_output=True,
+            input="".join(f"{k}\n" for k in keys) if keys else None,
+            text=True, check=False)
+    finally:
+        for fd in specs:
+            os.close(fd)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def read_topk(images):
+    """(key -> (upper, err), floor) of each image."""
+    tables, rows = [], {}
+    for words in ask_images(images, "topk"):
+        if words[0] == "floor":
+            tables.append((rows, int(words[1])))
+            rows = {}
+        else:
+            rows[words[0]] = (int(words[1]), int(words[2]))
+    return tables
+
+
 class Image:
     """One reader's sketches of one task, in a sealed memfd."""
 
@@ -186,30 +218,13 @@ class Image:
             os.close(self.fd)
             self.fd = -1
 
-    def _ask(self, *args, keys=None):
-        spec_fd = os.memfd_create("task")
-        try:
-            os.write(spec_fd, bytes(self.spec))
-            done = subprocess.run(
-                [READIMAGE, f"/proc/self/fd/{spec_fd}",
-                 f"/proc/self/fd/{self.fd}", *map(str, args)],
-                pass_fds=(spec_fd, self.fd), capture_output=True, text=True,
-                input="".join(f"{k}\n" for k in keys) if keys else None,
-                check=False)
-        finally:
-            os.close(spec_fd)
-        assert done.returncode == 0, done.stderr
-        return [line.split() for line in done.stdout.splitlines()]
-
     def topk(self):
         """(key -> (upper, err), floor)"""
-        rows = self._ask("topk")
-        return ({r[0]: (int(r[1]), int(r[2])) for r in rows[:-1]},
-                int(rows[-1][1]))
+        return read_topk([self])[0]
 
     def exact(self, end_slot):
         """(key -> value, evicted, spilled); None when too old."""
-        rows = self._ask("exact", end_slot)
+        rows = ask_images([self], "exact", end_slot)
         if rows == [["too_old"]]:
             return None
         return ({r[0]: int(r[1]) for r in rows[:-2]}, int(rows[-2][1]),
@@ -217,11 +232,11 @@ class Image:
 
     def hll(self):
         """(estimate, lower, upper, exact)"""
-        return tuple(map(int, self._ask("hll")[0]))
+        return tuple(map(int, ask_images([self], "hll")[0]))
 
     def points(self, keys):
         """key -> (lower, upper, point)"""
-        rows = self._ask("points", "-", keys=list(keys))
+        rows = ask_images([self], "points", "-", keys=list(keys))
         return {r[0]: tuple(map(int, r[1:])) for r in rows}
 
 
@@ -304,6 +319,11 @@ class Control:
         for spec in specs:
             self.ask(PUT, TaskPut(task=spec), Head)
             self.specs[spec.id] = spec
+
+    def send_put(self, *specs):
+        """Sends without waiting for the replies."""
+        for spec in specs:
+            self.send(PUT, TaskPut(task=spec))
 
     def delete(self, ident):
         self.ask(DEL, TaskDel(id=ident), Head)

@@ -154,11 +154,13 @@ class Process:
         if ready:
             os.close(write_fd)
 
-    def wait_ready(self, seconds=5):
-        """Until the program wrote its byte, or an assertion with its log."""
+    def wait_ready(self, seconds=5, check=True):
+        """Until the program wrote its byte; else an assertion, or None."""
         readable, _, _ = select.select([self._ready_fd], [], [], seconds)
         byte = os.read(self._ready_fd, 1) if readable else b""
         os.close(self._ready_fd)
+        if not byte and not check:
+            return None
         if not byte:
             why = "ended" if readable else f"was not ready in {seconds} s"
             raise AssertionError(f"{self.argv[0]} {why}:\n{self.log()}")
@@ -270,13 +272,17 @@ class Host:
     def start(self, argv, **options):
         return Process(self, argv, **options)
 
-    def monitor(self, *args, instance="lab", build=None, wait=True, **options):
-        """linnet-monitor with the users of the lab, ready or an error."""
-        argv = [(build or BUILD) / "monitor/linnet-monitor",
+    def monitor(self, *args, instance="lab", build=None, wait=True, prefix=(),
+                seconds=5, **options):
+        """linnet-monitor with the users of the lab, ready or an error.
+
+        prefix: a command that runs it, such as a tracer.
+        """
+        argv = [*prefix, (build or BUILD) / "monitor/linnet-monitor",
                 "--instance", instance, "--user", MONITOR_UID,
                 "--agent-user", AGENT_UID, *args]
-        process = self.start(argv, ready=wait, **options)
-        return process.wait_ready() if wait else process
+        process = self.start(argv, ready=True, **options)
+        return process.wait_ready(seconds) if wait else process
 
     # ---- netfilter ----
 
@@ -300,15 +306,23 @@ class Host:
         rows = re.findall(r"pkts = (\d+), bytes = (\d+).*?} = (\S+);", text)
         return {name: (int(p), int(b)) for p, b, name in rows}
 
-    def check_clean(self):
-        """Nothing of ours is left; the administrator's rules are untouched."""
+    def leftovers(self):
+        """What is left of ours, and changes to the administrator's rules."""
+        found = []
         for family, tool in ((4, "iptables"), (6, "ip6tables")):
             text = self.rules(family)
-            assert "linnet" not in text, f"{self.name}: left behind:\n{text}"
-            assert rules_normal(text) == self.foreign[tool], \
-                f"{self.name}: foreign rules changed:\n{text}"
+            if "linnet" in text:
+                found.append(f"{self.name}: rules left behind:\n{text}")
+            elif rules_normal(text) != self.foreign[tool]:
+                found.append(f"{self.name}: foreign rules changed:\n{text}")
         objects = [n for n in self.nfacct() if n.startswith("linnet")]
-        assert not objects, f"{self.name}: nfacct objects left: {objects}"
+        if objects:
+            found.append(f"{self.name}: nfacct objects left: {objects}")
+        return found
+
+    def check_clean(self):
+        found = self.leftovers()
+        assert not found, "\n".join(found)
 
     # ---- traffic ----
 
@@ -395,10 +409,7 @@ class Lab:
         errors += [f"process {p} is left: " + " ".join(cmdline(p))
                    for p in left]
         for h in self.hosts:
-            try:
-                h.check_clean()
-            except AssertionError as e:
-                errors.append(str(e))
+            errors += h.leftovers()
         assert not errors, "\n".join(errors)
 
     def close(self):
@@ -476,8 +487,8 @@ class Flow:
         """Datagrams sent in this time that never arrived."""
         have = {r[0] for r in self.records}
         period = (self.ended - self.began) / max(self.sent, 1)
-        first = max(0, int((since - self.began) / period))
-        last = min(self.sent, int((until - self.began) / period))
+        first = max(0, round((since - self.began) / period))
+        last = min(self.sent, round((until - self.began) / period))
         return sum(n not in have for n in range(first, last))
 
 

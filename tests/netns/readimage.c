@@ -4,13 +4,13 @@
  *
  *   readimage layout
  *       sizes and offsets of the control structs: "struct.member offset size"
- *   readimage TASK IMAGE topk
- *       "KEY UPPER ERR" a row, then "floor N"
- *   readimage TASK IMAGE exact END_SLOT
+ *   readimage topk TASK IMAGE [TASK IMAGE]…
+ *       "KEY UPPER ERR" a row, then "floor N", for each image
+ *   readimage exact TASK IMAGE END_SLOT
  *       "KEY VALUE" a row, then "evicted N" and "spilled N"; "too_old"
- *   readimage TASK IMAGE hll
+ *   readimage hll TASK IMAGE
  *       "ESTIMATE LOWER UPPER EXACT"
- *   readimage TASK IMAGE points KEY…
+ *   readimage points TASK IMAGE KEY…
  *       "KEY LOWER UPPER POINT" a key; keys "-" are read from standard input
  *
  * TASK is a file with a struct task_spec, IMAGE one as TASK_READ passes it
@@ -265,32 +265,45 @@ static int cmd_layout(void)
 	return 0;
 }
 
+static const struct task_spec *task_arg(const char *path)
+{
+	struct file f = file_map(path);
+	const struct task_spec *t = (const void *)f.data;
+
+	if (f.len != sizeof(*t) || !task_valid(t))
+		die("not a task", EINVAL);
+	return t;
+}
+
 int main(int argc, char **argv)
 {
+	const char *what = argc > 1 ? argv[1] : "";
 	const struct task_spec *t;
-	struct file task, image;
+	struct file image;
 	uint64_t end_slot = 0;
 
-	if (argc == 2 && !strcmp(argv[1], "layout"))
+	if (argc == 2 && !strcmp(what, "layout"))
 		return cmd_layout();
+	if (!strcmp(what, "topk") && argc >= 4 && argc % 2 == 0) {
+		for (int i = 2; i < argc; i += 2) {
+			image = file_map(argv[i + 1]);
+			cmd_topk(task_arg(argv[i]), &image);
+		}
+		return 0;
+	}
 	if (argc < 4)
 		goto usage;
-	task = file_map(argv[1]);
-	image = file_map(argv[2]);
-	t = (const void *)task.data;
-	if (task.len != sizeof(*t) || !task_valid(t))
-		die("not a task", EINVAL);
-	if (!strcmp(argv[3], "topk"))
-		return cmd_topk(t, &image);
-	if (!strcmp(argv[3], "hll"))
+	t = task_arg(argv[2]);
+	image = file_map(argv[3]);
+	if (!strcmp(what, "hll"))
 		return cmd_hll(t, &image);
-	if (!strcmp(argv[3], "exact") && argc == 5 &&
+	if (!strcmp(what, "exact") && argc == 5 &&
 	    !parse_u64(argv[4], strlen(argv[4]), 0, UINT64_MAX, &end_slot))
 		return cmd_exact(t, &image, end_slot);
-	if (!strcmp(argv[3], "points") && argc > 4)
+	if (!strcmp(what, "points") && argc > 4)
 		return cmd_points(t, &image, argv + 4, argc - 4);
 usage:
-	fputs("usage: readimage layout | TASK IMAGE topk|exact|hll|points …\n",
+	fputs("usage: readimage layout | topk|exact|hll|points TASK IMAGE …\n",
 	      stderr);
 	return EXIT_USAGE;
 }
