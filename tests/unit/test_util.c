@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Numbers, hex, time, random bytes: limits and what is refused. */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "common/util.h"
+
+static void test_parse_u64(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t min, max;
+		int err;
+		uint64_t value;
+	} rows[] = {
+		{ "0", 0, 9, 0, 0 },
+		{ "7", 0, 9, 0, 7 },
+		{ "9", 0, 9, 0, 9 },
+		{ "10", 0, 9, -ERANGE, 0 },
+		{ "4", 5, 9, -ERANGE, 0 },
+		{ "18446744073709551615", 0, UINT64_MAX, 0, UINT64_MAX },
+		{ "18446744073709551616", 0, UINT64_MAX, -ERANGE, 0 },
+		{ "18446744073709551620", 0, UINT64_MAX, -ERANGE, 0 },
+		{ "99999999999999999999999", 0, UINT64_MAX, -ERANGE, 0 },
+		/* The wrapped value would be in range again. */
+		{ "184467440737095516170", 0, UINT64_MAX, -ERANGE, 0 },
+		{ "99999999999999999999x", 0, UINT64_MAX, -EINVAL, 0 },
+		{ "", 0, 9, -EINVAL, 0 },
+		{ "00", 0, 9, -EINVAL, 0 },
+		{ "01", 0, 9, -EINVAL, 0 },
+		{ "+1", 0, 9, -EINVAL, 0 },
+		{ "-1", 0, 9, -EINVAL, 0 },
+		{ " 1", 0, 9, -EINVAL, 0 },
+		{ "1 ", 0, 9, -EINVAL, 0 },
+		{ "1.0", 0, 9, -EINVAL, 0 },
+		{ "0x1", 0, 9, -EINVAL, 0 },
+		{ "a", 0, 9, -EINVAL, 0 },
+		{ "1:", 0, 99, -EINVAL, 0 },
+		{ "1/", 0, 99, -EINVAL, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint64_t v = 4711;
+		int err = parse_u64(rows[i].text, strlen(rows[i].text),
+				    rows[i].min, rows[i].max, &v);
+
+		if (err != rows[i].err)
+			fail_msg("\"%s\": %d", rows[i].text, err);
+		assert_int_equal(v, err ? 4711 : rows[i].value);
+	}
+}
+
+static void test_parse_real(void **state)
+{
+	static const struct {
+		const char *text;
+		double min, max;
+		int err;
+		double value;
+	} rows[] = {
+		{ "0", 0, 1, 0, 0 },
+		{ "0.25", 0, 1, 0, 0.25 },
+		{ "1e-3", 0, 1, 0, 0.001 },
+		{ "1E+2", 0, 100, 0, 100 },
+		{ "12.5e1", 0, 125, 0, 125 },
+		{ "-0.5", -1, 1, 0, -0.5 },
+		{ "1", 0, 1, 0, 1 },
+		{ "1.0000001", 0, 1, -ERANGE, 0 },
+		{ "-0.1", 0, 1, -ERANGE, 0 },
+		{ "1e999", 0, HUGE_VAL, -ERANGE, 0 },
+		{ "", 0, 1, -EINVAL, 0 },
+		{ ".5", 0, 1, -EINVAL, 0 },
+		{ "5.", 0, 9, -EINVAL, 0 },
+		{ "1.e1", 0, 99, -EINVAL, 0 },
+		{ "1e", 0, 9, -EINVAL, 0 },
+		{ "1e+", 0, 9, -EINVAL, 0 },
+		{ "-", 0, 9, -EINVAL, 0 },
+		{ "+1", 0, 9, -EINVAL, 0 },
+		{ "00.5", 0, 9, -EINVAL, 0 },
+		{ "01", 0, 9, -EINVAL, 0 },
+		{ " 1", 0, 9, -EINVAL, 0 },
+		{ "1 ", 0, 9, -EINVAL, 0 },
+		{ "1,5", 0, 9, -EINVAL, 0 },
+		{ "0x1p3", 0, 9, -EINVAL, 0 },
+		{ "inf", 0, HUGE_VAL, -EINVAL, 0 },
+		{ "nan", 0, 9, -EINVAL, 0 },
+		{ "1.5.2", 0, 9, -EINVAL, 0 },
+	};
+	char longest[66];
+	double v = -7;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		int err;
+
+		v = -7;
+		err = parse_real(rows[i].text, strlen(rows[i].text),
+				 rows[i].min, rows[i].max, &v);
+		if (err != rows[i].err)
+			fail_msg("\"%s\": %d", rows[i].text, err);
+		assert_true(v == (err ? -7 : rows[i].value));
+	}
+	/* The length ends the text: what follows is not read. */
+	assert_int_equal(parse_real("0.259", 4, 0, 1, &v), 0);
+	assert_true(v == 0.25);
+	assert_int_equal(parse_real("1\0002", 3, 0, 1, &v), -EINVAL);
+	memset(longest, '0', sizeof(longest));
+	longest[1] = '.';
+	assert_int_equal(parse_real(longest, 64, 0, 1, &v), 0);
+	assert_int_equal(parse_real(longest, 65, 0, 1, &v), -EINVAL);
+}
+
+static void test_add_sat(void **state)
+{
+	bool saturated = false;
+
+	(void)state;
+	assert_int_equal(u64_add_sat(2, 3, &saturated), 5);
+	assert_int_equal(u64_add_sat(UINT64_MAX - 1, 1, &saturated),
+			 UINT64_MAX);
+	assert_false(saturated);
+	assert_int_equal(u64_add_sat(UINT64_MAX, 1, &saturated), UINT64_MAX);
+	assert_true(saturated);
+	assert_int_equal(u64_add_sat(1, 1, &saturated), 2);
+	assert_true(saturated);
+}
+
+static void test_hex(void **state)
+{
+	static const uint8_t bytes[] = { 0x00, 0x0f, 0xa5, 0xff };
+	uint8_t out[4] = { 1, 2, 3, 4 };
+	char text[17];
+	uint64_t v = 5;
+
+	(void)state;
+	hex_encode(bytes, sizeof(bytes), text);
+	assert_string_equal(text, "000fa5ff");
+	assert_int_equal(hex_decode("000fA5Ff", 8, out, 4), 0);
+	assert_memory_equal(out, bytes, 4);
+	assert_int_equal(hex_decode("00112g44", 8, out, 4), -EINVAL);
+	assert_int_equal(hex_decode("0011223", 7, out, 4), -EINVAL);
+	assert_int_equal(hex_decode("001122334", 9, out, 4), -EINVAL);
+	assert_int_equal(hex_decode("0011223344", 10, out, 4), -EINVAL);
+	assert_memory_equal(out, bytes, 4);
+
+	hex_u64(0x0123456789abcdef, text);
+	assert_string_equal(text, "0123456789abcdef");
+	assert_int_equal(hex_parse_u64(text, 16, &v), 0);
+	assert_int_equal(v, 0x0123456789abcdef);
+	assert_int_equal(hex_parse_u64("123456789abcdef", 15, &v), -EINVAL);
+	assert_int_equal(hex_parse_u64("0x23456789abcdef", 16, &v), -EINVAL);
+	assert_int_equal(v, 0x0123456789abcdef);
+}
+
+static void test_time_format(void **state)
+{
+	static const struct {
+		uint64_t ms;
+		const char *text;
+	} rows[] = {
+		{ 0, "1970-01-01T00:00:00.000Z" },
+		{ 951782399999, "2000-02-28T23:59:59.999Z" },
+		{ 951782400000, "2000-02-29T00:00:00.000Z" },
+		{ 1795222800007, "2026-11-21T01:00:00.007Z" },
+		{ 253402300799999, "9999-12-31T23:59:59.999Z" },
+		{ UINT64_MAX, "9999-12-31T23:59:59.999Z" },
+	};
+	char text[TIME_TEXT_LEN];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		time_format(rows[i].ms, text);
+		assert_string_equal(text, rows[i].text);
+	}
+}
+
+static void test_clocks(void **state)
+{
+	uint64_t ns = clock_mono_ns(), ms = clock_mono_ms();
+	uint64_t wall_ms = clock_wall_ms();
+	uint64_t now_s = (uint64_t)time(NULL);
+
+	(void)state;
+	assert_true(clock_mono_ns() >= ns);
+	assert_true(ms >= ns / 1000000 && ms - ns / 1000000 < 10000);
+	assert_in_range(wall_ms / 1000, now_s - 10, now_s + 1);
+}
+
+static void test_random(void **state)
+{
+	uint8_t a[600] = { 0 };
+	size_t ones = 0;
+
+	(void)state;
+	random_bytes(a, sizeof(a));
+	for (size_t i = 0; i < sizeof(a); i++)
+		ones += (size_t)__builtin_popcount(a[i]);
+	/* 2400 expected, sigma 35: ten sigmas never fail by chance. */
+	assert_in_range(ones, 2050, 2750);
+	assert_int_not_equal(random_u64(), random_u64());
+	random_bytes(a, 0);
+}
+
+static void test_equal_const_time(void **state)
+{
+	uint8_t a[32], b[32];
+
+	(void)state;
+	memset(a, 0x5a, sizeof(a));
+	for (size_t i = 0; i < 8 * sizeof(a); i++) {
+		memcpy(b, a, sizeof(a));
+		assert_true(equal_const_time(a, b, sizeof(a)));
+		b[i / 8] ^= (uint8_t)(1 << i % 8);
+		assert_false(equal_const_time(a, b, sizeof(a)));
+	}
+	assert_true(equal_const_time(a, b, 0));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_parse_u64),
+		cmocka_unit_test(test_parse_real),
+		cmocka_unit_test(test_add_sat),
+		cmocka_unit_test(test_hex),
+		cmocka_unit_test(test_time_format),
+		cmocka_unit_test(test_clocks),
+		cmocka_unit_test(test_random),
+		cmocka_unit_test(test_equal_const_time),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
