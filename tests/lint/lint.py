@@ -432,6 +432,7 @@ def cppcheck(tree):
     tool("cppcheck")
     built(tree, "compile_commands.json")
     done = run("cppcheck", "--quiet", "-j2", "--std=c11", "-D_GNU_SOURCE",
+               "-D__x86_64__", "-D__linux__",
                '-DLINNET_VERSION="0"', "--enable=warning,portability",
                "--inline-suppr", "--suppress=missingInclude",
                "--suppress=missingIncludeSystem",
