@@ -101,9 +101,9 @@ void addr_format(const struct ip_addr *a, char out[ADDR_TEXT_LEN])
 /* The bits of byte i that belong to a prefix of len bits. */
 static uint8_t prefix_mask(unsigned int len, unsigned int i)
 {
-	if (len >= 8 * i + 8)
-		return 0xff;
-	return len <= 8 * i ? 0 : (uint8_t)(0xff00 >> (len - 8 * i));
+	unsigned int n = len > 8 * i ? MIN(len - 8 * i, 8) : 0;
+
+	return (uint8_t)(0xff00 >> n);
 }
 
 int prefix_parse(const char *s, size_t len, struct ip_prefix *out)

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/utf8.h"
 #include "common/util.h"
 
 #define LOG_LINE_MAX  512
@@ -58,27 +59,14 @@ struct log_line {
 	size_t len;
 };
 
-/* Bytes of the UTF-8 character at s, 0 if there is none worth printing. */
-static size_t utf8_len(const uint8_t *s, size_t left)
+/* Bytes of the character at s, 0 if there is none worth printing. */
+static size_t printable_len(const char *s, size_t left)
 {
-	size_t n = s[0] < 0x80 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-	uint32_t c;
+	uint32_t code = 0;
+	size_t n = utf8_decode(s, left, &code);
 
-	if (n == 1)
-		return s[0] >= 0x20 && s[0] != 0x7f;
-	if (s[0] < 0xc2 || s[0] > 0xf4 || left < n)
-		return 0;
-	c = s[0] & (0x7f >> n);
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | (s[i] & 0x3f);
-	}
-	/* C1 controls, overlong forms, surrogates, beyond Unicode. */
-	if (c < 0xa0 || (n == 3 && c < 0x800) || (n == 4 && c < 0x10000) ||
-	    (c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)
-		return 0;
-	return n;
+	/* The controls of ASCII and those behind it, U+0080 to U+009F. */
+	return code < 0x20 || (code >= 0x7f && code < 0xa0) ? 0 : n;
 }
 
 /* Appends s, escaped, never beyond max bytes of line, never half a character. */
@@ -87,7 +75,7 @@ static void line_put(struct log_line *line, const char *s, size_t max)
 	size_t left = strlen(s);
 
 	while (left > 0) {
-		size_t n = utf8_len((const uint8_t *)s, left);
+		size_t n = printable_len(s, left);
 		size_t room = max - line->len;
 
 		if (room < (n ? n : 4))
