@@ -1,0 +1,162 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What capture costs: throughput with each reader ÷ throughput without one.
+
+Two hosts in namespaces joined by a veth pair.  A block runs every arm once in
+a shuffled order; the figure of an arm is the median over the blocks of its
+ratio to the bare arm of the same block.  Needs root, and a build with
+-Dbench=true in LINNET_BUILD.
+
+  capture.py [--blocks 7] [--seconds 3] [--arms rule,naive,nfqueue] [--json F]
+"""
+import argparse
+import contextlib
+import json
+import random
+import statistics
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "netns"))
+
+from ctl import BYTE, Control, task  # noqa: E402
+from lab import BUILD, Lab, wait_until  # noqa: E402
+
+QUEUE = 7000
+PASS = {("nfqueue", "tcp"): 0.85, ("nfqueue", "udp"): 0.65}
+
+
+@contextlib.contextmanager
+def arm_bare(host):
+    yield lambda: {}
+
+
+@contextlib.contextmanager
+def rule(host):
+    """The rule of a naive set-up: everything that comes in."""
+    spec = ["INPUT", "!", "-i", "lo", "-j", "NFQUEUE", "--queue-num", QUEUE,
+            "--queue-bypass"]
+    host.run(["iptables-nft", "-t", "mangle", "-A", *spec])
+    try:
+        yield
+    finally:
+        host.run(["iptables-nft", "-t", "mangle", "-D", *spec])
+
+
+@contextlib.contextmanager
+def arm_rule(host):
+    with rule(host):
+        yield lambda: {}
+
+
+@contextlib.contextmanager
+def arm_naive(host, *args):
+    with rule(host):
+        reader = host.start([BUILD / "tests/bench/naive", QUEUE, *args])
+        wait_until(lambda: "ready" in reader.log(), 5, "the naive reader")
+        yield lambda: {}
+        reader.kill()
+
+
+def arm_naive_gso(host):
+    return arm_naive(host, "-g")
+
+
+@contextlib.contextmanager
+def arm_nfqueue(host):
+    """linnet-monitor with the default sketches on all that comes in."""
+    monitor = host.monitor(instance="bench")
+    with Control(host, "bench") as client:
+        client.put(task(1, key="src_dst", increment=BYTE))
+
+        def loss():
+            stats = client.stats()
+            matched, got = stats.matched[0], stats.received[0]
+            return {"missed": matched.packets - got.packets}
+
+        yield loss
+    monitor.stop()
+
+
+ARMS = {"bare": arm_bare, "rule": arm_rule, "naive": arm_naive,
+        "naive-g": arm_naive_gso, "nfqueue": arm_nfqueue}
+
+
+def tcp(src, dst, seconds):
+    """Bytes per second that one iperf3 stream carries."""
+    server = dst.start(["iperf3", "-s", "-1", "-p", 5300, "--forceflush"])
+    wait_until(lambda: "listening" in server.log(), 5, "iperf3 server")
+    done = src.run(["iperf3", "-c", dst.ip4, "-p", 5300, "-t", seconds, "-J"],
+                   timeout=seconds + 30)
+    server.wait(10)
+    return json.loads(done.stdout)["end"]["sum_received"]["bits_per_second"] / 8
+
+
+def udp(src, dst, seconds):
+    """64-byte datagrams per second that arrive."""
+    sink = dst.start([BUILD / "tests/bench/udpflood", "recv", dst.ip4, 5301])
+    wait_until(lambda: "ready" in sink.log(), 5, "udp sink")
+    src.run([BUILD / "tests/bench/udpflood", "send", dst.ip4, 5301, seconds])
+    sink.stop()
+    return int(sink.log().split()[-1]) / seconds
+
+
+LOADS = {"tcp": tcp, "udp": udp}
+
+
+def run(lab, arms, blocks, seconds, seed):
+    order = random.Random(seed)
+    a, b = lab.hosts
+    rows = []
+    for block in range(blocks):
+        for load, drive in LOADS.items():
+            for arm in order.sample(arms, len(arms)):
+                with ARMS[arm](b) as after:
+                    rate = drive(a, b, seconds)
+                    extra = after()
+                rows.append({"block": block, "load": load, "arm": arm,
+                             "rate": rate, **extra})
+                print(f"block {block} {load} {arm:8} {rate:14.0f}/s "
+                      f"{extra or ''}", file=sys.stderr, flush=True)
+    return rows
+
+
+def report(rows, arms):
+    print(f"{'arm':10} {'load':4} {'median':>7} {'min':>7} {'max':>7} "
+          f"{'missed':>7}  goal")
+    for load in LOADS:
+        for arm in arms:
+            mine = [r for r in rows if r["load"] == load and r["arm"] == arm]
+            base = {r["block"]: r["rate"] for r in rows
+                    if r["load"] == load and r["arm"] == "bare"}
+            ratio = sorted(r["rate"] / base[r["block"]] for r in mine)
+            goal = PASS.get((arm, load))
+            median = statistics.median(ratio)
+            missed = sum(r.get("missed", 0) for r in mine)
+            verdict = "" if goal is None else \
+                f"{goal} {'pass' if median >= goal else 'MISS'}"
+            print(f"{arm:10} {load:4} {median:7.3f} {ratio[0]:7.3f} "
+                  f"{ratio[-1]:7.3f} "
+                  f"{missed if arm == 'nfqueue' else '-':>7}  {verdict}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--blocks", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    arms = [a for a in args.arms.split(",") if a in ARMS]
+    if "bare" not in arms:
+        arms.insert(0, "bare")
+    with Lab(2) as lab:
+        rows = run(lab, arms, args.blocks, args.seconds, args.seed)
+    report(rows, arms)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * 64-byte UDP datagrams as fast as one thread sends them, and the count of
+ * those that arrive.
+ *
+ *   udpflood send ADDR PORT SECONDS     prints the number sent
+ *   udpflood recv ADDR PORT             until SIGTERM, prints the number
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "common/addr.h"
+#include "common/util.h"
+
+#define BATCH 64
+#define BYTES 64
+
+static volatile sig_atomic_t stop;
+
+static void on_term(int signo)
+{
+	(void)signo;
+	stop = 1;
+}
+
+static void batch_init(struct mmsghdr *m, struct iovec *iov, char *data)
+{
+	memset(m, 0, sizeof(*m) * BATCH);
+	for (unsigned i = 0; i < BATCH; i++) {
+		iov[i] = (struct iovec){ data, BYTES };
+		m[i].msg_hdr.msg_iov = &iov[i];
+		m[i].msg_hdr.msg_iovlen = 1;
+	}
+}
+
+static uint64_t flood(int fd, struct mmsghdr *m, double seconds)
+{
+	uint64_t end = clock_mono_ns() + (uint64_t)(seconds * 1e9), sent = 0;
+
+	while (clock_mono_ns() < end) {
+		int n = sendmmsg(fd, m, BATCH, 0);
+
+		if (n > 0)
+			sent += (uint64_t)n;
+	}
+	return sent;
+}
+
+static uint64_t count(int fd, struct mmsghdr *m)
+{
+	struct sigaction sa = { .sa_handler = on_term };
+	uint64_t got = 0;
+
+	sigaction(SIGTERM, &sa, NULL); /* no SA_RESTART: ends the wait */
+	puts("ready");
+	fflush(stdout);
+	while (!stop) {
+		int n = recvmmsg(fd, m, BATCH, MSG_WAITFORONE, NULL);
+
+		if (n > 0)
+			got += (uint64_t)n;
+	}
+	return got;
+}
+
+int main(int argc, char **argv)
+{
+	static struct mmsghdr m[BATCH];
+	static struct iovec iov[BATCH];
+	static char data[BYTES];
+	struct sockaddr_storage ss;
+	struct endpoint ep;
+	uint64_t port, n;
+	double seconds = 0;
+	int fd, size = 8 << 20, send = argc == 5;
+	socklen_t len;
+
+	if ((argc != 4 && argc != 5) ||
+	    addr_parse(argv[2], strlen(argv[2]), &ep.addr) ||
+	    parse_u64(argv[3], strlen(argv[3]), 1, UINT16_MAX, &port) ||
+	    (send && parse_real(argv[4], strlen(argv[4]), 0, 60, &seconds))) {
+		fprintf(stderr,
+			"usage: udpflood send|recv ADDR PORT [SECONDS]\n");
+		return 64;
+	}
+	ep.port = (uint16_t)port;
+	len = endpoint_to_sockaddr(&ep, &ss);
+	fd = socket(ss.ss_family, SOCK_DGRAM, 0);
+	batch_init(m, iov, data);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));
+	if (fd < 0 || (send ? connect(fd, (struct sockaddr *)&ss, len)
+			    : bind(fd, (struct sockaddr *)&ss, len))) {
+		perror("udpflood");
+		return 1;
+	}
+	n = send ? flood(fd, m, seconds) : count(fd, m);
+	printf("%llu\n", (unsigned long long)n);
+	return 0;
+}
