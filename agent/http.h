@@ -76,8 +76,9 @@ struct http;
 struct http_config {
 	const struct endpoint *listen; /* n_listen of them */
 	size_t n_listen;
-	const char *const *server_names; /* accepted Host names; NULL-ended */
-	const struct http_route *routes;
+	/* Borrowed until http_close(); accepted Host names, NULL-ended. */
+	const char *const *server_names;
+	const struct http_route *routes; /* borrowed likewise */
 	size_t n_routes;
 	struct auth *auth;
 	void *ctx; /* for the handlers */
@@ -86,8 +87,9 @@ struct http_config {
 };
 /* 0 or -errno (the failed listener is logged). */
 int http_open(struct http **out, struct loop *l, const struct http_config *c);
-/* Stops accepting; http_close() ends what is left. */
+/* Stops accepting, answers 503 to what still comes on open connections. */
 void http_quiesce(struct http *h);
+/* Ends everything: kept requests and upgraded sockets are gone after it. */
 void http_close(struct http *h);
 
 /* Header of the request, or NULL; borrowed until the reply. */
@@ -107,7 +109,8 @@ void http_send_error_with(struct http_request *rq, const struct error *e,
 
 /*
  * 101 with this Upgrade word; then fn gets the raw socket and bytes that came
- * early.  http_upgrade_close() ends it.
+ * early, or is never called if the client is gone.  http_upgrade_close() ends
+ * it and closes the socket (take it out of the loop before).
  */
 struct http_upgraded;
 void http_upgrade(struct http_request *rq, const char *word,
@@ -117,5 +120,7 @@ void http_upgrade(struct http_request *rq, const char *word,
 void http_upgrade_close(struct http_upgraded *u);
 
 unsigned http_connections(const struct http *h);
+/* Requests that a handler keeps and has not answered yet. */
+unsigned http_pending(const struct http *h);
 
 #endif
