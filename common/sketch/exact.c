@@ -69,8 +69,13 @@ static uint64_t counter_sum(const struct counter *c, uint64_t g)
 {
 	uint64_t age = g - c->last, sum = 0;
 
-	for (uint64_t k = 0; age + k < RING; k++)
-		sum += c->cell[(c->last - k) % RING];
+	if (age >= RING)
+		return 0;
+	/* all without a branch: eight are summed for every eviction */
+	for (int i = 0; i < RING; i++)
+		sum += c->cell[i];
+	for (uint64_t k = RING - age; k < RING; k++)
+		sum -= c->cell[(c->last - k) % RING];
 	return sum;
 }
 
