@@ -39,14 +39,14 @@ struct bench {
 	void *mem[SKETCH_KINDS];
 	uint64_t sum; /* keeps the compiler from leaving work out */
 	uint64_t slot;
+	int kind; /* of the kernel */
 };
 
 /* One call of a kernel on item i. */
-typedef void kernel_fn(struct bench *b, uint32_t i, int kind);
+typedef void kernel_fn(struct bench *b, uint32_t i);
 
-static void run_hash(struct bench *b, uint32_t i, int kind)
+static void run_hash(struct bench *b, uint32_t i)
 {
-	(void)kind;
 	b->sum += hash_domain(&b->task.seed, b->item[i].key.w, 16, HASH_KEY);
 }
 
@@ -60,26 +60,25 @@ static struct flow_key parse(const struct bench *b, uint32_t i)
 	return k;
 }
 
-static void run_parse(struct bench *b, uint32_t i, int kind)
+static void run_parse(struct bench *b, uint32_t i)
 {
-	(void)kind;
 	b->sum += parse(b, i).w[1];
 }
 
-static void run_kind(struct bench *b, uint32_t i, int kind)
+static void run_kind(struct bench *b, uint32_t i)
 {
 	b->item[i].slot = b->slot;
-	sketch_update(b->mem[kind], &b->item[i]);
+	sketch_update(b->mem[b->kind], &b->item[i]);
 }
 
 /* A packet of a default task, from its bytes on. */
-static void run_packet(struct bench *b, uint32_t i, int kind)
+static void run_packet(struct bench *b, uint32_t i)
 {
 	struct sketch_item it = { .key = parse(b, i), .weight = 1 };
 
 	it.slot = b->slot;
 	it.hash = hash_domain(&b->task.seed, it.key.w, 16, HASH_KEY);
-	for (int k = 0; k < kind; k++)
+	for (int k = 0; k < b->kind; k++)
 		sketch_update(b->mem[k], &it);
 }
 
@@ -134,20 +133,21 @@ static double measure(struct bench *b, const struct kernel *k, uint64_t rounds)
 {
 	uint64_t best = UINT64_MAX;
 
+	b->kind = k->kind;
 	for (uint64_t r = 0; r < rounds; r++) {
 		uint64_t t0 = clock_cpu_ns();
 
 		b->slot += 10;
 		for (uint32_t i = 0; i < CALLS; i++)
-			k->run(b, i, k->kind);
+			k->run(b, i);
 		best = MIN(best, clock_cpu_ns() - t0);
 	}
 	return (double)best / CALLS;
 }
 
 /* Empty sketches; fills their sizes, and the sum behind. */
-static int set_up(struct bench *b, const struct sketch_params *params,
-		  size_t size[SKETCH_KINDS + 1])
+static void set_up(struct bench *b, const struct sketch_params *params,
+		   size_t size[SKETCH_KINDS + 1])
 {
 	struct hash_key local = { { 7 } };
 
@@ -160,10 +160,9 @@ static int set_up(struct bench *b, const struct sketch_params *params,
 		b->mem[k] = mmap(NULL, size[k], PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (b->mem[k] == MAP_FAILED)
-			return -1;
+			exit(EXIT_MECHANISM);
 		sketch_init(k, b->mem[k], params, &local);
 	}
-	return 0;
 }
 
 int main(int argc, char **argv)
@@ -172,6 +171,7 @@ int main(int argc, char **argv)
 	struct sketch_params params;
 	size_t size[SKETCH_KINDS + 1] = { 0 };
 	uint64_t rounds = 9;
+	double hash = 0;
 
 	if (argc > 1 && parse_u64(argv[1], strlen(argv[1]), 1, 1000, &rounds))
 		return EXIT_USAGE;
@@ -183,11 +183,8 @@ int main(int argc, char **argv)
 	printf("%-6s %-7s %8s %7s %9s\n", "stream", "kernel", "ns", "ratio",
 	       "bytes");
 	for (size_t s = 0; s < ARRAY_SIZE(streams); s++) {
-		double hash = 0;
-
 		fill(&b, &streams[s]);
-		if (set_up(&b, &params, size) < 0)
-			return 1;
+		set_up(&b, &params, size);
 		for (size_t i = 0; i < ARRAY_SIZE(kernels); i++) {
 			const struct kernel *k = &kernels[i];
 			double ns = measure(&b, k, rounds);
