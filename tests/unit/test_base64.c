@@ -79,8 +79,28 @@ static void test_refused(void **state)
 			fail_msg("accepted: \"%s\"", bad[i]);
 		assert_int_equal(n, 77);
 	}
+	/* The length ends the text, whatever follows. */
+	assert_int_equal(base64_decode("Zm9vZm9v", 6, out, &n), -EINVAL);
 	/* A NUL is no digit. */
 	assert_int_equal(base64_decode("Zm\0v", 4, out, &n), -EINVAL);
+}
+
+/* Of the digits before padding, one in 16 or in 4 has no stray bit. */
+static void test_trailing_bits(void **state)
+{
+	char two[] = "Z?==", three[] = "Zm?=";
+	int of_two = 0, of_three = 0;
+	uint8_t out[3];
+	size_t n;
+
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		two[1] = three[2] = (char)c;
+		of_two += base64_decode(two, 4, out, &n) == 0;
+		of_three += base64_decode(three, 4, out, &n) == 0;
+	}
+	assert_int_equal(of_two, 4);
+	assert_int_equal(of_three, 16);
 }
 
 int main(void)
@@ -89,6 +109,7 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_every_length),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_trailing_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

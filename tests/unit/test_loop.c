@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -48,7 +49,8 @@ struct tick {
 	struct loop_timer timer;
 	struct loop *loop;
 	struct tick *victim;
-	uint64_t at_ms, again_ms;
+	uint64_t at_ms;
+	bool greedy;
 	int fired;
 	int *order, *next;
 	int id;
@@ -69,10 +71,10 @@ static void tick_fire(void *arg)
 		free(t->victim);
 		t->victim = NULL;
 	}
-	if (t->again_ms)
-		assert_int_equal(loop_timer_in(t->loop, &t->timer,
-					       t->again_ms - 1, tick_fire, t),
-				 0);
+	/* Long past: due at once, and yet after all that are due now. */
+	if (t->greedy)
+		assert_int_equal(
+			loop_timer_at(t->loop, &t->timer, 1, tick_fire, t), 0);
 }
 
 static void tick_arm(struct loop *l, struct tick *t, uint64_t at_ms)
@@ -173,7 +175,7 @@ static void test_timer_delete_self(void **state)
 /* A timer that is always due does not keep the others from firing. */
 static void test_timer_no_starvation(void **state)
 {
-	struct tick greedy = { .again_ms = 1 }, past = { 0 };
+	struct tick greedy = { .greedy = true }, past = { 0 };
 	struct loop_timer end = { 0 };
 	struct loop *l = *state;
 
@@ -441,6 +443,22 @@ static void test_io_errors(void **state)
 	assert_int_equal(calls, 0);
 }
 
+/* Deleted, it is silent, though the descriptor is open and readable. */
+static void test_io_del(void **state)
+{
+	struct loop_io io = LOOP_IO_INIT;
+	struct loop_timer end = { 0 };
+	int calls = 0, fd = eventfd(1, EFD_CLOEXEC);
+
+	assert_int_equal(
+		loop_io_add(*state, &io, fd, EPOLLIN, count_call, &calls), 0);
+	loop_io_del(&io);
+	loop_timer_in(*state, &end, 2, stop, *state);
+	assert_int_equal(loop_run(*state), 0);
+	assert_int_equal(calls, 0);
+	close(fd);
+}
+
 /* Signals */
 
 struct heard {
@@ -522,6 +540,41 @@ static void test_hook(void **state)
 	assert_int_equal(h.ran, 3);
 }
 
+static int hook_no_bound(void *arg)
+{
+	(void)arg;
+	return -1;
+}
+
+static void stop_at_event(void *arg, uint32_t events)
+{
+	(void)events;
+	loop_stop(arg);
+}
+
+/* A wait too long for an int must not become none at all. */
+static void test_long_wait(void **state)
+{
+	struct itimerspec soon = { .it_value.tv_nsec = 5000000 };
+	struct hook h = { .loop = *state, .ran = 3 };
+	struct loop_timer far = { 0 };
+	struct loop_io io = LOOP_IO_INIT;
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(loop_io_add(h.loop, &io, fd, EPOLLIN, stop_at_event,
+				     h.loop),
+			 0);
+	assert_int_equal(timerfd_settime(fd, 0, &soon, NULL), 0);
+	loop_timer_in(h.loop, &far, (uint64_t)1 << 32, stop, h.loop);
+	loop_set_hook(h.loop, hook_no_bound, hook_run, &h);
+	assert_int_equal(loop_run(h.loop), 0);
+	/* The hook has not run: the only wait ended with the stop. */
+	assert_int_equal(h.ran, 3);
+	loop_io_del(&io);
+	close(fd);
+}
+
 /* A stop that comes before the run is not lost, and counts once. */
 static void test_stop_before_run(void **state)
 {
@@ -554,8 +607,10 @@ int main(void)
 		LOOP_TEST(test_io_reuse_in_batch),
 		LOOP_TEST(test_io_mod),
 		LOOP_TEST(test_io_errors),
+		LOOP_TEST(test_io_del),
 		LOOP_TEST(test_signals),
 		LOOP_TEST(test_hook),
+		LOOP_TEST(test_long_wait),
 		LOOP_TEST(test_stop_before_run),
 	};
 
