@@ -104,6 +104,8 @@ static void spill(struct exact *s, const struct counter *c)
 		s->spilled[(c->last - k) % RING] +=
 			c->cell[(c->last - k) % RING];
 	s->evicted++;
+	/* a copy under way may have the cells in neither place, or both */
+	s->head.epoch++;
 }
 
 /* The entry that a new key takes over in a full pool. */

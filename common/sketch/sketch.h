@@ -63,8 +63,8 @@ void sketch_init(enum sketch_kind k, void *mem, const struct sketch_params *p,
 void sketch_update(void *mem, const struct sketch_item *it);
 size_t sketch_image_len(const void *mem);
 /*
- * Changes when entries of the pool moved (purge, conversion): a copy made in
- * pieces while it changed must be made again.
+ * Changes when entries of the pool moved (purge, conversion, eviction): a
+ * copy made in pieces while it changed must be made again.
  */
 uint64_t sketch_image_epoch(const void *mem);
 
