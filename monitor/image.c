@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A copy in pieces.  A sketch's head comes first, with the number of entries
+ * it then has; entries added meanwhile are left for the next copy.  If entries
+ * moved (the epoch changed) that sketch is copied again, the third time in one
+ * piece, so that a copy always ends.  Each sketch has room for its whole memory
+ * in the file, which has holes where nothing was copied.  The file belongs to
+ * this module until it is sealed and sent; the mapping goes before the seal,
+ * which refuses writers.
+ */
+#include "monitor/image.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "common/util.h"
+
+#define ALIGN     64u
+#define MOVED_MAX 2
+
+static_assert(SKETCH_KINDS <= CTL_IMAGE_KINDS, "a place for each kind");
+
+static size_t align_up(size_t n)
+{
+	return (n + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
+
+static int image_map(struct image *im)
+{
+	im->fd = memfd_create("linnet-image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (im->fd < 0 || ftruncate(im->fd, (off_t)im->size) < 0)
+		return -errno;
+	im->map = mmap(NULL, im->size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       im->fd, 0);
+	if (im->map == MAP_FAILED) {
+		im->map = NULL;
+		return -errno;
+	}
+	return 0;
+}
+
+int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
+		const size_t room[SKETCH_KINDS], uint32_t kinds)
+{
+	struct ctl_image head = { .magic = CTL_IMAGE_MAGIC };
+	int err;
+
+	*im = (struct image){ .fd = -1, .sketch = sketch };
+	im->size = align_up(sizeof(head));
+	for (uint32_t k = 0; k < SKETCH_KINDS; k++) {
+		if (!(kinds >> k & 1) || !sketch[k])
+			continue;
+		im->kinds |= 1u << k;
+		im->epoch[k] = sketch_image_epoch(sketch[k]);
+		head.image[k].offset = im->size;
+		head.image[k].len = sketch_image_len(sketch[k]);
+		im->size = align_up(im->size + room[k]);
+	}
+	head.kinds = im->kinds;
+	err = image_map(im);
+	if (err) {
+		image_end(im);
+		return err;
+	}
+	*im->map = head;
+	im->active = true;
+	return 0;
+}
+
+/* True if the sketch's entries moved: its copy begins again. */
+static bool image_again(struct image *im, uint32_t k)
+{
+	uint64_t epoch = sketch_image_epoch(im->sketch[k]);
+
+	if (epoch == im->epoch[k])
+		return false;
+	im->epoch[k] = epoch;
+	im->map->image[k].len = sketch_image_len(im->sketch[k]);
+	im->moved++;
+	im->at = 0;
+	return true;
+}
+
+bool image_turn(struct image *im)
+{
+	size_t budget = im->moved < MOVED_MAX ? IMAGE_PIECE : SIZE_MAX;
+
+	while (im->kind < SKETCH_KINDS && budget > 0) {
+		uint32_t k = im->kind;
+		size_t len, n;
+
+		if (!(im->kinds >> k & 1) || im->at == im->map->image[k].len) {
+			if (!(im->kinds >> k & 1) || !image_again(im, k)) {
+				im->kind++;
+				im->at = 0;
+				continue;
+			}
+		}
+		len = im->map->image[k].len;
+		n = MIN(budget, len - im->at);
+		memcpy((char *)im->map + im->map->image[k].offset + im->at,
+		       (const char *)im->sketch[k] + im->at, n);
+		im->at += n;
+		budget -= n;
+	}
+	return im->kind == SKETCH_KINDS;
+}
+
+int image_seal(struct image *im)
+{
+	munmap(im->map, im->size);
+	im->map = NULL;
+	if (fcntl(im->fd, F_ADD_SEALS,
+		  F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0)
+		return -errno;
+	return 0;
+}
+
+void image_end(struct image *im)
+{
+	if (im->map)
+		munmap(im->map, im->size);
+	if (im->fd >= 0)
+		close(im->fd);
+	*im = (struct image){ .fd = -1 };
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The supervisor: owns the rules, the readers and the tasks; never holds a
+ * queue.
+ */
+#ifndef LINNET_SUPERVISOR_H
+#define LINNET_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/ctl.h"
+#include "common/loop.h"
+#include "monitor/capture/capture.h"
+#include "monitor/control.h"
+#include "monitor/crew.h"
+#include "monitor/meter.h"
+#include "monitor/request.h"
+#include "monitor/rules.h"
+#include "monitor/tasks.h"
+
+enum supervisor_mode {
+	SUPERVISOR_RUN,
+	SUPERVISOR_CHECK,
+	SUPERVISOR_REMOVE
+};
+
+struct supervisor_config {
+	enum supervisor_mode mode;
+	struct capture_config capture;
+	struct ruleset_names names;
+	uid_t uid; /* what root becomes */
+	gid_t gid;
+	uid_t agent_uid; /* may use the control socket; 0: root alone */
+	int ready_fd;    /* -1: none */
+};
+
+enum supervisor_state {
+	SUPERVISOR_CLEANING, /* removes what a predecessor left */
+	SUPERVISOR_BINDING,  /* readers are starting */
+	SUPERVISOR_SERVING,
+	SUPERVISOR_OFF,      /* gave up capturing */
+	SUPERVISOR_STOPPING, /* rules first */
+	SUPERVISOR_ENDING,   /* then readers */
+};
+
+#define DEATHS_MAX 4  /* within DEATHS_MS: capture goes off */
+#define DEFICITS   10 /* samples, one a watch */
+
+struct supervisor {
+	struct supervisor_config config;
+	enum supervisor_state state;
+	int exit_code;
+	uint64_t incarnation;
+	struct loop *loop;
+	struct control control;
+	struct meter meter;
+	struct rules_tools tools;
+	struct rules *rules; /* NULL: the back end needs none */
+	struct crew crew;
+	struct task_table tasks;
+	struct requests requests;
+
+	struct loop_timer watch, clean, check, restart, pet, deadline;
+	uint64_t clean_until_ms;
+	uint64_t restarts;
+	uint64_t death_ms[DEATHS_MAX]; /* oldest first */
+	/* matched and not received, lately; [0] is the newest */
+	struct ctl_volume deficit[DEFICITS][PACKET_DIRS];
+};
+
+/* Runs until it is told to end; returns the exit status. */
+int supervisor_run(const struct supervisor_config *config);
+
+/* For requests: makes rules follow the tasks.  0 or -errno. */
+int supervisor_follow_tasks(struct supervisor *s);
+/* Takes a sample of what matched and was not received. */
+void supervisor_sample(struct supervisor *s);
+
+#endif

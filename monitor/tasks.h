@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The tasks that the agent put here, and the memory they are promised. */
+#ifndef LINNET_TASKS_H
+#define LINNET_TASKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/ctl.h"
+#include "common/task.h"
+
+#define TASKS_MEMORY (UINT64_C(192) << 20) /* sketches of all readers */
+
+struct task_entry {
+	struct task_spec spec;
+	uint64_t memory;                /* of all readers */
+	struct ctl_volume matched_base; /* matched before this was put */
+};
+
+struct task_table {
+	uint32_t n;
+	uint32_t readers;
+	uint64_t memory_used;
+	struct task_entry entry[TASKS_MAX];
+};
+
+enum task_put {
+	TASK_PUT_SAME,
+	TASK_PUT_NEW,
+	TASK_PUT_REPLACED
+};
+
+/* Sketch memory of one task in one reader. */
+uint64_t task_memory(const struct task_spec *t);
+
+/*
+ * Takes a valid task.  enum task_put; -EEXIST: that id has a newer generation,
+ * or the same with other content; -ENOSPC: no room; the table is unchanged
+ * then.
+ */
+int tasks_put(struct task_table *t, const struct task_spec *spec);
+/* True if the task was there. */
+bool tasks_del(struct task_table *t, uint64_t id);
+/* NULL: no such task. */
+struct task_entry *tasks_find(struct task_table *t, uint64_t id);
+/* Fills out[TASKS_MAX] with the filters of all tasks; returns how many. */
+size_t tasks_filters(const struct task_table *t, struct filter *out);
+/* Fills the reply of TASK_LIST. */
+void tasks_list(const struct task_table *t, struct ctl_task_list *out);
+
+#endif
