@@ -158,7 +158,8 @@ int crew_start(struct crew *c, uint32_t i)
 	};
 	int sock[2], err;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sock) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		       0, sock) < 0)
 		return -errno;
 	slot_clear(rc.slot);
 	rc.sock = sock[1];

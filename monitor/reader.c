@@ -430,7 +430,7 @@ static void read_turn(struct reader *r)
 static void reader_serve(struct reader *r)
 {
 	struct reader_request q;
-	ssize_t n = recv(r->config->sock, &q, sizeof(q), MSG_DONTWAIT);
+	ssize_t n = read(r->config->sock, &q, sizeof(q));
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
