@@ -476,7 +476,8 @@ void monlink_free(struct monlink *m)
 	while (m->requests) {
 		struct request *r = m->requests;
 
-		request_unlink(r);
+		m->requests = r->next;
+		loop_timer_cancel(&r->timeout);
 		while (r->ops) {
 			struct monlink_op *op = r->ops;
 
