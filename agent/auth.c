@@ -222,7 +222,7 @@ int auth_open(struct auth **out, const char *token_file, char err[256])
 	if (!a)
 		return -ENOMEM;
 	limit_init(&a->failures, AUTH_FAILURES_MS);
-	if (token_file) {
+	if (token_file && token_file[0]) {
 		a->path = strdup(token_file);
 		if (!a->path)
 			goto fail;
@@ -308,6 +308,18 @@ enum auth_result auth_allows(const struct auth *a, unsigned roles,
 	if (!a->path || need == ROLE_NONE || (roles & need))
 		return AUTH_OK;
 	return roles ? AUTH_FORBIDDEN : AUTH_TOKEN;
+}
+
+void auth_proof(const char *token, size_t token_len, const void *msg,
+		size_t len, uint8_t out[32])
+{
+	uint8_t key[AUTH_DIGEST_BYTES];
+
+	auth_digest(token, token_len, key);
+	if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, sizeof(key), msg, len,
+			     out) != 0)
+		abort();
+	explicit_bzero(key, sizeof(key));
 }
 
 void auth_new_token(char text[48], char sha256_hex[65])

@@ -4,6 +4,7 @@
 #define LINNET_AUTH_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/addr.h"
@@ -20,7 +21,7 @@ enum role {
 
 struct auth;
 /*
- * token_file NULL: every caller has every role.  The file must be regular,
+ * token_file NULL or "": every caller has every role.  The file must be regular,
  * mode 0600, own uid, no symlink, lines "ROLE NAME SHA256HEX"; the error text
  * says what is wrong.  0 or -EINVAL / -errno.
  */
@@ -39,6 +40,10 @@ enum auth_result auth_roles(struct auth *a, const char *authorization,
 enum auth_result auth_allows(const struct auth *a, unsigned roles,
 			     enum role need);
 bool auth_required(const struct auth *a); /* a token file is set */
+
+/* HMAC-SHA-256 of msg under SHA-256 of the token: knows it, does not say it. */
+void auth_proof(const char *token, size_t token_len, const void *msg,
+		size_t len, uint8_t out[32]);
 
 /* New token: text (44 bytes) and its SHA-256 in hex; needs no file. */
 void auth_new_token(char text[48], char sha256_hex[65]);

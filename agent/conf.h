@@ -44,5 +44,7 @@ struct conf {
  * allowed.
  */
 int conf_load(struct conf *c, int argc, char **argv);
+/* What --check says: the settings in force, a line each. */
+void conf_print(const struct conf *c);
 
 #endif

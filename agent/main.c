@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * linnet-agent: what is made in which order, the loop, the same backwards.
+ *
+ * At SIGTERM no new connection is accepted; requests that are being answered
+ * have STOP_MS to end.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+#include "agent/agent.h"
+#include "agent/auth.h"
+#include "agent/http.h"
+#include "agent/monlink.h"
+#include "agent/overlay.h"
+#include "agent/peer.h"
+#include "agent/priv.h"
+#include "agent/probe.h"
+#include "agent/registry.h"
+#include "agent/service.h"
+#include "common/log.h"
+#include "common/notify.h"
+#include "common/util.h"
+
+enum {
+	STOP_MS = 2500,
+	STOP_POLL_MS = 20
+};
+
+struct program {
+	struct agent agent;
+	struct conf conf;
+	struct service *service;
+	struct loop_timer watchdog, stop;
+	uint64_t stop_ms;
+};
+
+static void watchdog_pet(void *arg)
+{
+	struct program *p = arg;
+	uint64_t ms = notify_watchdog_ms();
+
+	if (ms == 0)
+		return;
+	(void)notify_watchdog();
+	loop_timer_in(p->agent.loop, &p->watchdog, ms, watchdog_pet, p);
+}
+
+static void stop_poll(void *arg)
+{
+	struct program *p = arg;
+
+	if (http_pending(p->agent.http) == 0 || clock_mono_ms() >= p->stop_ms ||
+	    loop_timer_in(p->agent.loop, &p->stop, STOP_POLL_MS, stop_poll, p))
+		loop_stop(p->agent.loop);
+}
+
+static void signal_arrived(void *arg, int signo)
+{
+	struct program *p = arg;
+	char why[256];
+
+	if (signo == SIGHUP) {
+		if (auth_reload(p->agent.auth, why) != 0)
+			log_warnx("tokens are kept as they were: %s", why);
+		return;
+	}
+	if (p->agent.stopping)
+		return;
+	p->agent.stopping = true;
+	p->stop_ms = clock_mono_ms() + STOP_MS;
+	(void)notify_stopping();
+	http_quiesce(p->agent.http);
+	stop_poll(p);
+}
+
+static int loop_open(struct program *p)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	signal(SIGPIPE, SIG_IGN);
+	p->agent.loop = loop_new();
+	if (!p->agent.loop)
+		return -ENOMEM;
+	return loop_signals(p->agent.loop, &set, signal_arrived, p);
+}
+
+static int agent_run(struct program *p)
+{
+	struct agent *a = &p->agent;
+	const char *peer_token = p->conf.peer_token_file;
+	int ret = EXIT_FAILURE;
+
+	a->started_ms = clock_wall_ms();
+	if (loop_open(p) ||
+	    peers_open(&a->peers, a->loop, peer_token[0] ? peer_token : NULL) ||
+	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
+	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
+	    probes_open(&a->probes, a) || service_open(&p->service, a))
+		goto out;
+	overlay_start(a->overlay);
+	watchdog_pet(p);
+	if (notify_ready(p->conf.ready_fd) != 0)
+		log_warnx("nobody could be told that the agent serves");
+	ret = loop_run(a->loop) ? EXIT_FAILURE : EXIT_SUCCESS;
+out:
+	loop_timer_cancel(&p->watchdog);
+	loop_timer_cancel(&p->stop);
+	probes_free(a->probes);
+	queries_free(a->queries);
+	registry_free(a->registry);
+	overlay_free(a->overlay);
+	monlink_free(a->monlink);
+	peers_free(a->peers);
+	service_close(p->service);
+	loop_free(a->loop);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	struct program p = { .agent.conf = &p.conf };
+	int ret = conf_load(&p.conf, argc, argv);
+	char why[256];
+
+	if (ret)
+		return ret == 1 ? EXIT_SUCCESS : ret;
+	log_init("linnet-agent", (enum log_level)p.conf.log_level);
+	if (p.conf.insecure)
+		log_warnx("insecure: every caller may do everything");
+	ret = priv_drop(&p.conf);
+	if (!ret && auth_open(&p.agent.auth, p.conf.token_file, why) != 0) {
+		log_errx("%s", why);
+		ret = EXIT_CONFIG;
+	}
+	if (!ret && p.conf.check)
+		conf_print(&p.conf);
+	else if (!ret)
+		ret = agent_run(&p);
+	auth_free(p.agent.auth);
+	return ret;
+}
