@@ -150,39 +150,11 @@ static int get_cursor(struct fields *f, const char *s, size_t len)
 	return 0;
 }
 
-int duration_parse(const char *s, size_t len, uint64_t *ms)
-{
-	static const struct {
-		const char *unit;
-		double ms;
-	} units[] = {
-		{ "ms", 1 },
-		{ "s", 1e3 },
-		{ "m", 60e3 },
-		{ "h", 3600e3 },
-	};
-	double scale = 1e3, v;
-	size_t n;
-
-	for (unsigned i = 0; i < ARRAY_SIZE(units); i++) {
-		n = strlen(units[i].unit);
-		if (len > n && memcmp(s + len - n, units[i].unit, n) == 0) {
-			scale = units[i].ms;
-			len -= n;
-			break;
-		}
-	}
-	if (parse_real(s, len, 0, 1e9, &v))
-		return -EINVAL;
-	*ms = (uint64_t)(v * scale + 0.5);
-	return 0;
-}
-
 static int get_timeout(struct fields *f, const char *s, size_t len)
 {
 	uint64_t ms;
 
-	if (duration_parse(s, len, &ms) || ms < 50 || ms > 30000)
+	if (parse_duration(s, len, &ms) || ms < 50 || ms > 30000)
 		return -EINVAL;
 	f->timeout_ms = (uint32_t)ms;
 	return 0;

@@ -83,7 +83,5 @@ int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
 		  struct fields *out, struct error *e);
 /* Name of a pair that takes does not name, or NULL: for /api/v1. */
 const char *fields_unknown(const struct form *form, uint64_t takes);
-/* "500ms", "10s", "5m", "1h", "2" (seconds) -> ms; 0 or -EINVAL. */
-int duration_parse(const char *s, size_t len, uint64_t *ms);
 
 #endif

@@ -17,8 +17,14 @@
 
 struct arg_spec {
 	struct option longs[ARGS_ROWS_MAX + 1];
-	char shorts[2 * ARGS_ROWS_MAX + 3];
+	char shorts[3 * ARGS_ROWS_MAX + 3];
 };
+
+/* "[=VALUE]": the value may be left out. */
+static bool args_is_optional(const struct arg_row *row)
+{
+	return row->value && row->value[0] == '[';
+}
 
 static void args_make(const struct arg_row *rows, size_t n, struct arg_spec *sp)
 {
@@ -30,13 +36,17 @@ static void args_make(const struct arg_row *rows, size_t n, struct arg_spec *sp)
 	for (size_t i = 0; i < n; i++) {
 		sp->longs[i] = (struct option){
 			.name = rows[i].name,
-			.has_arg = rows[i].value ? required_argument
-						 : no_argument,
+			.has_arg = args_is_optional(&rows[i])
+					   ? optional_argument
+				   : rows[i].value ? required_argument
+						   : no_argument,
 			.val = ROW_BASE + (int)i,
 		};
 		if (rows[i].letter) {
 			*s++ = rows[i].letter;
 			if (rows[i].value)
+				*s++ = ':';
+			if (args_is_optional(&rows[i]))
 				*s++ = ':';
 		}
 	}
@@ -115,7 +125,8 @@ static void args_print_row(const struct arg_row *row, FILE *f)
 	else
 		column = fprintf(f, "      --%s", row->name);
 	if (row->value)
-		column += fprintf(f, " %s", row->value);
+		column += fprintf(f, "%s%s", args_is_optional(row) ? "" : " ",
+				  row->value);
 	if (column + 2 > HELP_COLUMN) {
 		fputc('\n', f);
 		column = 0;

@@ -15,10 +15,11 @@
 struct arg_row {
 	const char *name;  /* long name, without dashes */
 	char letter;       /* short name, 0: none */
-	const char *value; /* what the help calls the argument; NULL: a flag */
+	/* What the help calls the argument; NULL: a flag; "[=X]": optional. */
+	const char *value;
 	const char *help;  /* one sentence; "\n" where the help breaks it */
 	/*
-	 * Stores the value (NULL for a flag) in ctx.  0, or -EINVAL with a
+	 * Stores the value (NULL: none was given) in ctx.  0, or -EINVAL with a
 	 * reason in error; an empty reason reads "bad value".
 	 */
 	int (*set)(void *ctx, const char *value, char error[ARGS_ERROR_LEN]);

@@ -123,6 +123,36 @@ int parse_real(const char *s, size_t len, double min, double max, double *out)
 	return 0;
 }
 
+int parse_duration(const char *s, size_t len, uint64_t *ms)
+{
+	static const struct {
+		const char *unit;
+		double ms;
+	} units[] = {
+		{ "ms", 1 },
+		{ "s", 1e3 },
+		{ "m", 60e3 },
+		{ "h", 3600e3 },
+	};
+	double scale = 1e3, v;
+	size_t n;
+	int ret;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(units); i++) {
+		n = strlen(units[i].unit);
+		if (len > n && memcmp(s + len - n, units[i].unit, n) == 0) {
+			scale = units[i].ms;
+			len -= n;
+			break;
+		}
+	}
+	ret = parse_real(s, len, 0, 1e9, &v);
+	if (ret)
+		return ret;
+	*ms = (uint64_t)(v * scale + 0.5);
+	return 0;
+}
+
 void hex_encode(const uint8_t *in, size_t n, char *out)
 {
 	static const char digits[] = "0123456789abcdef";

@@ -44,6 +44,9 @@ int parse_u64(const char *s, size_t len, uint64_t min, uint64_t max,
  */
 int parse_real(const char *s, size_t len, double min, double max, double *out);
 
+/* "500ms", "10s", "5m", "1h", "2" (seconds) -> ms; 0, -EINVAL or -ERANGE. */
+int parse_duration(const char *s, size_t len, uint64_t *ms);
+
 /* n bytes -> 2n lower-case digits and NUL in out. */
 void hex_encode(const uint8_t *in, size_t n, char *out);
 /* 2n digits, exactly -> n bytes; 0 or -EINVAL. */

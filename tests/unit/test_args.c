@@ -19,6 +19,7 @@ struct ctx {
 	const char *name[4];
 	size_t names;
 	int checks;
+	const char *often;
 };
 
 static int set_name(void *arg, const char *value, char error[ARGS_ERROR_LEN])
@@ -45,9 +46,19 @@ static int set_check(void *arg, const char *value, char error[ARGS_ERROR_LEN])
 	return 0;
 }
 
+static int set_often(void *arg, const char *value, char error[ARGS_ERROR_LEN])
+{
+	struct ctx *c = arg;
+
+	(void)error;
+	c->often = value ? value : "always";
+	return 0;
+}
+
 static const struct arg_row rows[] = {
 	{ "name", 'n', "NAME", "Names it.", set_name },
 	{ "check", 0, NULL, "Checks\nand ends.", set_check },
+	{ "often", 'o', "[=TIME]", "Again.", set_often },
 	{ "a-long-name-of-an-option", 0, "VALUE", "Long.", set_name },
 };
 
@@ -85,6 +96,23 @@ static void test_accepted(void **state)
 	assert_int_equal(c.checks, 1);
 	assert_int_equal(parse(&c, dashes), 2);
 	assert_int_equal(c.checks, 0);
+}
+
+static void test_optional_value(void **state)
+{
+	struct ctx c;
+	char without[] = "--often 2s", with[] = "--often=2s x",
+	     letter[] = "-o 2s", joined[] = "-o2s";
+
+	(void)state;
+	assert_int_equal(parse(&c, without), 2);
+	assert_string_equal(c.often, "always");
+	assert_int_equal(parse(&c, with), 2);
+	assert_string_equal(c.often, "2s");
+	assert_int_equal(parse(&c, letter), 2);
+	assert_string_equal(c.often, "always");
+	assert_int_equal(parse(&c, joined), 2);
+	assert_string_equal(c.often, "2s");
 }
 
 /* parse() with what it wrote to standard error. */
@@ -149,6 +177,7 @@ static void test_help(void **state)
 	assert_string_equal(text, "  -n, --name NAME         Names it.\n"
 				  "      --check             Checks\n"
 				  "                          and ends.\n"
+				  "  -o, --often[=TIME]      Again.\n"
 				  "      --a-long-name-of-an-option VALUE\n"
 				  "                          Long.\n");
 	free(text);
@@ -158,6 +187,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_optional_value),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_help),
 	};

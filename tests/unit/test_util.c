@@ -225,11 +225,38 @@ static void test_equal_const_time(void **state)
 	assert_true(equal_const_time(a, b, 0));
 }
 
+static void test_parse_duration(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t ms;
+	} rows[] = {
+		{ "500ms", 500 },  { "10s", 10000 }, { "5m", 300000 },
+		{ "1h", 3600000 }, { "2", 2000 },    { "0.05s", 50 },
+		{ "0", 0 },
+	};
+	static const char *const bad[] = { "", "s", "ms", "5 s", "-1s", "5d" };
+	uint64_t ms = 0;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(parse_duration(rows[i].text,
+						strlen(rows[i].text), &ms),
+				 0);
+		assert_int_equal(ms, rows[i].ms);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_not_equal(
+			parse_duration(bad[i], strlen(bad[i]), &ms), 0);
+	assert_int_equal(ms, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_u64),
 		cmocka_unit_test(test_parse_real),
+		cmocka_unit_test(test_parse_duration),
 		cmocka_unit_test(test_add_sat),
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_time_format),
