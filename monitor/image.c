@@ -55,9 +55,7 @@ int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
 		if (!(kinds >> k & 1) || !sketch[k])
 			continue;
 		im->kinds |= 1u << k;
-		im->epoch[k] = sketch_image_epoch(sketch[k]);
 		head.image[k].offset = im->size;
-		head.image[k].len = sketch_image_len(sketch[k]);
 		im->size = align_up(im->size + room[k]);
 	}
 	head.kinds = im->kinds;
@@ -71,41 +69,54 @@ int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
 	return 0;
 }
 
-/* True if the sketch's entries moved: its copy begins again. */
-static bool image_again(struct image *im, uint32_t k)
+/* Notes what the sketch's head says, which is copied in the same breath. */
+static void image_look(struct image *im, uint32_t k)
 {
-	uint64_t epoch = sketch_image_epoch(im->sketch[k]);
-
-	if (epoch == im->epoch[k])
-		return false;
-	im->epoch[k] = epoch;
+	im->epoch[k] = sketch_image_epoch(im->sketch[k]);
 	im->map->image[k].len = sketch_image_len(im->sketch[k]);
+}
+
+/* True if entries of the sketch moved since: its copy begins again. */
+static bool image_spoiled(struct image *im, uint32_t k)
+{
+	if (sketch_image_epoch(im->sketch[k]) == im->epoch[k])
+		return false;
 	im->moved++;
 	im->at = 0;
 	return true;
 }
 
+/* Copies up to budget bytes of sketch k; returns how many. */
+static size_t image_piece(struct image *im, uint32_t k, size_t budget)
+{
+	size_t n;
+
+	if (im->at == 0)
+		image_look(im, k);
+	n = MIN(budget, im->map->image[k].len - im->at);
+	memcpy((char *)im->map + im->map->image[k].offset + im->at,
+	       (const char *)im->sketch[k] + im->at, n);
+	im->at += n;
+	return n;
+}
+
 bool image_turn(struct image *im)
 {
-	size_t budget = im->moved < MOVED_MAX ? IMAGE_PIECE : SIZE_MAX;
+	size_t left = IMAGE_PIECE;
 
-	while (im->kind < SKETCH_KINDS && budget > 0) {
+	while (im->kind < SKETCH_KINDS && left > 0) {
 		uint32_t k = im->kind;
-		size_t len, n;
+		bool wanted = im->kinds >> k & 1;
+		bool whole = im->moved >= MOVED_MAX;
 
-		if (!(im->kinds >> k & 1) || im->at == im->map->image[k].len) {
-			if (!(im->kinds >> k & 1) || !image_again(im, k)) {
-				im->kind++;
-				im->at = 0;
-				continue;
-			}
-		}
-		len = im->map->image[k].len;
-		n = MIN(budget, len - im->at);
-		memcpy((char *)im->map + im->map->image[k].offset + im->at,
-		       (const char *)im->sketch[k] + im->at, n);
-		im->at += n;
-		budget -= n;
+		if (wanted)
+			left -= MIN(left, image_piece(im, k,
+						      whole ? SIZE_MAX : left));
+		if (wanted &&
+		    (im->at < im->map->image[k].len || image_spoiled(im, k)))
+			continue;
+		im->kind++;
+		im->at = 0;
 	}
 	return im->kind == SKETCH_KINDS;
 }

@@ -129,6 +129,7 @@ static bool image_is_of(const struct reader *r, uint64_t id)
 
 static void reader_answer(struct reader *r, const struct reader_answer *a,
 			  int fd);
+static void reader_publish(struct reader *r);
 
 static void reader_refuse(struct reader *r, const struct reader_request *q,
 			  int err)
@@ -191,6 +192,8 @@ static void task_put(struct reader *r, const struct reader_request *q)
 		t->slot_first = now_ms / SLOT_MS + 1;
 	}
 	a.received = t->base;
+	/* who hears the answer must not find "finished" of before */
+	reader_publish(r);
 	reader_answer(r, &a, -1);
 }
 
