@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,7 +23,14 @@
 #include "common/log.h"
 #include "common/util.h"
 
+struct late {
+	LIST_ENTRY(late) entry;
+	struct loop_timer timer;
+	struct http_request *rq;
+};
+
 struct server {
+	LIST_HEAD(, late) late; /* requests that wait */
 	struct loop *loop;
 	struct http *http;
 	struct loop_io io; /* of the upgraded connection */
@@ -72,17 +80,19 @@ static void legacy(void *ctx, struct http_request *rq)
 	free(f);
 }
 
-struct late {
-	struct loop_timer timer;
-	struct http_request *rq;
-};
+static void late_free(struct late *late)
+{
+	loop_timer_cancel(&late->timer);
+	LIST_REMOVE(late, entry);
+	free(late);
+}
 
 static void late_answer(void *arg)
 {
 	struct late *late = arg;
 
 	http_send_text(late->rq, 200, "late");
-	free(late);
+	late_free(late);
 }
 
 /* GET /late/MS */
@@ -96,6 +106,7 @@ static void wait_first(void *ctx, struct http_request *rq)
 	if (!late)
 		abort();
 	late->rq = rq;
+	LIST_INSERT_HEAD(&s->late, late, entry);
 	if (loop_timer_in(s->loop, &late->timer, ms, late_answer, late) != 0)
 		abort();
 }
@@ -199,6 +210,8 @@ static int serve(struct server *s, uint16_t port, const char *token_file,
 	loop_run(s->loop);
 	loop_io_del(&s->io);
 	http_close(s->http);
+	while (!LIST_EMPTY(&s->late))
+		late_free(LIST_FIRST(&s->late));
 	auth_free(config.auth);
 	return EXIT_SUCCESS;
 }
