@@ -59,11 +59,6 @@ static void exact_init(void *mem, const struct hash_key *local)
 		    key_words(s->head.shape.key), COUNTER_WORDS, local);
 }
 
-static bool slot_held(uint64_t last, uint64_t slot)
-{
-	return slot <= last && last - slot < RING;
-}
-
 /* What the entry still has in the ring that ends with slot g >= its last. */
 static uint64_t counter_sum(const struct counter *c, uint64_t g)
 {
@@ -193,12 +188,13 @@ const struct sketch_ops exact_ops = {
 	.image_valid = exact_image_valid,
 };
 
+/* A ring may end before the window does, never more than a ring later. */
 static uint64_t counter_value(const struct counter *c, uint64_t end)
 {
 	uint64_t sum = 0;
 
 	for (uint64_t k = 0; k < WINDOW && k <= end; k++)
-		if (slot_held(c->last, end - k))
+		if (end - k <= c->last)
 			sum += c->cell[(end - k) % RING];
 	return sum;
 }
@@ -220,14 +216,29 @@ static int compare_rank(const void *a, const void *b)
 	return compare_row(a, b);
 }
 
+/* Entries that were copied after the head may be ahead of it. */
+static uint64_t newest_slot(const struct exact *s)
+{
+	uint64_t newest = s->slot;
+
+	for (uint32_t i = 0; i < s->t.n; i++) {
+		const struct counter *c =
+			(const void *)(ktable_read(&s->t, i) + s->t.key_words);
+
+		newest = MAX(newest, c->last);
+	}
+	return newest;
+}
+
 int part_exact(const struct task_spec *t, const void *exact, uint64_t end_slot,
 	       struct part **out)
 {
 	const struct exact *s = exact;
+	uint64_t newest = newest_slot(s);
 	struct part *p;
 
 	/* slots end - 9 … end must be among the last 16 */
-	if (end_slot < s->slot && s->slot - end_slot > RING - WINDOW)
+	if (end_slot < newest && newest - end_slot > RING - WINDOW)
 		return EXACT_TOO_OLD;
 	p = part_new(PART_EXACT, t);
 	if (!p)
@@ -253,7 +264,7 @@ int part_exact(const struct task_spec *t, const void *exact, uint64_t end_slot,
 	}
 	qsort(p->exact.row, p->exact.n, sizeof(*p->exact.row), compare_row);
 	for (uint64_t k = 0; k < WINDOW && k <= end_slot; k++)
-		if (slot_held(s->spilled_last, end_slot - k))
+		if (end_slot - k <= s->spilled_last)
 			p->exact.spilled += s->spilled[(end_slot - k) % RING];
 	p->exact.evicted = s->evicted;
 	p->saturated = s->head.saturated;

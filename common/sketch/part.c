@@ -123,9 +123,8 @@ static void interval_add(struct interval *acc, const struct interval *in)
 	acc->lower99 = u64_add_sat(acc->lower99, in->lower99, &low);
 	acc->upper = u64_add_sat(acc->upper, in->upper, &over);
 	acc->point = u64_add_sat(acc->point, in->point, &low);
+	/* what was saturated is at its end, so that the sum is too */
 	acc->saturated |= in->saturated || over;
-	if (acc->saturated)
-		acc->upper = UINT64_MAX;
 }
 
 static int points_merge(struct part *acc, const struct part *in)

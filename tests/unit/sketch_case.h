@@ -7,6 +7,7 @@
 #ifndef LINNET_TEST_SKETCH_CASE_H
 #define LINNET_TEST_SKETCH_CASE_H
 
+#include <malloc.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -150,7 +151,8 @@ static inline struct sketch_item world_item(const struct world *w,
 				     .slot = e->slot };
 }
 
-#define ALL_HOSTS UINT32_MAX
+#define WORLD_HOSTS 3 /* of random worlds */
+#define ALL_HOSTS   UINT32_MAX
 
 /* Feeds a sketch with what one host, or all, saw; fills the totals. */
 static inline void world_feed(const struct world *w, void *mem, uint32_t host,
@@ -229,6 +231,96 @@ static inline struct part *part_copy(const struct part *p,
 	assert_int_equal(part_decode(q, &c), 0);
 	columns_free(&c);
 	return q;
+}
+
+static inline uint64_t random_weight(uint64_t *rnd, int mode)
+{
+	switch (mode) {
+	case 0:
+		return 1;
+	case 1:
+		return 1 + seed_below(rnd, 1500);
+	case 2:
+		return seed_below(rnd, 3);
+	default:
+		return seed_below(rnd, 8) ? 1 : 1ull << 63;
+	}
+}
+
+/* Small tables, so that every border is crossed. */
+static inline void world_random(struct world *w, uint64_t *rnd)
+{
+	int mode = (int)seed_below(rnd, 10) - 6;
+	uint64_t slot = 1000 * seed_below(rnd, 2);
+	uint32_t spread = seed_below(rnd, 2) ? 2 : 40;
+
+	*w = (struct world){ 0 };
+	w->task = case_task(
+		rnd, (enum key_type)(1 + seed_below(rnd, KEY_TYPES - 1)));
+	sketch_params_default(&w->params, &w->task);
+	w->params.cms_width = 8u << seed_below(rnd, 6);
+	w->params.cms_depth = 1 + seed_below(rnd, 5);
+	w->params.cms_plain = seed_below(rnd, 2);
+	w->params.exact_cap = 1 + seed_below(rnd, 120);
+	w->params.topk_slots = 8u << seed_below(rnd, 5);
+	w->params.hll_p = 4 + seed_below(rnd, 6);
+	w->n_hosts = 1 + seed_below(rnd, WORLD_HOSTS);
+	w->n_keys = 1 + seed_below(rnd, 100);
+	w->n_absent = 8;
+	w->n_events = seed_below(rnd, 300);
+	world_alloc(w);
+	for (uint32_t i = 0; i < w->n_events; i++) {
+		uint32_t a = seed_below(rnd, w->n_keys);
+
+		if (seed_below(rnd, spread) == 0)
+			slot += seed_below(rnd, 8) ? 1 : seed_below(rnd, 30);
+		w->ev[i] = (struct event){
+			.key = seed_below(rnd, a + 1),
+			.host = seed_below(rnd, w->n_hosts),
+			.weight = random_weight(rnd, MAX(mode, 0)),
+			.slot = slot,
+		};
+	}
+	world_count(w);
+	w->end_slot = slot - MIN(slot, seed_below(rnd, 7));
+}
+
+/* What one reader answers for its part of the world. */
+static inline struct part *answer(struct arena *a, const struct world *w,
+				  enum sketch_kind k, uint32_t host,
+				  const struct sketch_params *params,
+				  uint64_t secret)
+{
+	void *mem = arena_sketch(a, k, params, secret);
+	bool saturated = false;
+	struct part *p = NULL;
+	struct mallinfo2 before = mallinfo2();
+	struct totals tot;
+	int ret = -1;
+
+	world_feed(w, mem, host, &tot, &saturated);
+	assert_int_equal(mallinfo2().uordblks, before.uordblks);
+	assert_int_equal(
+		sketch_image_check(k, mem, sketch_image_len(mem), params), 0);
+	switch (k) {
+	case SKETCH_CMS:
+		ret = part_points(&w->task, mem, NULL, w->keys,
+				  w->n_keys + w->n_absent, &p);
+		break;
+	case SKETCH_EXACT:
+		ret = part_exact(&w->task, mem, w->end_slot, &p);
+		break;
+	case SKETCH_TOPK:
+		ret = part_topk(&w->task, mem, 0, 5, &p);
+		break;
+	default:
+		ret = part_hll(&w->task, mem, &p);
+	}
+	assert_int_equal(ret, 0);
+	p->params = *params;
+	p->totals = tot;
+	p->saturated |= saturated;
+	return p;
 }
 
 #endif

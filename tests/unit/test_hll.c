@@ -97,6 +97,33 @@ static void test_ends(void **state)
 	part_free(p);
 }
 
+/* Any registers, ends included: the closed formula, term by term. */
+static void test_formula(void **state)
+{
+	(void)state;
+	for (int run = 0; run < 2000; run++) {
+		uint32_t p = HLL_P_MIN + seed_below(&rnd, 4), n = 1u << p;
+		uint32_t low = seed_below(&rnd, 62 - p);
+		double c0 = 0, cq = 0, sum = 0, m = n, e;
+		uint8_t reg[128];
+
+		for (uint32_t i = 0; i < n; i++) {
+			reg[i] =
+				(uint8_t)(low + seed_below(&rnd, 66 - p - low));
+			c0 += reg[i] == 0;
+			cq += reg[i] == hllreg_max(p);
+			if (reg[i] > 0 && reg[i] < hllreg_max(p))
+				sum += ldexp(1, -reg[i]);
+		}
+		sum += ldexp(m * hllreg_tau(1 - cq / m), -(int)(64 - p));
+		sum += m * hllreg_sigma(c0 / m);
+		e = m * m / (2 * log(2)) / sum;
+		if (cq < m && c0 < m)
+			assert_true(fabs(hllreg_estimate(reg, p) / e - 1) <
+				    1e-12);
+	}
+}
+
 /* n = 1 … 10^7 in one sketch: within 5 standard errors all the way. */
 static void test_error(void **state)
 {
@@ -254,6 +281,7 @@ int main(void)
 		cmocka_unit_test(test_insert),
 		cmocka_unit_test(test_fold),
 		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_formula),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_interval),
 		cmocka_unit_test(test_merge_forms),
