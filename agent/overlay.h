@@ -32,6 +32,11 @@ struct child {
 	uint64_t last_seen_ms; /* wall clock; 0: never */
 	uint32_t hosts, height; /* of its subtree */
 	char lease[64];
+	enum missing_reason why; /* of its silence while it is not up */
+	/* its rows here are those it has: what it may speak of is known */
+	bool rows_known;
+	/* our parent was told of it, and so may be given its answers */
+	bool reported;
 };
 
 /* A host of the subtree (self included), or of the whole overlay. */
@@ -43,6 +48,7 @@ struct member {
 	uint64_t last_seen_ms;
 };
 
+/* Reads identity and children from the state directory; 0 or -errno. */
 int overlay_open(struct overlay **out, struct agent *a);
 void overlay_start(struct overlay *o); /* beats begin */
 void overlay_free(struct overlay *o);
@@ -55,9 +61,19 @@ bool overlay_is_root(const struct overlay *o);
 const struct endpoint *overlay_parent(const struct overlay *o);
 unsigned overlay_path(const struct overlay *o, struct node_id out[OVERLAY_HOPS]);
 
+/* Lease under which the parent holds this agent; "" without a parent. */
+const char *overlay_lease(const struct overlay *o);
+/* "TERM.ROOT16.N": the highest epoch known. */
+void overlay_epoch_text(const struct overlay *o, char out[64]);
+
 unsigned overlay_n_children(const struct overlay *o);
 const struct child *overlay_child(const struct overlay *o, unsigned i);
-/* Rows of the subtree with this host first; borrowed until the next turn. */
+/* A query found this child silent: it is looked at at once. */
+void overlay_suspect(struct overlay *o, const struct node_id *id);
+/*
+ * Rows of the subtree, this host first, each after its parent and beside its
+ * own subtree; borrowed until the next turn.
+ */
 const struct member *overlay_rows(const struct overlay *o, unsigned *n);
 /* All known members of the overlay (known peers of probes). */
 const struct member *overlay_members(const struct overlay *o, unsigned *n);

@@ -20,8 +20,9 @@ struct peer_call;
 
 struct peer_reply {
 	int status;	     /* HTTP status; 0: none came */
-	int err;	     /* 0; -ETIMEDOUT, -ECONNREFUSED, -EHOSTUNREACH,
-				-EMSGSIZE (too large), -EPROTO */
+	int err;	     /* 0; -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
+				-EHOSTUNREACH, -EMSGSIZE (too large),
+				-ENOBUFS (all replies together), -EPROTO */
 	const char *body;    /* NUL-terminated, borrowed */
 	size_t len;
 	uint32_t elapsed_ms;
@@ -48,5 +49,7 @@ struct peer_call *peer_start(struct peers *p, const struct peer_request *rq,
 			     void (*done)(void *arg, const struct peer_reply *r),
 			     void *arg);
 void peer_cancel(struct peer_call *c); /* done is not called */
+/* Own token for proofs of identity; NULL: none.  Never to be written out. */
+const char *peers_token(const struct peers *p);
 
 #endif

@@ -56,12 +56,17 @@ struct query_options {
 	uint8_t query_id[16];
 	const char *via;     /* X-Linnet-Via of the request, or "" */
 	const char *request_id; /* for logs and children; copied */
+	bool for_parent; /* the part is passed on: hosts it knows of only */
 };
+
+#define QUERIES_MAX    64 /* in progress */
+#define QUERIES_PARENT 16 /* of them kept for the parent */
 
 struct query;
 /*
  * Starts; done is called once, never from inside this call, at the latest at
- * the deadline.  NULL: no memory.  ask is copied.
+ * the deadline.  NULL: no memory, or as many as may be are in progress.  ask
+ * is copied.
  */
 struct query *query_start(struct agent *a, const struct ask *ask,
 			  const struct query_options *opt,

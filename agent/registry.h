@@ -96,6 +96,8 @@ void registry_set_threshold(struct agent *a, uint64_t id, double threshold);
 
 /* Hash of all tasks, for beats; hash of one task's content, for asks. */
 uint64_t registry_hash(const struct registry *r);
+/* The same of those that came from above: what a parent compares. */
+uint64_t registry_hash_from_above(const struct registry *r);
 uint64_t task_hash(const struct task_spec *t);
 /* A child came, came back or differs: puts what it lacks, deletes the rest. */
 void registry_repair_child(struct agent *a, const struct node_id *child);

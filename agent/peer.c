@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * HTTP towards other agents; the one file that knows libcurl, whose multi
+ * interface runs inside our loop: it says which sockets and which time it
+ * waits for, and is told what happened.
+ *
+ * Whatever a peer does costs bounded time and memory: every call has a timer
+ * of ours, headers and body have caps that are counted as bytes come, all
+ * bodies together have one too.  Nothing is followed: no redirect, no proxy,
+ * no environment, no name is resolved.
+ *
+ * A call belongs to its caller until its callback ran or it was cancelled.
+ */
+#include "agent/peer.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/log.h"
+#include "common/util.h"
+
+#define HEADERS_MAX	 (16 * 1024)
+#define HELD_MAX	 ((size_t)64 << 20)
+#define HOST_CONNECTIONS 16
+#define CONNECTIONS	 160L /* two for each of 64 children, and 32 */
+#define IDLE_S		 4L   /* a server of ours closes after 5 */
+#define TOKEN_MAX	 128
+
+struct peers {
+	struct loop *loop;
+	CURLM *multi;
+	struct loop_timer timer;
+	char token[TOKEN_MAX + 1]; /* "" none */
+	struct peer_call *calls;
+	size_t held; /* bytes of all bodies */
+};
+
+/* A socket that the library waits for. */
+struct watch {
+	struct loop_io io;
+	struct peers *peers;
+	curl_socket_t fd;
+};
+
+struct peer_call {
+	struct peer_call *next, **at;
+	struct peers *peers;
+	CURL *easy;
+	struct curl_slist *headers;
+	struct loop_timer timer;
+	struct endpoint to;
+	struct buf body;
+	size_t reply_max, header_bytes;
+	uint64_t began_ms;
+	bool opened, connected; /* a new socket; any connection */
+	int refused; /* -errno that a callback of ours decided on */
+	char error[CURL_ERROR_SIZE];
+	void (*done)(void *arg, const struct peer_reply *r);
+	void *arg;
+};
+
+/* ---- sockets and time ---- */
+
+static void call_finish(struct peer_call *c, int err);
+static int curl_errno(const struct peer_call *c, CURLcode code);
+
+static void collect(struct peers *p)
+{
+	struct CURLMsg *m;
+	int left;
+
+	while ((m = curl_multi_info_read(p->multi, &left))) {
+		struct peer_call *c = NULL;
+
+		if (m->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c);
+		call_finish(c, curl_errno(c, m->data.result));
+	}
+}
+
+static void socket_ready(void *arg, uint32_t events)
+{
+	struct watch *w = arg; /* may be gone after the action */
+	struct peers *p = w->peers;
+	int bits = 0, running;
+
+	if (events & EPOLLIN)
+		bits |= CURL_CSELECT_IN;
+	if (events & EPOLLOUT)
+		bits |= CURL_CSELECT_OUT;
+	if (events & (EPOLLERR | EPOLLHUP))
+		bits |= CURL_CSELECT_ERR;
+	curl_multi_socket_action(p->multi, w->fd, bits, &running);
+	collect(p);
+}
+
+static int socket_watch(CURL *easy, curl_socket_t fd, int what, void *arg,
+			void *sockp)
+{
+	struct peers *p = arg;
+	struct watch *w = sockp;
+	uint32_t events = 0;
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		if (w)
+			loop_io_del(&w->io);
+		free(w);
+		curl_multi_assign(p->multi, fd, NULL);
+		return 0;
+	}
+	if (what & CURL_POLL_IN)
+		events |= EPOLLIN;
+	if (what & CURL_POLL_OUT)
+		events |= EPOLLOUT;
+	if (w)
+		return loop_io_mod(&w->io, events) ? -1 : 0;
+	w = calloc(1, sizeof(*w));
+	if (!w)
+		return -1;
+	w->io = LOOP_IO_INIT;
+	w->peers = p;
+	w->fd = fd;
+	if (loop_io_add(p->loop, &w->io, fd, events, socket_ready, w)) {
+		free(w);
+		return -1;
+	}
+	curl_multi_assign(p->multi, fd, w);
+	return 0;
+}
+
+static void time_up(void *arg)
+{
+	struct peers *p = arg;
+	int running;
+
+	curl_multi_socket_action(p->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	collect(p);
+}
+
+static int time_watch(CURLM *multi, long timeout_ms, void *arg)
+{
+	struct peers *p = arg;
+
+	(void)multi;
+	if (timeout_ms < 0)
+		loop_timer_cancel(&p->timer);
+	else if (loop_timer_in(p->loop, &p->timer, (uint64_t)timeout_ms,
+			       time_up, p))
+		return -1;
+	return 0;
+}
+
+/* ---- what a call may do ---- */
+
+/* Only to the address that was meant, and never to one that is no host. */
+static curl_socket_t socket_open(void *arg, curlsocktype purpose,
+				 struct curl_sockaddr *sa)
+{
+	struct peer_call *c = arg;
+	struct endpoint to;
+
+	if (purpose != CURLSOCKTYPE_IPCXN ||
+	    endpoint_from_sockaddr(&sa->addr, &to) ||
+	    !endpoint_equal(&to, &c->to) ||
+	    (addr_classify(&to.addr) != ADDR_UNICAST &&
+	     addr_classify(&to.addr) != ADDR_LOOPBACK)) {
+		c->refused = -EACCES;
+		return CURL_SOCKET_BAD;
+	}
+	c->opened = true;
+	return socket(sa->family, sa->socktype | SOCK_CLOEXEC, sa->protocol);
+}
+
+static int request_begins(void *arg, char *ip, char *local_ip, int port,
+			  int local_port)
+{
+	struct peer_call *c = arg;
+
+	(void)ip;
+	(void)local_ip;
+	(void)port;
+	(void)local_port;
+	c->connected = true;
+	return CURL_PREREQFUNC_OK;
+}
+
+static size_t take_header(char *data, size_t size, size_t n, void *arg)
+{
+	struct peer_call *c = arg;
+
+	(void)data;
+	c->header_bytes += size * n;
+	if (c->header_bytes <= HEADERS_MAX)
+		return size * n;
+	c->refused = -EMSGSIZE;
+	return 0;
+}
+
+static size_t take_body(char *data, size_t size, size_t n, void *arg)
+{
+	struct peer_call *c = arg;
+	size_t len = size * n;
+
+	if (len > c->reply_max - c->body.len)
+		c->refused = -EMSGSIZE;
+	else if (len > HELD_MAX - c->peers->held)
+		c->refused = -ENOBUFS;
+	else
+		buf_add(&c->body, data, len);
+	if (c->refused || c->body.failed)
+		return 0;
+	c->peers->held += len;
+	return len;
+}
+
+static int connect_errno(const struct peer_call *c)
+{
+	long e = 0;
+
+	curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &e);
+	return e == ECONNREFUSED ? -ECONNREFUSED : -EHOSTUNREACH;
+}
+
+static int curl_errno(const struct peer_call *c, CURLcode code)
+{
+	if (c->refused)
+		return c->refused;
+	switch (code) {
+	case CURLE_OK:
+		return 0;
+	case CURLE_COULDNT_CONNECT:
+		return connect_errno(c);
+	case CURLE_OPERATION_TIMEDOUT:
+		return c->connected ? -ETIMEDOUT : -EHOSTUNREACH;
+	case CURLE_SEND_ERROR:
+	case CURLE_RECV_ERROR:
+	case CURLE_GOT_NOTHING:
+		return -ECONNRESET;
+	case CURLE_FILESIZE_EXCEEDED:
+		return -EMSGSIZE;
+	case CURLE_OUT_OF_MEMORY:
+	case CURLE_WRITE_ERROR:
+		return -ENOMEM;
+	default:
+		return -EPROTO;
+	}
+}
+
+/* ---- calls ---- */
+
+/* Out of the library and the list; memory stays. */
+static void call_detach(struct peer_call *c)
+{
+	if (!c->at)
+		return;
+	*c->at = c->next;
+	if (c->next)
+		c->next->at = c->at;
+	c->at = NULL;
+	loop_timer_cancel(&c->timer);
+	curl_multi_remove_handle(c->peers->multi, c->easy);
+	c->peers->held -= c->body.len;
+}
+
+static void call_free(struct peer_call *c)
+{
+	call_detach(c);
+	curl_easy_cleanup(c->easy);
+	curl_slist_free_all(c->headers);
+	buf_fini(&c->body);
+	free(c);
+}
+
+static void call_finish(struct peer_call *c, int err)
+{
+	struct peer_reply r = {
+		.err = err,
+		.elapsed_ms = (uint32_t)(clock_mono_ms() - c->began_ms)
+	};
+	long status = 0;
+
+	if (!err) {
+		curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+		r.status = (int)status;
+	} else {
+		char to[ENDPOINT_TEXT_LEN];
+
+		endpoint_format(&c->to, 8000, to);
+		log_debug("peer %s: %s", to,
+			  c->error[0] ? c->error : strerrordesc_np(-err));
+	}
+	call_detach(c);
+	r.body = err || !c->body.data ? "" : c->body.data;
+	r.len = err ? 0 : c->body.len;
+	c->done(c->arg, &r);
+	call_free(c);
+}
+
+static void call_expired(void *arg)
+{
+	struct peer_call *c = arg;
+
+	call_finish(c, c->opened && !c->connected ? -EHOSTUNREACH : -ETIMEDOUT);
+}
+
+static int header_add(struct peer_call *c, const char *line)
+{
+	struct curl_slist *l = curl_slist_append(c->headers, line);
+
+	if (!l)
+		return -ENOMEM;
+	c->headers = l;
+	return 0;
+}
+
+static int set_headers(struct peer_call *c, const struct peer_request *rq)
+{
+	char auth[TOKEN_MAX + 32];
+	int ret = header_add(c, "Accept: application/json");
+
+	if (!ret)
+		ret = header_add(c, "Expect:");
+	if (!ret && rq->body)
+		ret = header_add(c, "Content-Type: application/json");
+	if (!ret && !rq->bare && c->peers->token[0]) {
+		snprintf(auth, sizeof(auth), "Authorization: Bearer %s",
+			 c->peers->token);
+		ret = header_add(c, auth);
+		explicit_bzero(auth, sizeof(auth));
+	}
+	for (size_t i = 0;
+	     !ret && i < ARRAY_SIZE(rq->headers) && rq->headers[i]; i++)
+		ret = header_add(c, rq->headers[i]);
+	return ret;
+}
+
+static void set_method(CURL *e, const struct peer_request *rq)
+{
+	if (rq->method == HTTP_GET || rq->method == HTTP_DELETE) {
+		curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+		if (rq->method == HTTP_DELETE)
+			curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "DELETE");
+		return;
+	}
+	if (rq->method == HTTP_PUT)
+		curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, "PUT");
+	curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->len);
+	curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, rq->body ? rq->body : "");
+}
+
+static int set_options(struct peer_call *c, const struct peer_request *rq)
+{
+	char to[ENDPOINT_TEXT_LEN], url[ENDPOINT_TEXT_LEN + 256];
+	CURL *e = c->easy;
+	bool failed;
+
+	endpoint_format(&rq->to, 0, to);
+	snprintf(url, sizeof(url), "http://%s%s", to, rq->path);
+	failed = curl_easy_setopt(e, CURLOPT_URL, url) ||
+		 curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") ||
+		 curl_easy_setopt(e, CURLOPT_PROXY, "") ||
+		 curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L) ||
+		 curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) ||
+		 curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L) ||
+		 curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
+				  (long)CURL_HTTP_VERSION_1_1) ||
+		 curl_easy_setopt(e, CURLOPT_USERAGENT,
+				  "linnet/" LINNET_VERSION) ||
+		 curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+				  (long)MIN(rq->connect_ms, rq->timeout_ms)) ||
+		 curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, IDLE_S) ||
+		 curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE,
+				  (curl_off_t)rq->reply_max) ||
+		 curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, socket_open) ||
+		 curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, c) ||
+		 curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, request_begins) ||
+		 curl_easy_setopt(e, CURLOPT_PREREQDATA, c) ||
+		 curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header) ||
+		 curl_easy_setopt(e, CURLOPT_HEADERDATA, c) ||
+		 curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body) ||
+		 curl_easy_setopt(e, CURLOPT_WRITEDATA, c) ||
+		 curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->error) ||
+		 curl_easy_setopt(e, CURLOPT_PRIVATE, c) ||
+		 curl_easy_setopt(e, CURLOPT_HTTPHEADER, c->headers) ||
+		 curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)rq->fresh);
+	set_method(e, rq);
+	return failed ? -ENOMEM : 0;
+}
+
+struct peer_call *peer_start(struct peers *p, const struct peer_request *rq,
+			     void (*done)(void *arg, const struct peer_reply *r),
+			     void *arg)
+{
+	struct peer_call *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->peers = p;
+	c->to = rq->to;
+	c->reply_max = rq->reply_max;
+	c->began_ms = clock_mono_ms();
+	c->done = done;
+	c->arg = arg;
+	c->easy = curl_easy_init();
+	if (!c->easy || set_headers(c, rq) || set_options(c, rq) ||
+	    loop_timer_in(p->loop, &c->timer, rq->timeout_ms, call_expired, c))
+		goto fail;
+	if (curl_multi_add_handle(p->multi, c->easy))
+		goto fail;
+	c->next = p->calls;
+	if (c->next)
+		c->next->at = &c->next;
+	c->at = &p->calls;
+	p->calls = c;
+	return c;
+fail:
+	loop_timer_cancel(&c->timer);
+	call_free(c);
+	return NULL;
+}
+
+void peer_cancel(struct peer_call *c)
+{
+	if (c)
+		call_free(c);
+}
+
+/* ---- all together ---- */
+
+/* The token is read once; 0 or -errno after a line that says why. */
+static int token_read(struct peers *p, const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat st;
+	ssize_t n = -1;
+
+	if (fd < 0) {
+		int saved = errno;
+
+		log_err("%s", path);
+		return -saved;
+	}
+	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !(st.st_mode & 077) &&
+	    (st.st_uid == geteuid() || st.st_uid == 0))
+		n = read(fd, p->token, sizeof(p->token));
+	close(fd);
+	while (n > 0 && (p->token[n - 1] == '\n' || p->token[n - 1] == '\r'))
+		n--;
+	if (n <= 0 || n > TOKEN_MAX) {
+		log_errx("%s: must be a file of mode 0600 with one token",
+			 path);
+		return -EINVAL;
+	}
+	p->token[n] = '\0';
+	if (strspn(p->token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst"
+			     "uvwxyz0123456789-_=") == (size_t)n)
+		return 0;
+	log_errx("%s: is not a token", path);
+	return -EINVAL;
+}
+
+int peers_open(struct peers **out, struct loop *l, const char *token_file)
+{
+	struct peers *p = calloc(1, sizeof(*p));
+	int ret = -ENOMEM;
+
+	if (!p)
+		return -ENOMEM;
+	p->loop = l;
+	if (token_file && token_file[0]) {
+		ret = token_read(p, token_file);
+		if (ret)
+			goto fail;
+		ret = -ENOMEM;
+	}
+	if (curl_global_init(CURL_GLOBAL_DEFAULT))
+		goto fail;
+	p->multi = curl_multi_init();
+	if (!p->multi ||
+	    curl_multi_setopt(p->multi, CURLMOPT_SOCKETFUNCTION,
+			      socket_watch) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_SOCKETDATA, p) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_TIMERFUNCTION, time_watch) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_TIMERDATA, p) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_PIPELINING,
+			      (long)CURLPIPE_NOTHING) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
+			      (long)HOST_CONNECTIONS))
+		goto fail;
+	*out = p;
+	return 0;
+fail:
+	peers_free(p);
+	return ret;
+}
+
+void peers_free(struct peers *p)
+{
+	if (!p)
+		return;
+	while (p->calls)
+		call_free(p->calls);
+	if (p->multi)
+		curl_multi_cleanup(p->multi);
+	loop_timer_cancel(&p->timer);
+	explicit_bzero(p->token, sizeof(p->token));
+	free(p);
+	curl_global_cleanup();
+}
+
+const char *peers_token(const struct peers *p)
+{
+	return p->token[0] ? p->token : NULL;
+}

@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A running question: the local read and the children's parts go into one
+ * accumulator as they come; when all are in, or the time is over, the callback
+ * gets what is there.  A query owns its parts until then; whatever comes later
+ * finds no query.
+ *
+ * A child's part is taken whole or not at all: it is parsed, compared with the
+ * question and with what the child can know, and only then added.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/fanout.h"
+#include "agent/measure.h"
+#include "agent/overlay.h"
+#include "agent/query_private.h"
+#include "common/log.h"
+#include "common/util.h"
+
+/* Faster than any link of a host: what claims more is not true. */
+#define BYTES_PER_MS ((uint64_t)50000000) /* 400 Gbit/s */
+#define MARGIN_MS    60000
+
+struct query {
+	struct query *next;
+	struct queries *all;
+	struct agent *agent;
+	struct ask ask;
+	struct measure *local;
+	struct fanout *children;
+	struct loop_timer end;
+	bool local_in, children_in;
+	struct part *part;
+	struct coverage coverage;
+	void (*done)(void *arg, struct query_result *r);
+	void *arg;
+};
+
+int ask_copy(struct ask *dst, const struct ask *src)
+{
+	*dst = *src;
+	dst->keys = NULL;
+	if (!src->n_keys)
+		return 0;
+	dst->keys = calloc(src->n_keys, sizeof(*dst->keys));
+	if (!dst->keys) {
+		dst->n_keys = 0;
+		return -ENOMEM;
+	}
+	memcpy(dst->keys, src->keys, src->n_keys * sizeof(*dst->keys));
+	return 0;
+}
+
+void ask_fini(struct ask *a)
+{
+	free(a->keys);
+	a->keys = NULL;
+	a->n_keys = 0;
+}
+
+/* ---- parts of children ---- */
+
+/* The part answers this very question. */
+static const char *part_wrong(const struct part *p, const struct ask *ask)
+{
+	if (p->kind != measure_row(ask->kind)->part)
+		return "another kind of part";
+	if (p->kind == PART_POINTS && p->points.n != ask->n_keys)
+		return "another number of keys";
+	if (measure_row(ask->kind)->end_slot &&
+	    p->n_slots && p->end_slot != ask->end_slot)
+		return "another window";
+	return NULL;
+}
+
+static const char *impossible(const struct part *p, const struct coverage *c,
+			      uint32_t hosts)
+{
+	uint64_t ms = c->end_max_ms > c->start_min_ms
+			      ? c->end_max_ms - c->start_min_ms
+			      : 0;
+	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
+				 (ms + MARGIN_MS) * c->answered;
+
+	if (hosts && c->answered > hosts)
+		return "more hosts than it has";
+	if (p && !c->answered)
+		return "a part of no host";
+	if (p && (p->totals.byte > most || p->totals.unkeyed_byte > most))
+		return "more bytes than links carry";
+	return NULL;
+}
+
+static enum missing_reason part_take(const struct json *v,
+				     const struct ask *ask,
+				     const struct coverage *c, uint32_t hosts,
+				     struct part **acc, const char **why)
+{
+	struct part *p = NULL;
+	int ret = 0;
+
+	if (json_type(v) != JSON_NULL)
+		ret = part_parse(v, &ask->task, &p);
+	else if (c->answered)
+		ret = -EINVAL;
+	if (ret == -ENOMEM)
+		return MISSING_BUSY;
+	*why = ret < 0 ? "malformed part" : "does not belong to the task";
+	if (ret)
+		return ret < 0 ? MISSING_REJECTED : MISSING_INCOMPATIBLE;
+	*why = p ? part_wrong(p, ask) : NULL;
+	if (!*why)
+		*why = impossible(p, c, hosts);
+	if (*why) {
+		part_free(p);
+		return MISSING_REJECTED;
+	}
+	if (!*acc) {
+		*acc = p;
+		return MISSING_NONE;
+	}
+	ret = p ? part_merge(*acc, p) : 0;
+	part_free(p);
+	*why = "does not merge";
+	return !ret ? MISSING_NONE
+	       : ret < 0 ? MISSING_BUSY
+			 : MISSING_INCOMPATIBLE;
+}
+
+enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
+				uint32_t hosts, struct part **acc,
+				struct coverage *cov, const char **why)
+{
+	struct coverage c;
+	enum missing_reason r;
+
+	*why = "malformed coverage";
+	if (coverage_decode(json_get(v, "coverage"), &c))
+		return MISSING_REJECTED;
+	r = part_take(json_get(v, "part"), ask, &c, hosts, acc, why);
+	if (r == MISSING_NONE)
+		coverage_merge(cov, &c, true);
+	return r;
+}
+
+static void child_replied(void *arg, const struct fanout_child *c,
+			  const struct json *v, enum missing_reason r)
+{
+	struct query *q = arg;
+	const char *why = "";
+
+	if (r == MISSING_NONE) {
+		r = reply_merge(v, &q->ask, c->hosts, &q->part, &q->coverage,
+				&why);
+		if (r != MISSING_NONE)
+			fanout_rejected(c, why);
+	}
+	if (r != MISSING_NONE)
+		coverage_missing(&q->coverage, &c->id, r);
+}
+
+/* ---- the query ---- */
+
+static void query_unlink(struct query *q)
+{
+	struct query **at = &q->all->running;
+
+	while (*at != q)
+		at = &(*at)->next;
+	*at = q->next;
+	q->all->n_running--;
+}
+
+static void query_free(struct query *q)
+{
+	query_unlink(q);
+	loop_timer_cancel(&q->end);
+	measure_cancel(q->local);
+	fanout_free(q->children);
+	ask_fini(&q->ask);
+	part_free(q->part);
+	free(q);
+}
+
+static void query_finish(struct query *q)
+{
+	struct query_result r = { .part = q->part, .coverage = q->coverage };
+	void (*done)(void *, struct query_result *) = q->done;
+	void *arg = q->arg;
+
+	q->part = NULL;
+	if (!r.coverage.answered) {
+		part_free(r.part);
+		r.part = NULL;
+	}
+	query_free(q);
+	done(arg, &r);
+}
+
+static void query_check(struct query *q)
+{
+	if (q->local_in && q->children_in)
+		query_finish(q);
+}
+
+static void local_missing(struct query *q, enum missing_reason r)
+{
+	q->local_in = true;
+	coverage_missing(&q->coverage, overlay_self(q->agent->overlay), r);
+}
+
+static void local_done(void *arg, struct measure_result *m)
+{
+	struct query *q = arg;
+	struct coverage own;
+
+	q->local = NULL;
+	if (m->reason != MISSING_NONE) {
+		local_missing(q, m->reason);
+		query_check(q);
+		return;
+	}
+	q->local_in = true;
+	coverage_answered(&own, q->agent->conf->overlay_name,
+			  overlay_self(q->agent->overlay), &m->loss,
+			  m->start_ms, m->end_ms);
+	if (!q->part) {
+		q->part = m->part;
+	} else {
+		int ret = part_merge(q->part, m->part);
+
+		part_free(m->part);
+		if (ret) {
+			local_missing(q, MISSING_INCOMPATIBLE);
+			query_check(q);
+			return;
+		}
+	}
+	coverage_merge(&q->coverage, &own, false);
+	query_check(q);
+}
+
+static void children_done(void *arg)
+{
+	struct query *q = arg;
+
+	fanout_free(q->children);
+	q->children = NULL;
+	q->children_in = true;
+	query_check(q);
+}
+
+/* Children were told to be earlier: here only the local read may be late. */
+static void query_over(void *arg)
+{
+	struct query *q = arg;
+
+	if (!q->local_in)
+		local_missing(q, MISSING_TIMEOUT);
+	query_finish(q);
+}
+
+static int children_ask(struct query *q, const struct query_options *opt)
+{
+	struct buf body = BUF_INIT;
+	struct fanout_request rq = {
+		.method = HTTP_POST,
+		.path = "/api/v1/peer/ask",
+		.reply_max = measure_row(q->ask.kind)->reply_cap,
+		.budget_ms = opt->budget_ms,
+		.via = opt->via ? opt->via : "",
+		.request_id = opt->request_id ? opt->request_id : "",
+		.for_parent = opt->for_parent
+	};
+
+	if (opt->host_only || !overlay_n_children(q->agent->overlay)) {
+		q->children_in = true;
+		return 0;
+	}
+	ask_write(&body, &q->ask, opt->query_id);
+	rq.body = body.data;
+	rq.len = body.len;
+	if (!body.failed)
+		q->children = fanout_start(q->agent, &rq, child_replied,
+					   children_done, q);
+	buf_fini(&body);
+	return q->children ? 0 : -ENOMEM;
+}
+
+struct query *query_start(struct agent *a, const struct ask *ask,
+			  const struct query_options *opt,
+			  void (*done)(void *arg, struct query_result *r),
+			  void *arg)
+{
+	struct queries *all = a->queries;
+	unsigned most =
+		opt->for_parent ? QUERIES_MAX : QUERIES_MAX - QUERIES_PARENT;
+	struct query *q;
+
+	if (all->n_running >= most)
+		return NULL;
+	q = calloc(1, sizeof(*q));
+	if (!q)
+		return NULL;
+	q->all = all;
+	q->agent = a;
+	q->done = done;
+	q->arg = arg;
+	q->next = all->running;
+	all->running = q;
+	all->n_running++;
+	if (ask_copy(&q->ask, ask) || children_ask(q, opt))
+		goto fail;
+	q->local = measure_start(a, &q->ask, local_done, q);
+	if (!q->local ||
+	    loop_timer_in(a->loop, &q->end,
+			  opt->budget_ms - MIN(opt->budget_ms / 20, 50),
+			  query_over, q))
+		goto fail;
+	return q;
+fail:
+	query_free(q);
+	return NULL;
+}
+
+void query_cancel(struct query *q)
+{
+	if (q)
+		query_free(q);
+}
+
+unsigned query_running(const struct agent *a)
+{
+	return a->queries->n_running;
+}
+
+int queries_open(struct queries **out, struct agent *a)
+{
+	struct queries *all = calloc(1, sizeof(*all));
+
+	if (!all || replay_open(&all->replay, a)) {
+		free(all);
+		return -ENOMEM;
+	}
+	all->agent = a;
+	*out = all;
+	return 0;
+}
+
+void queries_free(struct queries *all)
+{
+	if (!all)
+		return;
+	while (all->running)
+		query_free(all->running);
+	replay_free(all->replay);
+	free(all);
+}
+
+/* ---- what is missing, by name ---- */
+
+/* The agent gave nothing, so nothing came from below it either. */
+static bool hides_subtree(enum missing_reason r)
+{
+	switch (r) {
+	case MISSING_MONITOR_DOWN:
+	case MISSING_UNKNOWN_TASK:
+	case MISSING_NO_WINDOW:
+	case MISSING_PARTIAL:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static enum missing_reason top_reason(const struct coverage *c,
+				      const struct node_id *id)
+{
+	for (uint32_t i = 0; i < c->n_missing; i++)
+		if (node_id_equal(&c->missing[i].id, id))
+			return c->missing[i].reason;
+	return MISSING_NONE;
+}
+
+/* Its own rows come right after a row: hidden ones are a run. */
+static void report_names(const struct coverage *c, const struct member *rows,
+			 unsigned n, struct coverage_report *out)
+{
+	struct {
+		struct node_id id;
+		bool hidden;
+	} stack[OVERLAY_HOPS + 2];
+	unsigned depth = 0;
+
+	for (unsigned i = 0; i < n && c->n_missing; i++) {
+		enum missing_reason r = top_reason(c, &rows[i].id);
+		bool hidden;
+
+		while (depth && !node_id_equal(&stack[depth - 1].id,
+					       &rows[i].parent))
+			depth--;
+		hidden = depth && stack[depth - 1].hidden;
+		if (r == MISSING_NONE && hidden)
+			r = MISSING_BEHIND;
+		if (depth < ARRAY_SIZE(stack)) {
+			stack[depth].id = rows[i].id;
+			stack[depth++].hidden =
+				hidden || (r != MISSING_NONE &&
+					   hides_subtree(r));
+		}
+		if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
+			continue;
+		endpoint_format(&rows[i].ep, 8000,
+				out->missing[out->n_missing].host);
+		out->missing[out->n_missing].reason = r;
+		out->missing[out->n_missing++].last_seen_ms =
+			rows[i].last_seen_ms;
+	}
+}
+
+void coverage_report(struct agent *a, const struct coverage *c, bool host_only,
+		     struct coverage_report *out)
+{
+	uint64_t digest = 0;
+	const struct member *rows;
+	bool reasons = false;
+	uint32_t missing;
+	unsigned n;
+
+	memset(out, 0, sizeof(*out));
+	rows = overlay_rows(a->overlay, &n);
+	if (host_only)
+		n = MIN(n, 1);
+	for (unsigned i = 0; i < n; i++)
+		digest += coverage_digest(a->conf->overlay_name, &rows[i].id);
+	for (unsigned r = 0; r < MISSING_REASONS; r++)
+		reasons |= c->reasons[r] != 0;
+	out->answered = c->answered;
+	out->expected = MAX(n, c->answered);
+	out->complete = c->answered == n && c->digest == digest && !reasons &&
+			!c->saturated;
+	out->epoch = overlay_epoch(a->overlay);
+	report_names(c, rows, n, out);
+	missing = out->expected - out->answered;
+	/* never more names than hosts that are missing */
+	out->n_missing = MIN(out->n_missing, missing);
+	out->missing_more = missing - out->n_missing;
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Tasks as JSON, between agents and in the state file.  The seed is in it: the
+ * file is ours alone, the role peer is asked for, and nothing else sees it.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "agent/registry_private.h"
+#include "common/sketch/sketch.h"
+#include "common/util.h"
+
+#define WALL_MAX ((uint64_t)1 << 48)
+
+static void put_hex(struct json_out *o, const char *name, uint64_t v)
+{
+	char text[17];
+
+	hex_u64(v, text);
+	json_put_str(o, name, text);
+}
+
+static int get_hex(const struct json *obj, const char *name, uint64_t *out)
+{
+	const char *s;
+	size_t len;
+
+	return json_str(json_get(obj, name), 16, &s, &len)
+		       ? -EINVAL
+		       : hex_parse_u64(s, len, out);
+}
+
+static void put_filter(struct json_out *o, const struct filter *f)
+{
+	char text[PREFIX_TEXT_LEN];
+
+	json_open(o, "filter", '{');
+	json_put_str(o, "direction", f->dir == PACKET_IN ? "in" : "out");
+	json_put_u64(o, "family", f->family);
+	json_put_u64(o, "proto", f->proto);
+	if (f->has_src) {
+		prefix_format(&f->src, text);
+		json_put_str(o, "src", text);
+	}
+	if (f->has_dst) {
+		prefix_format(&f->dst, text);
+		json_put_str(o, "dst", text);
+	}
+	json_close(o, '}');
+}
+
+void entry_write(struct json_out *o, const char *name, const struct entry *e,
+		 bool state)
+{
+	const struct task *t = &e->t;
+	uint64_t now = clock_mono_ms();
+	char seed[33], owner[33];
+
+	hex_encode(t->spec.seed.b, sizeof(t->spec.seed.b), seed);
+	node_id_format(&t->owner, owner);
+	json_open(o, name, '{');
+	put_hex(o, "id", t->spec.id);
+	json_put_u64(o, "generation", t->spec.generation);
+	json_put_str(o, "name", t->name);
+	put_filter(o, &t->spec.filter);
+	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
+	json_put_str(o, "increment",
+		     increment_name((enum increment)t->spec.increment));
+	json_open(o, "sketches", '[');
+	for (unsigned k = 0; k < SKETCH_KINDS; k++)
+		if (t->spec.kinds & 1u << k)
+			json_put_str(o, NULL, sketch_name((enum sketch_kind)k));
+	json_close(o, ']');
+	json_put_u64(o, "window_ms", t->spec.window_ms);
+	json_put_str(o, "seed", seed);
+	json_put_u64(o, "created_ms", t->created_ms);
+	json_put_u64(o, "expires_s", t->expires_s);
+	if (e->expire_ms)
+		json_put_u64(o, "left_ms",
+			     e->expire_ms > now ? e->expire_ms - now : 1);
+	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
+	json_put_bool(o, "is_sketch", t->is_sketch);
+	put_hex(o, "sketch", t->sketch);
+	json_put_real(o, "threshold", t->threshold);
+	json_put_str(o, "owner", owner);
+	if (state) {
+		json_put_u64(o, "alias", t->alias);
+		json_put_u64(o, "order", t->order);
+		json_put_bool(o, "local", e->local);
+	}
+	json_close(o, '}');
+}
+
+static int get_prefix(const struct json *f, const char *name, uint8_t *has,
+		      struct ip_prefix *out)
+{
+	const struct json *v = json_get(f, name);
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return 0;
+	*has = 1;
+	return json_str(v, PREFIX_TEXT_LEN, &s, &len)
+		       ? -EINVAL
+		       : prefix_parse(s, len, out);
+}
+
+static int get_filter(const struct json *f, struct filter *out)
+{
+	uint64_t family, proto;
+	const char *s;
+	size_t len;
+
+	if (json_str(json_get(f, "direction"), 8, &s, &len) ||
+	    (strcmp(s, "in") != 0 && strcmp(s, "out") != 0) ||
+	    json_u64(json_get(f, "family"), 0, 6, &family) ||
+	    json_u64(json_get(f, "proto"), 0, 255, &proto))
+		return -EINVAL;
+	out->dir = s[0] == 'i' ? PACKET_IN : PACKET_OUT;
+	out->family = (uint8_t)family;
+	out->proto = (uint8_t)proto;
+	if (get_prefix(f, "src", &out->has_src, &out->src) ||
+	    get_prefix(f, "dst", &out->has_dst, &out->dst))
+		return -EINVAL;
+	return 0;
+}
+
+static int get_sketches(const struct json *a, uint32_t *kinds)
+{
+	enum sketch_kind k;
+	const char *s;
+	size_t len;
+
+	if (json_type(a) != JSON_ARRAY || json_len(a) > SKETCH_KINDS)
+		return -EINVAL;
+	for (size_t i = 0; i < json_len(a); i++) {
+		if (json_str(json_at(a, i), 32, &s, &len) ||
+		    sketch_parse(s, len, &k))
+			return -EINVAL;
+		*kinds |= 1u << k;
+	}
+	return 0;
+}
+
+static int get_spec(const struct json *v, struct task_spec *out)
+{
+	enum increment inc;
+	enum key_type key;
+	uint64_t window;
+	const char *s;
+	size_t len;
+
+	if (get_hex(v, "id", &out->id) ||
+	    json_u64(json_get(v, "generation"), 1, UINT64_MAX,
+		     &out->generation) ||
+	    get_filter(json_get(v, "filter"), &out->filter) ||
+	    json_str(json_get(v, "key"), 32, &s, &len) ||
+	    key_type_parse(s, len, &key) ||
+	    json_str(json_get(v, "increment"), 32, &s, &len) ||
+	    increment_parse(s, len, &inc) ||
+	    get_sketches(json_get(v, "sketches"), &out->kinds) ||
+	    json_u64(json_get(v, "window_ms"), 0, UINT32_MAX, &window) ||
+	    json_str(json_get(v, "seed"), 32, &s, &len) ||
+	    hex_decode(s, len, out->seed.b, sizeof(out->seed.b)))
+		return -EINVAL;
+	out->key = (uint8_t)key;
+	out->increment = (uint8_t)inc;
+	out->window_ms = (uint32_t)window;
+	return task_valid(out) ? 0 : -EINVAL;
+}
+
+static bool name_valid(const char *s)
+{
+	return s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx"
+			   "yz0123456789._:-")] == '\0';
+}
+
+static int get_state(const struct json *v, struct entry *e)
+{
+	return json_u64(json_get(v, "alias"), 0, UINT64_MAX / 2, &e->t.alias) ||
+			       json_u64(json_get(v, "order"), 0, UINT64_MAX / 2,
+					&e->t.order) ||
+			       json_bool(json_get(v, "local"), &e->local)
+		       ? -EINVAL
+		       : 0;
+}
+
+int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,
+		bool state)
+{
+	struct entry e = { 0 };
+	struct task *t = &e.t;
+	uint64_t expires, left = 0;
+	const char *s;
+	size_t len;
+
+	if (get_spec(v, &t->spec) ||
+	    json_str(json_get(v, "name"), 64, &s, &len) || !name_valid(s))
+		return -EINVAL;
+	memcpy(t->name, s, len);
+	if (json_u64(json_get(v, "created_ms"), 0, WALL_MAX, &t->created_ms) ||
+	    json_u64(json_get(v, "expires_s"), 0, EXPIRES_MAX, &expires) ||
+	    json_str(json_get(v, "origin"), 8, &s, &len) ||
+	    (strcmp(s, "v1") != 0 && strcmp(s, "legacy") != 0) ||
+	    json_bool(json_get(v, "is_sketch"), &t->is_sketch) ||
+	    get_hex(v, "sketch", &t->sketch) ||
+	    json_real(json_get(v, "threshold"), 0, 1, &t->threshold))
+		return -EINVAL;
+	t->origin = s[0] == 'v' ? ORIGIN_V1 : ORIGIN_LEGACY;
+	t->expires_s = (uint32_t)expires;
+	if (expires && json_u64(json_get(v, "left_ms"), 1,
+				(uint64_t)EXPIRES_MAX * 1000, &left))
+		return -EINVAL;
+	if (json_str(json_get(v, "owner"), 32, &s, &len) ||
+	    node_id_parse(s, len, &t->owner))
+		return -EINVAL;
+	if (t->is_sketch && (t->spec.kinds || t->spec.key || t->sketch))
+		return -EINVAL;
+	if (state && get_state(v, &e))
+		return -EINVAL;
+	*out = e;
+	*left_ms = left;
+	return 0;
+}

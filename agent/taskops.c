@@ -1,0 +1,862 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Changes of tasks and how they spread: to the monitor of this host and, at
+ * once, to all children, who pass them on; the coverage says which hosts hold
+ * the task.  A change is the same whether a client or the parent asked for it.
+ * Puts and deletes may come twice and in any order: a generation never goes
+ * back, equal content changes nothing.  What was missed is repaired when a
+ * child's hash of its tasks differs from ours.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/auth.h"
+#include "agent/fanout.h"
+#include "agent/monlink.h"
+#include "agent/overlay.h"
+#include "agent/peer.h"
+#include "agent/registry_private.h"
+#include "common/log.h"
+#include "common/util.h"
+
+#define BODY_MAX   65536
+#define REPLY_MAX  (64 * 1024)
+#define BUDGET_MAX 30000
+#define REPAIR_MS  2000
+#define CONNECT_MS 250
+#define ROWS_MAX   (4 * REGISTRY_ROWS)
+
+struct registry_op {
+	struct registry_op *next;
+	struct registry *registry;
+	uint64_t id;
+	bool made; /* here, now: goes again if no host holds it */
+	bool local_in, children_in;
+	int local_status;
+	struct monlink_op *put;
+	struct fanout *children;
+	struct loop_timer now;
+	struct coverage coverage;
+	struct error error;
+	struct http_request *rq; /* of the parent, or NULL */
+	void (*done)(void *arg, const struct error *e, const struct task *t,
+		     const struct coverage *c);
+	void *arg;
+};
+
+/* ---- operations ---- */
+
+static struct registry_op *
+op_new(struct registry *r, uint64_t id,
+       void (*done)(void *arg, const struct error *e, const struct task *t,
+		    const struct coverage *c),
+       void *arg)
+{
+	struct registry_op *op = calloc(1, sizeof(*op));
+
+	if (!op)
+		return NULL;
+	op->registry = r;
+	op->id = id;
+	op->done = done;
+	op->arg = arg;
+	op->next = r->ops;
+	r->ops = op;
+	return op;
+}
+
+static void op_free(struct registry_op *op)
+{
+	struct registry_op **at = &op->registry->ops;
+
+	while (*at != op)
+		at = &(*at)->next;
+	*at = op->next;
+	monlink_cancel(op->put);
+	fanout_free(op->children);
+	loop_timer_cancel(&op->now);
+	free(op);
+}
+
+void registry_cancel(struct registry_op *op)
+{
+	if (op)
+		op_free(op);
+}
+
+static void reply_coverage(struct http_request *rq, const struct coverage *c)
+{
+	struct http_reply r;
+	struct json_out o;
+
+	http_reply_init(&r, 200, HTTP_JSON);
+	json_out_init(&o, &r.body);
+	json_open(&o, NULL, '{');
+	coverage_encode(&o, "coverage", c);
+	json_close(&o, '}');
+	http_send(rq, &r);
+}
+
+static void op_finish(struct registry_op *op)
+{
+	struct registry *r = op->registry;
+	const struct entry *e = entry_find(r, op->id);
+
+	if (op->made && !op->coverage.answered) {
+		/* nobody holds it: as if it had not been asked for */
+		entry_remove(r, op->id);
+		registry_save(r);
+		e = NULL;
+		if (op->local_status == -ENOSPC)
+			error_set(&op->error, ERR_LIMIT, "memory", "");
+		else
+			error_set(&op->error, ERR_NO_HOST, "", "");
+	}
+	if (op->rq)
+		reply_coverage(op->rq, &op->coverage);
+	if (op->done)
+		op->done(op->arg,
+			 op->error.code == ERR_NONE ? NULL : &op->error,
+			 e ? &e->t : NULL, &op->coverage);
+	op_free(op);
+}
+
+static void op_check(struct registry_op *op)
+{
+	if (op->local_in && op->children_in)
+		op_finish(op);
+}
+
+static void op_now(void *arg)
+{
+	struct registry_op *op = arg;
+
+	op->local_in = true;
+	op_check(op);
+}
+
+/* ---- this host ---- */
+
+static void op_local(struct registry_op *op, enum missing_reason r)
+{
+	struct agent *a = op->registry->agent;
+	struct ctl_loss none = { 0 };
+	uint64_t now = clock_wall_ms();
+	struct coverage own;
+
+	if (r != MISSING_NONE) {
+		coverage_missing(&op->coverage, overlay_self(a->overlay), r);
+		return;
+	}
+	coverage_answered(&own, a->conf->overlay_name, overlay_self(a->overlay),
+			  &none, now, now);
+	coverage_merge(&op->coverage, &own, false);
+}
+
+static enum missing_reason put_reason(int status)
+{
+	switch (status) {
+	case 0:
+		return MISSING_NONE;
+	case -EINVAL:
+	case -EEXIST:
+	case -ENOSPC:
+		return MISSING_UNKNOWN_TASK;
+	default:
+		return MISSING_MONITOR_DOWN;
+	}
+}
+
+static void put_done(void *arg, int status)
+{
+	struct registry_op *op = arg;
+	struct entry *e = entry_find(op->registry, op->id);
+
+	op->put = NULL;
+	op->local_status = status;
+	op->local_in = true;
+	if (e)
+		e->t.monitor_status = status;
+	op_local(op, put_reason(status));
+	op_check(op);
+}
+
+/* Puts e to the monitor; a sketch has nothing there, its counters will. */
+static int op_put_monitor(struct registry_op *op, struct entry *e)
+{
+	struct registry *r = op->registry;
+
+	if (!e->t.is_sketch) {
+		e->tried_ms = clock_mono_ms();
+		op->put = monlink_put(r->agent->monlink, &e->t.spec, put_done,
+				      op);
+		return op->put ? 0 : -ENOMEM;
+	}
+	e->t.monitor_status = 0;
+	op_local(op, monlink_state(r->agent->monlink) == MONLINK_ATTACHED
+			     ? MISSING_NONE
+			     : MISSING_MONITOR_DOWN);
+	return loop_timer_in(r->agent->loop, &op->now, 0, op_now, op);
+}
+
+/* A put that nobody waits for: its result is in the row. */
+struct quiet_put {
+	struct registry *registry;
+	uint64_t id;
+};
+
+static void quiet_done(void *arg, int status)
+{
+	struct quiet_put *q = arg;
+	struct entry *e = entry_find(q->registry, q->id);
+
+	if (e && status && status != e->t.monitor_status)
+		log_write(LOG_LEVEL_WARN, -status,
+			  "task %016llx: not at the monitor",
+			  (unsigned long long)q->id);
+	if (e)
+		e->t.monitor_status = status;
+	free(q);
+}
+
+void entry_put_monitor(struct registry *r, struct entry *e)
+{
+	struct quiet_put *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return;
+	q->registry = r;
+	q->id = e->t.spec.id;
+	e->tried_ms = clock_mono_ms();
+	if (!monlink_put(r->agent->monlink, &e->t.spec, quiet_done, q))
+		free(q);
+}
+
+void registry_replay(struct agent *a)
+{
+	struct registry *r = a->registry;
+
+	for (unsigned i = 0; r && i < r->n; i++)
+		if (!r->row[i]->t.is_sketch)
+			entry_put_monitor(r, r->row[i]);
+}
+
+/* ---- children ---- */
+
+static void child_replied(void *arg, const struct fanout_child *c,
+			  const struct json *v, enum missing_reason why)
+{
+	struct registry_op *op = arg;
+	struct coverage cov;
+
+	if (why == MISSING_NONE &&
+	    coverage_decode(json_get(v, "coverage"), &cov)) {
+		fanout_rejected(c, "malformed coverage");
+		why = MISSING_REJECTED;
+	} else if (why == MISSING_NONE && c->hosts && cov.answered > c->hosts) {
+		fanout_rejected(c, "more hosts than it has");
+		why = MISSING_REJECTED;
+	}
+	if (why == MISSING_NONE)
+		coverage_merge(&op->coverage, &cov, true);
+	else
+		coverage_missing(&op->coverage, &c->id, why);
+}
+
+static void children_done(void *arg)
+{
+	struct registry_op *op = arg;
+
+	fanout_free(op->children);
+	op->children = NULL;
+	op->children_in = true;
+	op_check(op);
+}
+
+static int op_fan_out(struct registry_op *op, enum http_method method,
+		      const struct buf *body, uint32_t budget_ms)
+{
+	struct agent *a = op->registry->agent;
+	char path[64], id[17];
+	struct fanout_request rq = {
+		.method = method,
+		.path = path,
+		.body = body ? body->data : NULL,
+		.len = body ? body->len : 0,
+		.reply_max = REPLY_MAX,
+		.budget_ms = budget_ms,
+		.via = "",
+		.request_id = op->rq ? op->rq->id : "",
+		.for_parent = op->rq && !overlay_is_root(a->overlay)
+	};
+
+	if (!overlay_n_children(a->overlay)) {
+		op->children_in = true;
+		return 0;
+	}
+	hex_u64(op->id, id);
+	snprintf(path, sizeof(path), "/api/v1/peer/tasks/%s", id);
+	op->children =
+		fanout_start(a, &rq, child_replied, children_done, op);
+	return op->children ? 0 : -ENOMEM;
+}
+
+static void body_write(struct buf *b, const struct entry *e,
+		       const uint64_t *evict, unsigned n_evict)
+{
+	struct json_out o;
+	char id[17];
+
+	json_out_init(&o, b);
+	json_open(&o, NULL, '{');
+	entry_write(&o, "task", e, false);
+	json_open(&o, "evict", '[');
+	for (unsigned i = 0; i < n_evict; i++) {
+		hex_u64(evict[i], id);
+		json_put_str(&o, NULL, id);
+	}
+	json_close(&o, ']');
+	json_close(&o, '}');
+}
+
+/* To the monitor (local: true) and the children; 0 or -ENOMEM. */
+static int op_spread(struct registry_op *op, struct entry *e, bool local,
+		     const uint64_t *evict, unsigned n_evict,
+		     uint32_t budget_ms)
+{
+	struct buf b = BUF_INIT;
+	int ret = 0;
+
+	if (e->local) {
+		op->children_in = true;
+	} else {
+		body_write(&b, e, evict, n_evict);
+		ret = b.failed ? -ENOMEM
+			       : op_fan_out(op, HTTP_PUT, &b, budget_ms);
+		if (b.data)
+			explicit_bzero(b.data, b.len);
+		buf_fini(&b);
+	}
+	if (!ret && local)
+		ret = op_put_monitor(op, e);
+	if (!ret && !local)
+		ret = loop_timer_in(op->registry->agent->loop, &op->now, 0,
+				    op_now, op);
+	return ret;
+}
+
+/* ---- what clients ask for ---- */
+
+static uint64_t new_id(const struct registry *r)
+{
+	uint64_t id;
+
+	do {
+		id = random_u64();
+	} while (!id || entry_find(r, id));
+	return id;
+}
+
+struct registry_op *registry_create(struct agent *a, const struct task *t,
+				    bool host_only, uint32_t budget_ms,
+				    void (*done)(void *arg,
+						 const struct error *e,
+						 const struct task *t,
+						 const struct coverage *c),
+				    void *arg)
+{
+	struct registry *r = a->registry;
+	struct registry_op *op = op_new(r, 0, done, arg);
+	uint64_t evict[REGISTRY_EVICT];
+	struct task mine = *t;
+	unsigned n_evict;
+	struct entry *e;
+
+	if (!op)
+		return NULL;
+	if (registry_room(r, t, evict, &n_evict, &op->error)) {
+		op->children_in = true;
+		if (!loop_timer_in(a->loop, &op->now, 0, op_now, op))
+			return op;
+		op_free(op);
+		return NULL;
+	}
+	for (unsigned i = 0; i < n_evict; i++)
+		entry_remove(r, evict[i]);
+	mine.spec.id = op->id = new_id(r);
+	mine.spec.generation = 1;
+	random_bytes(mine.spec.seed.b, sizeof(mine.spec.seed.b));
+	mine.created_ms = clock_wall_ms();
+	mine.owner = *overlay_self(a->overlay);
+	e = entry_add(r, &mine, host_only, (uint64_t)t->expires_s * 1000);
+	if (e) {
+		registry_save(r);
+		op->made = true;
+		if (!op_spread(op, e, true, evict, n_evict, budget_ms))
+			return op;
+		entry_remove(r, op->id);
+		registry_save(r);
+	}
+	op_free(op);
+	return NULL;
+}
+
+struct registry_op *registry_delete(struct agent *a, uint64_t id,
+				    uint32_t budget_ms,
+				    void (*done)(void *arg,
+						 const struct error *e,
+						 const struct task *t,
+						 const struct coverage *c),
+				    void *arg)
+{
+	struct registry *r = a->registry;
+	struct registry_op *op = op_new(r, id, done, arg);
+	const struct entry *e = entry_find(r, id);
+	bool local = !e || e->local;
+
+	if (!op)
+		return NULL;
+	if (!e) {
+		error_set(&op->error, ERR_UNKNOWN_TASK, "", "");
+	} else {
+		entry_remove(r, id);
+		registry_save(r);
+		op_local(op, MISSING_NONE);
+	}
+	op->children_in = local;
+	if ((!local && op_fan_out(op, HTTP_DELETE, NULL, budget_ms)) ||
+	    loop_timer_in(a->loop, &op->now, 0, op_now, op)) {
+		op_free(op);
+		return NULL;
+	}
+	return op;
+}
+
+void registry_set_threshold(struct agent *a, uint64_t id, double threshold)
+{
+	struct registry *r = a->registry;
+	struct entry *e = entry_find(r, id);
+	struct registry_op *op;
+
+	if (!e)
+		return;
+	e->t.threshold = threshold;
+	e->t.order = ++r->next_order;
+	registry_save(r);
+	/* who is not reached now is repaired by the next beats */
+	op = op_new(r, id, NULL, NULL);
+	if (op && op_spread(op, e, false, NULL, 0, a->conf->query_ms))
+		op_free(op);
+}
+
+/* ---- what the parent asks for ---- */
+
+static void reply_error(struct http_request *rq, enum error_code code,
+			const char *field)
+{
+	struct error e;
+
+	error_set(&e, code, field, "");
+	http_send_error(rq, &e);
+}
+
+static bool lease_right(const struct agent *a, struct http_request *rq)
+{
+	const char *lease = http_header(rq, "X-Linnet-Lease");
+
+	if (strcmp(lease ? lease : "", overlay_lease(a->overlay)) == 0)
+		return true;
+	reply_error(rq, ERR_MOVED, "");
+	return false;
+}
+
+/* What is left of the budget; 0: refused. */
+static uint32_t budget_left(const struct agent *a, struct http_request *rq)
+{
+	const char *left = http_header(rq, "X-Linnet-Deadline");
+	uint64_t budget = a->conf->query_ms, spent;
+
+	if (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget)) {
+		reply_error(rq, ERR_VALUE, "X-Linnet-Deadline");
+		return 0;
+	}
+	spent = clock_mono_ms() - rq->began_ms;
+	return (uint32_t)(budget > spent ? budget - spent : 1);
+}
+
+static void evict_all(struct registry *r, const struct json *list)
+{
+	uint64_t id;
+	const char *s;
+	size_t len;
+
+	for (size_t i = 0; i < json_len(list) && i < REGISTRY_EVICT; i++) {
+		const struct entry *e;
+
+		if (json_str(json_at(list, i), 16, &s, &len) ||
+		    hex_parse_u64(s, len, &id))
+			continue;
+		e = entry_find(r, id);
+		if (e && entry_from_above(r, e))
+			entry_remove(r, id);
+	}
+}
+
+enum put_outcome { PUT_DONE, PUT_SAME, PUT_CONFLICT, PUT_FULL };
+
+/* Into the rows: *out is the row afterwards. */
+static enum put_outcome put_row(struct registry *r, const struct entry *in,
+				uint64_t left_ms, struct entry **out,
+				struct error *err)
+{
+	struct entry *e = entry_find(r, in->t.spec.id);
+	uint64_t evict[REGISTRY_EVICT];
+	unsigned n_evict;
+
+	if (e && in->t.spec.generation == e->t.spec.generation) {
+		if (!task_equal(&in->t.spec, &e->t.spec) ||
+		    in->t.is_sketch != e->t.is_sketch)
+			return PUT_CONFLICT;
+		*out = e;
+		if (entry_hash(in) == entry_hash(e))
+			return PUT_SAME;
+		e->t.threshold = in->t.threshold;
+		e->t.owner = in->t.owner;
+		e->t.expires_s = in->t.expires_s;
+		e->expire_ms = left_ms ? clock_mono_ms() + left_ms : 0;
+		memcpy(e->t.name, in->t.name, sizeof(e->t.name));
+		e->t.order = ++r->next_order;
+		registry_save(r);
+		return PUT_SAME;
+	}
+	if (e && in->t.spec.generation < e->t.spec.generation)
+		return PUT_CONFLICT;
+	if (e)
+		entry_remove(r, in->t.spec.id);
+	if (registry_room(r, &in->t, evict, &n_evict, err))
+		return PUT_FULL;
+	for (unsigned i = 0; i < n_evict; i++)
+		entry_remove(r, evict[i]);
+	*out = entry_add(r, &in->t, false, left_ms);
+	if (!*out) {
+		error_set(err, ERR_LIMIT, "memory", "");
+		return PUT_FULL;
+	}
+	registry_save(r);
+	return PUT_DONE;
+}
+
+static void put_task(struct agent *a, struct http_request *rq,
+		     const struct json *v, uint32_t budget_ms)
+{
+	struct registry *r = a->registry;
+	const char *segment = rq->segment[0];
+	struct registry_op *op;
+	enum put_outcome res;
+	struct entry in, *e = NULL;
+	uint64_t left, id;
+	struct error err;
+
+	if (entry_parse(json_get(v, "task"), &in, &left, false) ||
+	    hex_parse_u64(segment, strlen(segment), &id) ||
+	    id != in.t.spec.id) {
+		reply_error(rq, ERR_VALUE, "task");
+		return;
+	}
+	evict_all(r, json_get(v, "evict"));
+	res = put_row(r, &in, left, &e, &err);
+	if (res == PUT_CONFLICT) {
+		reply_error(rq, ERR_CONFLICT, "");
+		return;
+	}
+	if (res == PUT_FULL) {
+		http_send_error(rq, &err);
+		return;
+	}
+	op = op_new(r, id, NULL, NULL);
+	if (!op) {
+		reply_error(rq, ERR_INTERNAL, "");
+		return;
+	}
+	op->rq = rq;
+	/* also what is the same goes to the monitor: there it is the same too */
+	if (op_spread(op, e, true, NULL, 0, budget_ms)) {
+		op_free(op);
+		reply_error(rq, ERR_INTERNAL, "");
+	}
+}
+
+static void serve_put(void *ctx, struct http_request *rq)
+{
+	struct agent *a = ctx;
+	struct json *v = NULL;
+	uint32_t budget_ms;
+
+	if (!lease_right(a, rq))
+		return;
+	budget_ms = budget_left(a, rq);
+	if (!budget_ms)
+		return;
+	if (json_parse(rq->body, rq->body_len, &v))
+		reply_error(rq, ERR_MALFORMED, "");
+	else
+		put_task(a, rq, v, budget_ms);
+	json_free(v);
+}
+
+static void serve_delete(void *ctx, struct http_request *rq)
+{
+	struct agent *a = ctx;
+	struct registry *r = a->registry;
+	const struct entry *e;
+	struct registry_op *op;
+	uint32_t budget_ms;
+	uint64_t id;
+
+	if (!lease_right(a, rq))
+		return;
+	budget_ms = budget_left(a, rq);
+	if (!budget_ms)
+		return;
+	if (hex_parse_u64(rq->segment[0], strlen(rq->segment[0]), &id)) {
+		reply_error(rq, ERR_VALUE, "id");
+		return;
+	}
+	e = entry_find(r, id);
+	if (e && entry_from_above(r, e)) {
+		entry_remove(r, id);
+		registry_save(r);
+	}
+	op = op_new(r, id, NULL, NULL);
+	if (!op) {
+		reply_error(rq, ERR_INTERNAL, "");
+		return;
+	}
+	op->rq = rq;
+	op_local(op, MISSING_NONE);
+	if (op_fan_out(op, HTTP_DELETE, NULL, budget_ms) ||
+	    loop_timer_in(a->loop, &op->now, 0, op_now, op)) {
+		op_free(op);
+		reply_error(rq, ERR_INTERNAL, "");
+	}
+}
+
+static void serve_list(void *ctx, struct http_request *rq)
+{
+	struct registry *r = ((struct agent *)ctx)->registry;
+	struct http_reply reply;
+	struct json_out o;
+	char text[17];
+
+	http_reply_init(&reply, 200, HTTP_JSON);
+	json_out_init(&o, &reply.body);
+	json_open(&o, NULL, '{');
+	json_open(&o, "tasks", '[');
+	for (unsigned i = 0; i < r->n; i++) {
+		if (!entry_from_above(r, r->row[i]))
+			continue;
+		json_open(&o, NULL, '[');
+		hex_u64(r->row[i]->t.spec.id, text);
+		json_put_str(&o, NULL, text);
+		json_put_u64(&o, NULL, r->row[i]->t.spec.generation);
+		hex_u64(entry_hash(r->row[i]), text);
+		json_put_str(&o, NULL, text);
+		json_close(&o, ']');
+	}
+	json_close(&o, ']');
+	json_close(&o, '}');
+	http_send(rq, &reply);
+}
+
+/* ---- repair of one child ---- */
+
+struct repair {
+	struct repair *next;
+	struct registry *registry;
+	struct node_id child;
+	struct endpoint ep;
+	char lease[64];
+	struct peer_call *call;
+	uint64_t gone[ROWS_MAX], put[REGISTRY_ROWS];
+	unsigned n_gone, n_put;
+};
+
+static void repair_free(struct repair *p)
+{
+	struct repair **at = &p->registry->repairs;
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	peer_cancel(p->call);
+	free(p);
+}
+
+static void repair_step(struct repair *p);
+
+static void repair_done(void *arg, const struct peer_reply *r)
+{
+	struct repair *p = arg;
+
+	p->call = NULL;
+	/* what it refuses is tried again with a later beat */
+	if (r->err || r->status == 409)
+		repair_free(p);
+	else
+		repair_step(p);
+}
+
+static void repair_send(struct repair *p, enum http_method method,
+			const char *path, const struct buf *body,
+			void (*done)(void *, const struct peer_reply *))
+{
+	struct peer_request rq = { .to = p->ep,
+				   .method = method,
+				   .path = path,
+				   .body = body ? body->data : NULL,
+				   .len = body ? body->len : 0,
+				   .timeout_ms = REPAIR_MS,
+				   .connect_ms = CONNECT_MS,
+				   .reply_max = REPLY_MAX };
+	char lease[96];
+
+	snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s", p->lease);
+	rq.headers[0] = "X-Linnet-Api: 1.0";
+	rq.headers[1] = "X-Linnet-Deadline: 1500";
+	rq.headers[2] = lease;
+	p->call = peer_start(p->registry->agent->peers, &rq, done, p);
+	if (!p->call)
+		repair_free(p);
+}
+
+/* Deletes first, so that there is room for what is put. */
+static void repair_step(struct repair *p)
+{
+	struct buf b = BUF_INIT;
+	const struct entry *e = NULL;
+	char path[64], id[17];
+
+	while (!p->n_gone && p->n_put && !e)
+		e = entry_find(p->registry, p->put[--p->n_put]);
+	if (!p->n_gone && !e) {
+		repair_free(p);
+		return;
+	}
+	hex_u64(e ? e->t.spec.id : p->gone[--p->n_gone], id);
+	snprintf(path, sizeof(path), "/api/v1/peer/tasks/%s", id);
+	if (!e) {
+		repair_send(p, HTTP_DELETE, path, NULL, repair_done);
+		return;
+	}
+	body_write(&b, e, NULL, 0);
+	if (b.failed)
+		repair_free(p);
+	else
+		repair_send(p, HTTP_PUT, path, &b, repair_done);
+	buf_fini(&b);
+}
+
+/* What the child has and we do not, and the other way round. */
+static int repair_compare(struct repair *p, const struct json *list)
+{
+	struct registry *r = p->registry;
+	bool same[REGISTRY_ROWS] = { 0 };
+	uint64_t id, hash;
+	const char *s;
+	size_t len, n = json_len(list);
+
+	if (json_type(list) != JSON_ARRAY || n > ROWS_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		const struct json *row = json_at(list, i);
+		bool ours = false;
+
+		if (json_str(json_at(row, 0), 16, &s, &len) ||
+		    hex_parse_u64(s, len, &id) ||
+		    json_str(json_at(row, 2), 16, &s, &len) ||
+		    hex_parse_u64(s, len, &hash))
+			return -EINVAL;
+		for (unsigned k = 0; k < r->n; k++) {
+			if (r->row[k]->local || r->row[k]->t.spec.id != id)
+				continue;
+			ours = true;
+			same[k] = entry_hash(r->row[k]) == hash;
+		}
+		if (!ours)
+			p->gone[p->n_gone++] = id;
+	}
+	/* taken from the end: the oldest, sketches before counters, go first */
+	for (unsigned k = r->n; k-- > 0;)
+		if (!same[k] && !r->row[k]->local)
+			p->put[p->n_put++] = r->row[k]->t.spec.id;
+	return 0;
+}
+
+static void repair_listed(void *arg, const struct peer_reply *r)
+{
+	struct repair *p = arg;
+	struct json *v = NULL;
+
+	p->call = NULL;
+	if (r->status != 200 || json_parse(r->body, r->len, &v) ||
+	    repair_compare(p, json_get(v, "tasks")))
+		repair_free(p);
+	else
+		repair_step(p);
+	json_free(v);
+}
+
+void registry_repair_child(struct agent *a, const struct node_id *child)
+{
+	struct registry *r = a->registry;
+	const struct child *c = NULL;
+	struct repair *p;
+
+	/* a change that is under way explains the difference */
+	if (r->ops)
+		return;
+	for (p = r->repairs; p; p = p->next)
+		if (node_id_equal(&p->child, child))
+			return;
+	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++)
+		if (node_id_equal(&overlay_child(a->overlay, i)->id, child))
+			c = overlay_child(a->overlay, i);
+	p = c ? calloc(1, sizeof(*p)) : NULL;
+	if (!p)
+		return;
+	p->registry = r;
+	p->child = *child;
+	p->ep = c->ep;
+	snprintf(p->lease, sizeof(p->lease), "%s", c->lease);
+	p->next = r->repairs;
+	r->repairs = p;
+	repair_send(p, HTTP_GET, "/api/v1/peer/tasks", NULL, repair_listed);
+}
+
+void ops_free(struct registry *r)
+{
+	while (r->repairs)
+		repair_free(r->repairs);
+	while (r->ops)
+		op_free(r->ops);
+}
+
+const struct http_route registry_routes[] = {
+	{ .pattern = "/api/v1/peer/tasks",
+	  .methods = HTTP_GET,
+	  .role = ROLE_PEER,
+	  .fn = serve_list },
+	{ .pattern = "/api/v1/peer/tasks/*",
+	  .methods = HTTP_PUT,
+	  .role = ROLE_PEER,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = BODY_MAX,
+	  .fn = serve_put },
+	{ .pattern = "/api/v1/peer/tasks/*",
+	  .methods = HTTP_DELETE,
+	  .role = ROLE_PEER,
+	  .fn = serve_delete },
+};
+const size_t registry_n_routes = ARRAY_SIZE(registry_routes);
