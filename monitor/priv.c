@@ -185,8 +185,10 @@ static int seal(void)
 	struct rlimit none = { 0, 0 };
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-	    setrlimit(RLIMIT_CORE, &none) < 0)
+	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+		return -errno;
+	/* not dumpable is enough where the service manager forbids this */
+	if (setrlimit(RLIMIT_CORE, &none) < 0 && errno != EPERM)
 		return -errno;
 	return 0;
 }

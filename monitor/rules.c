@@ -48,8 +48,10 @@ struct rules {
 
 	struct ruleset want;
 	bool again;    /* want changed while a tool ran */
-	bool checking; /* nothing should have to change */
-	bool meddled;  /* it had to: somebody else changed our rules */
+	bool check;    /* this sequence is one: nothing should change */
+	bool checking; /* and nothing was repaired so far */
+	bool found;    /* but something has to */
+	bool meddled;  /* somebody else changed our rules, as of the last one */
 	uint64_t repaired_ms;
 
 	enum rules_step step;
@@ -252,7 +254,9 @@ static void rules_fail(struct rules *r, const char *what, const char *why)
 static void rules_rest(struct rules *r)
 {
 	r->step = STEP_IDLE;
-	r->checking = false;
+	if (r->check)
+		r->meddled = r->found;
+	r->check = r->checking = false;
 	r->done(r->arg);
 }
 
@@ -263,14 +267,10 @@ static bool rules_paused(struct rules *r)
 
 	if (!r->checking)
 		return false;
-	r->meddled = true;
+	r->found = true;
 	if (r->repaired_ms && now_ms - r->repaired_ms < REPAIR_MS)
 		return true;
-	if (!r->repaired_ms || now_ms - r->repaired_ms >= REPAIR_MS) {
-		snprintf(r->reason, sizeof(r->reason),
-			 "somebody else changed our rules");
-		log_warnx("%s; putting them back", r->reason);
-	}
+	log_warnx("somebody else changed our rules; putting them back");
 	r->repaired_ms = now_ms;
 	r->checking = false;
 	return false;
@@ -395,7 +395,7 @@ static void rules_start(struct rules *r)
 void rules_set(struct rules *r, const struct filter *f, size_t n)
 {
 	ruleset_reduce(&r->want, f, n);
-	r->checking = false;
+	r->check = r->checking = false;
 	if (r->step == STEP_IDLE)
 		rules_start(r);
 	else
@@ -406,8 +406,8 @@ void rules_check(struct rules *r)
 {
 	if (r->step != STEP_IDLE)
 		return;
-	r->checking = true;
-	r->meddled = false;
+	r->check = r->checking = true;
+	r->found = false;
 	for (int f = 0; f < RULESET_FAMILIES; f++)
 		r->known[f] = false;
 	rules_start(r);
@@ -428,11 +428,6 @@ enum ctl_rules rules_state(const struct rules *r)
 	if (rules_failed(r) || r->meddled)
 		return CTL_RULES_DEGRADED;
 	return r->want.n ? CTL_RULES_OK : CTL_RULES_NONE;
-}
-
-const char *rules_reason(const struct rules *r)
-{
-	return r->reason;
 }
 
 bool rules_want(const struct rules *r, enum packet_dir dir)

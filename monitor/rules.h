@@ -42,11 +42,10 @@ void rules_set(struct rules *r, const struct filter *f, size_t n);
 /* Reads the rules back and repairs them, unless done within a minute. */
 void rules_check(struct rules *r);
 bool rules_busy(const struct rules *r);
-/* NONE, OK or DEGRADED; rules_reason() says why degraded. */
+/* NONE, OK or DEGRADED. */
 enum ctl_rules rules_state(const struct rules *r);
 /* True if what is wanted could not be brought about. */
 bool rules_failed(const struct rules *r);
-const char *rules_reason(const struct rules *r);
 /* True if the direction has a rule, or is about to have one. */
 bool rules_want(const struct rules *r, enum packet_dir dir);
 /* A child ended: true if it was a tool of ours. */

@@ -274,7 +274,7 @@ static void pcap_count(struct capture *c, const struct pcap_pkthdr *h,
 		return;
 	}
 	len_bytes = ip_length(&f);
-	p.dir = f.dir;
+	p.dir = (uint8_t)f.dir;
 	p.flags = len_bytes > SEGMENT_MTU_DEFAULT ? PACKET_GSO : 0;
 	packet_parse(&p, f.data, f.caplen, len_bytes);
 	if (packet_protected(&p, c->config->agent_port)) {
