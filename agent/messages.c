@@ -352,7 +352,7 @@ static void ask(struct call *c, struct answer_request *q, const struct task *t)
 	q->budget_ms = c->budget_ms;
 	q->request_id = c->rq->id;
 	if (!answer_start(c->agent, q, answered, c))
-		call_error(c, ERR_INTERNAL, "", "");
+		call_error(c, ERR_UNAVAILABLE, "", "too many queries");
 }
 
 /* The counter that sketch_id, key type and increment name; NULL: sent. */

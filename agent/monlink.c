@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The link to linnet-monitor: a SOCK_SEQPACKET connection to an abstract name,
- * tried again four times a second.  A request is one datagram; reads that are still
- * waiting to be sent and ask for the same task share one.  Requests are paced
- * below the monitor's limit, so that any number of clients of ours stays
+ * tried again four times a second.  A request is one datagram; reads that are
+ * still waiting to be sent and ask for the same task share one.  Requests are
+ * paced below the monitor's limit, so that any number of clients of ours stays
  * welcome there.  The monitor is believed only if its uid is right, and its
  * images only after their sizes were checked.
  *

@@ -372,7 +372,7 @@ static void ask(struct v1_call *c, const struct task *t,
 	q->budget_ms = v1_budget(c);
 	q->request_id = c->rq->id;
 	if (!answer_start(c->agent, q, answered, c))
-		v1_error(c, ERR_INTERNAL, "", "");
+		v1_error(c, ERR_UNAVAILABLE, "", "too many queries");
 }
 
 #define ASK_FIELDS (FIELD(SCOPE) | FIELD(TIMEOUT) | FIELD(REQUIRE))
