@@ -71,7 +71,8 @@ MUTABLE = {"log.c"}
 # What a hook of the test build calls itself.
 HOOK = re.compile(rb"LINNET_HOOK\w*|\bhook_[a-z_]+|test_hook\w*")
 MANUALS = {"monitor/linnet-monitor": "monitor/linnet-monitor.8",
-           "agent/linnet-agent": "agent/linnet-agent.8"}
+           "agent/linnet-agent": "agent/linnet-agent.8",
+           "api/linnet": "api/linnet.1"}
 
 CHECKS = []
 
@@ -334,7 +335,7 @@ def no_hooks(tree):
     if options.exists() and any(o["name"] == "test_hooks" and o["value"]
                                 for o in json.loads(options.read_text())):
         return [f"{tree.build}: configured with test_hooks"]
-    for program in (*MANUALS, "api/linnet"):
+    for program in MANUALS:
         path = tree.build / program
         if path.exists():
             seen += 1

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * linnet overlay: the tree of agents.  The asked agent knows the state of its
+ * own children; of hosts below them it knows when they were last seen.  Below
+ * a child that is up, a host that is up as well was seen when the child was.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "api/cli/cli.h"
+#include "common/util.h"
+
+#define DEPTH_MAX   16
+#define STATE_LEN   64
+#define OVERLAY_URL "/api/v1/overlay"
+
+struct tree {
+	struct table table;
+	struct doc *members; /* list of all hosts */
+	bool whole;          /* nobody is down */
+};
+
+static void host_add(struct tree *t, unsigned depth, struct doc *host,
+		     const char *state, struct doc *seen)
+{
+	char name[DOC_TEXT_LEN], text[DOC_TEXT_LEN + 2 * DEPTH_MAX];
+
+	snprintf(text, sizeof(text), "%*s%s", (int)(2 * depth), "",
+		 doc_text(host, name));
+	table_add(&t->table, text);
+	table_add(&t->table, state);
+	table_add(&t->table, doc_text(seen, name));
+	t->whole &= strcmp(state, "up") == 0 || depth == 0;
+}
+
+/* What is below a host: up, down, or behind a host that is not up. */
+static void below_add(struct tree *t, unsigned depth, struct doc *parent_id,
+		      const char *parent_state, struct doc *parent_seen)
+{
+	char id[DOC_TEXT_LEN], seen_above[DOC_TEXT_LEN];
+	bool up = strcmp(parent_state, "up") == 0;
+
+	doc_text(parent_id, id);
+	doc_text(parent_seen, seen_above);
+	if (!parent_id || depth > DEPTH_MAX)
+		return;
+	for (size_t i = 0; i < doc_len(t->members); i++) {
+		struct doc *m = doc_at(t->members, i);
+		struct doc *seen = doc_get(m, "last_seen");
+		const char *state = "behind";
+
+		if (!doc_is(doc_get(m, "parent"), id))
+			continue;
+		if (up)
+			state = doc_is(seen, seen_above) ? "up" : "down";
+		host_add(t, depth, doc_get(m, "host"), state, seen);
+		below_add(t, depth + 1, doc_get(m, "node_id"), state, seen);
+	}
+}
+
+static void child_add(struct tree *t, struct doc *child)
+{
+	char state[DOC_TEXT_LEN], why[DOC_TEXT_LEN], text[2 * STATE_LEN];
+
+	doc_text(doc_get(child, "state"), state);
+	snprintf(text, sizeof(text), "%.*s", STATE_LEN, state);
+	if (doc_get(child, "refused"))
+		snprintf(text, sizeof(text), "%.*s: %.*s", STATE_LEN / 2, state,
+			 STATE_LEN, doc_text(doc_get(child, "refused"), why));
+	host_add(t, 1, doc_get(child, "host"), text,
+		 doc_get(child, "last_seen"));
+	below_add(t, 2, doc_get(child, "node_id"), text,
+		  doc_get(child, "last_seen"));
+}
+
+static int tree_print(const struct cli *c, struct doc *data,
+		      struct doc *members)
+{
+	struct doc *children = doc_get(data, "children");
+	struct tree t = { .members = members, .whole = true };
+	struct doc *self = NULL;
+	char id[DOC_TEXT_LEN];
+
+	doc_text(doc_get(data, "node_id"), id);
+	for (size_t i = 0; i < doc_len(members) && !self; i++)
+		if (doc_is(doc_get(doc_at(members, i), "node_id"), id))
+			self = doc_at(members, i);
+	table_init(&t.table, 3);
+	t.table.title[0] = "HOST";
+	t.table.title[1] = "STATE";
+	t.table.title[2] = "LAST_SEEN";
+	host_add(&t, 0, doc_get(self, "host"),
+		 doc_get(data, "parent") ? "asked" : "root",
+		 doc_get(self, "last_seen"));
+	for (size_t i = 0; i < doc_len(children); i++)
+		child_add(&t, doc_at(children, i));
+	if (table_finish(c, &t.table))
+		return CLI_FAILED;
+	return t.whole ? CLI_DONE : CLI_PARTIAL;
+}
+
+/* All members, page by page, in one list. */
+static int members_get(struct cli *c, struct doc **out)
+{
+	struct doc *all = doc_list_new();
+	char cursor[DOC_TEXT_LEN] = "";
+	struct answer an;
+	int ret = 0;
+
+	do {
+		struct buf path = BUF_INIT;
+
+		buf_text(&path, OVERLAY_URL "/members?limit=1000");
+		if (*cursor) {
+			buf_text(&path, "&cursor=");
+			path_add(&path, cursor);
+		}
+		ret = exchange_path(c, "GET", &path, NULL, 0, &an);
+		if (ret)
+			break;
+		*cursor = '\0';
+		if (doc_get(an.doc, "meta.next_cursor"))
+			doc_text(doc_get(an.doc, "meta.next_cursor"), cursor);
+		doc_list_join(all, doc_get(an.doc, "data"));
+		answer_fini(&an);
+	} while (*cursor);
+	if (ret)
+		doc_free(all);
+	else
+		*out = all;
+	return ret;
+}
+
+int verb_overlay_show(struct cli *c)
+{
+	struct doc *members = NULL;
+	struct answer an;
+	int ret = exchange(c, "GET", OVERLAY_URL, NULL, 0, &an);
+
+	if (ret)
+		return ret;
+	if (c->json) {
+		answer_print(&an);
+		goto out;
+	}
+	ret = members_get(c, &members);
+	if (!ret)
+		ret = tree_print(c, doc_get(an.doc, "data"), members);
+	doc_free(members);
+out:
+	answer_fini(&an);
+	return ret;
+}
+
+int verb_overlay_add(struct cli *c)
+{
+	struct doc *body = doc_new();
+	struct answer an;
+	int ret;
+
+	doc_put_str(body, "host", c->args[0]);
+	ret = exchange(c, "POST", OVERLAY_URL "/children", doc_print(body), 0,
+		       &an);
+	doc_free(body);
+	if (ret)
+		return ret;
+	if (c->json)
+		answer_print(&an);
+	else
+		note(c, an.status == 201 ? "added" : "was there already");
+	answer_fini(&an);
+	return CLI_DONE;
+}
+
+/* The child that the argument names, by address or id. */
+static int child_find(struct cli *c)
+{
+	char host[DOC_TEXT_LEN], hosts[DOC_TEXT_LEN];
+	struct doc *children;
+	struct answer an;
+	int ret = exchange(c, "GET", OVERLAY_URL, NULL, 0, &an);
+
+	if (ret)
+		return ret;
+	children = doc_get(an.doc, "data.children");
+	ret = CLI_NOT_FOUND;
+	for (size_t i = 0; i < doc_len(children); i++) {
+		struct doc *child = doc_at(children, i);
+
+		if (!doc_is(doc_get(child, "host"), c->args[0]) &&
+		    !doc_is(doc_get(child, "node_id"), c->args[0]))
+			continue;
+		if (c->json)
+			puts(doc_print(child));
+		else
+			printf("would remove %s and what is below it: "
+			       "%s hosts\n",
+			       doc_text(doc_get(child, "host"), host),
+			       doc_text(doc_get(child, "hosts"), hosts));
+		ret = CLI_DONE;
+	}
+	if (ret)
+		complain("no such child");
+	answer_fini(&an);
+	return ret;
+}
+
+int verb_overlay_rm(struct cli *c)
+{
+	struct buf path = BUF_INIT;
+	struct answer an;
+	int ret;
+
+	if (c->opt.dry_run)
+		return child_find(c);
+	buf_text(&path, OVERLAY_URL "/children/");
+	path_add(&path, c->args[0]);
+	ret = exchange_path(c, "DELETE", &path, NULL, 0, &an);
+	answer_fini(&an);
+	return ret;
+}
