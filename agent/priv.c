@@ -42,20 +42,45 @@ static int become(uid_t uid, gid_t gid)
 	return 0;
 }
 
-static int restrict_self(void)
+/* A service manager may have done it already, and forbidden to do it again. */
+static int drop_capabilities(void)
 {
 	struct __user_cap_header_struct head = {
 		.version = _LINUX_CAPABILITY_VERSION_3,
 	};
-	struct __user_cap_data_struct none[2] = { { 0 }, { 0 } };
-	const struct rlimit no_core = { 0, 0 };
+	struct __user_cap_data_struct set[2] = { { 0 }, { 0 } };
 
-	if (syscall(SYS_capset, &head, none) < 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
-	    setrlimit(RLIMIT_CORE, &no_core) < 0)
+	if (syscall(SYS_capget, &head, set) < 0)
 		return -errno;
-	return 0;
+	if (!(set[0].effective | set[0].permitted | set[0].inheritable |
+	      set[1].effective | set[1].permitted | set[1].inheritable))
+		return 0;
+	memset(set, 0, sizeof(set));
+	return syscall(SYS_capset, &head, set) < 0 ? -errno : 0;
+}
+
+static int forbid_core(void)
+{
+	struct rlimit core;
+
+	if (getrlimit(RLIMIT_CORE, &core) < 0)
+		return -errno;
+	if (core.rlim_max == 0)
+		return 0;
+	core = (struct rlimit){ 0 };
+	return setrlimit(RLIMIT_CORE, &core) < 0 ? -errno : 0;
+}
+
+static int restrict_self(void)
+{
+	int err = drop_capabilities();
+
+	if (!err)
+		err = forbid_core();
+	if (!err && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0))
+		err = -errno;
+	return err;
 }
 
 int priv_drop(const struct conf *c)
