@@ -123,6 +123,9 @@ static void test_impossible(void **state)
 	part_free(part_copy(p, &t));
 	row[0].err = 6; /* more than it has */
 	assert_refused(p, &t);
+	p->saturated = true; /* and no sum to compare with */
+	assert_refused(p, &t);
+	p->saturated = false;
 	row[0].err = 1;
 	p->topk.floor = 1; /* less than an error */
 	assert_refused(p, &t);
@@ -211,10 +214,7 @@ static int teardown(void **state)
 static enum sketch_kind kinds[] = { SKETCH_CMS, SKETCH_EXACT, SKETCH_TOPK,
 				    SKETCH_HLL };
 
-#define ON(test, kind)                                                          \
-	{                                                                       \
-#		test " " #                kind, test, NULL, NULL, &kinds[kind] \
-	}
+#define ON(test, kind) cmocka_unit_test_prestate(test, &kinds[kind])
 
 int main(void)
 {

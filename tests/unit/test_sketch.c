@@ -356,6 +356,29 @@ static void test_truncate(void **state)
 	}
 }
 
+/* The rest goes to spilled, whatever the cap. */
+static void test_exact_cap(void **state)
+{
+	(void)state;
+	for (int i = 0; i < CASES / 4; i++) {
+		uint32_t cap = seed_below(&rnd, 12), n;
+		struct part *p;
+		struct world w;
+
+		world_random(&w, &rnd);
+		w.params.exact_cap = 128;
+		p = answer(&arena, &w, SKETCH_EXACT, ALL_HOSTS, &w.params, 1);
+		n = p->exact.n;
+		exact_cap(p, cap);
+		assert_int_equal(p->exact.n, MIN(n, cap));
+		assert_int_equal(p->exact.evicted, n - p->exact.n);
+		w.params.exact_cap = cap;
+		check_exact(&w, p);
+		part_free(p);
+		world_fini(&w);
+	}
+}
+
 static void refuse(const struct world *w, const struct part *p,
 		   const struct part *in, enum merge_refusal want)
 {
@@ -438,10 +461,7 @@ static int teardown(void **state)
 static enum sketch_kind kinds[] = { SKETCH_CMS, SKETCH_EXACT, SKETCH_TOPK,
 				    SKETCH_HLL };
 
-#define ON(test, kind)                                                          \
-	{                                                                       \
-#		test " " #                kind, test, NULL, NULL, &kinds[kind] \
-	}
+#define ON(test, kind) cmocka_unit_test_prestate(test, &kinds[kind])
 
 int main(void)
 {
@@ -457,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_sum_law),
 		cmocka_unit_test(test_narrowing),
 		cmocka_unit_test(test_truncate),
+		cmocka_unit_test(test_exact_cap),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
