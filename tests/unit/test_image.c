@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copies of sketches, made in pieces while the sketches go on. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/hash.h"
+#include "monitor/image.h"
+
+struct world {
+	struct task_spec task;
+	struct sketch_params params;
+	void *sketch[SKETCH_KINDS];
+	size_t size[SKETCH_KINDS];
+	uint64_t packets;
+};
+
+static int setup(void **state)
+{
+	static struct world w;
+
+	w = (struct world){
+		.task = { .id = 1,
+			  .key = KEY_SRC,
+			  .kinds = SKETCH_DEFAULT_KINDS },
+	};
+	sketch_params_default(&w.params, &w.task);
+	for (int k = 0; k < SKETCH_KINDS; k++) {
+		struct hash_key local = { { 1 } };
+
+		w.size[k] = sketch_size((enum sketch_kind)k, &w.params);
+		w.sketch[k] = mmap(NULL, w.size[k], PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+				   -1, 0);
+		if (w.sketch[k] == MAP_FAILED)
+			return -1;
+		sketch_init((enum sketch_kind)k, w.sketch[k], &w.params,
+			    &local);
+	}
+	*state = &w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	for (int k = 0; k < SKETCH_KINDS; k++)
+		munmap(w->sketch[k], w->size[k]);
+	return 0;
+}
+
+/* n packets, each with a key of its own. */
+static void count(struct world *w, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		struct sketch_item it = { .weight = 1, .slot = 100 };
+
+		w->packets++;
+		it.key.w[0] = w->packets;
+		it.hash = hash_domain(&w->task.seed, &it.key, 16, HASH_KEY);
+		for (int k = 0; k < SKETCH_KINDS; k++)
+			sketch_update(w->sketch[k], &it);
+	}
+}
+
+static void check(struct world *w, struct image *im, uint32_t kinds)
+{
+	assert_int_equal(im->map->magic, CTL_IMAGE_MAGIC);
+	assert_int_equal(im->map->kinds, kinds);
+	for (int k = 0; k < SKETCH_KINDS; k++) {
+		const char *at = (char *)im->map + im->map->image[k].offset;
+
+		if (!(kinds >> k & 1)) {
+			assert_int_equal(im->map->image[k].len, 0);
+			continue;
+		}
+		assert_int_equal(im->map->image[k].offset % 64, 0);
+		assert_int_equal(sketch_image_check((enum sketch_kind)k, at,
+						    im->map->image[k].len,
+						    &w->params),
+				 0);
+	}
+}
+
+static void copies_while_counting(void **state)
+{
+	struct world *w = *state;
+	struct image im;
+	int turns = 1;
+
+	count(w, 5000);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, SKETCH_DEFAULT_KINDS),
+			 0);
+	/* with 64 new keys a turn the tables grow, are purged, and evict */
+	for (; !image_turn(&im); turns++)
+		count(w, 64);
+	assert_true(turns > 1 && turns < 100);
+	check(w, &im, SKETCH_DEFAULT_KINDS);
+	image_end(&im);
+}
+
+static void ends_although_entries_move(void **state)
+{
+	struct world *w = *state;
+	struct image im;
+	int turns = 1;
+
+	count(w, 80000);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, SKETCH_DEFAULT_KINDS),
+			 0);
+	/* every turn purges topk and evicts from exact */
+	for (; !image_turn(&im); turns++)
+		count(w, 8000);
+	assert_true(turns < 200);
+	check(w, &im, SKETCH_DEFAULT_KINDS);
+	image_end(&im);
+}
+
+static void only_what_is_asked(void **state)
+{
+	struct world *w = *state;
+	const uint32_t hll = 1u << SKETCH_HLL;
+	struct image im;
+
+	count(w, 10);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, hll | 1u << 7),
+			 0);
+	assert_true(image_turn(&im));
+	check(w, &im, hll);
+	image_end(&im);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, 0),
+			 0);
+	assert_true(image_turn(&im));
+	check(w, &im, 0);
+	image_end(&im);
+}
+
+static void sealed_for_good(void **state)
+{
+	struct world *w = *state;
+	struct image im;
+	int seals;
+
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, 1u << SKETCH_HLL),
+			 0);
+	assert_true(image_turn(&im));
+	assert_int_equal(image_seal(&im), 0);
+	seals = fcntl(im.fd, F_GET_SEALS);
+	assert_int_equal(seals, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE |
+					F_SEAL_SEAL);
+	assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
+			      im.fd, 0),
+			 MAP_FAILED);
+	image_end(&im);
+	image_end(&im); /* fine when nothing was begun */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(copies_while_counting, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(ends_although_entries_move,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(only_what_is_asked, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(sealed_for_good, setup,
+						teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
