@@ -127,14 +127,16 @@ def link_headers(packet, rng):
 def odd_packets(rng, count):
     """Valid ones, and each kind of damage."""
     def address(v4):
-        return (f"10.{rng.randrange(3)}.0.{rng.randrange(1, 5)}" if v4 else
-                f"fd00::{rng.randrange(1, 5):x}")
+        if v4:
+            return f"10.{rng.randrange(3)}.0.{rng.randrange(1, 5)}"
+        return rng.choice(["fd00::"] * 9 + ["::ffff:"]) + \
+            f"{rng.randrange(1, 5):x}" + rng.choice(("", ":0"))
 
     for _ in range(count):
         v4 = rng.random() < 0.5
         src, dst = address(v4), address(v4)
         port = rng.choice((22, 53, 80, 8000, 40000))
-        body = rng.randbytes(rng.choice((0, 1, 4, 30, 1400)))
+        body = rng.randbytes(rng.choice((0, 1, 4, 30, 1400, 2000)))
         proto = rng.choice((1, 6, 17, 33, 47, 50, 51, 58, 132, 136, 255))
         if proto == 17:
             packet = udp_packet(src, dst, port, 9, body)
@@ -146,6 +148,8 @@ def odd_packets(rng, count):
         packet = bytearray(packet)
         for _ in range(rng.choice((0, 0, 0, 1, 2))):
             packet[rng.randrange(min(48, len(packet)))] = rng.randrange(256)
+        if rng.random() < 0.1:  # as a super-packet says it
+            packet[2 if v4 else 4:4 if v4 else 6] = bytes(2)
         if rng.random() < 0.2:  # a fragment, first or later
             if v4:
                 packet[6:8] = struct.pack("!H", rng.choice((0x2000, 7, 0x2007)))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ctl import IN, OUT, RULES, Control, task
-from lab import (FlowRun, children_of, best_of_3, wait_until, within)
-from traffic import (capture_works, executable, reader_of, readers_of,
+from lab import (FlowRun, children_of, best_of_3, executable, wait_until,
+                 within)
+from traffic import (capture_works, reader_of, readers_of,
                      reproducible, supervisor_of)
 
 RESTORE = "/usr/sbin/xtables-nft-multi"

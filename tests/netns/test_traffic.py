@@ -14,7 +14,7 @@ from ctl import IN, OUT, RULES, Control, task
 from lab import (FlowRun, best_of_3, is_zombie, wait_until, within)
 from traffic import (FLOWGEN, Echo, Protected, capture_works, reader_of,
                      readers_of, spray, stop_process, supervisor_of,
-                     trace_lines, udp_packet)
+                     trace_buffers, udp_packet)
 
 
 def tasks_in_and_out(control):
@@ -214,7 +214,7 @@ def netlink_messages(data):
 def test_t08_every_netlink_message(lab):
     a, b = lab.hosts
     trace = lab.dir / "trace"
-    b.monitor(prefix=["strace", "-f", "-qq", "-xx", "-s", "70000", "-e",
+    b.monitor(prefix=["strace", "-f", "-qq", "-e", "write=all", "-e",
                       "trace=sendto,sendmsg,write,writev", "-o", trace],
               seconds=20)
     with Control(b) as control:
@@ -225,20 +225,17 @@ def test_t08_every_netlink_message(lab):
                    "10,000 packets counted")
     assert not lab.stop_all()
     kinds = {}
-    for _, _, args in trace_lines(trace):
-        for text in re.findall(r'"((?:\\x[0-9a-f]{2})+)"', args):
-            data = bytes.fromhex(text.replace("\\x", ""))
-            for kind, attributes in netlink_messages(data):
-                kinds[kind] = kinds.get(kind, 0) + 1
-                assert ATTR_PAYLOAD not in attributes, "NFQA_PAYLOAD sent"
-                if kind in (VERDICT, BATCH):
-                    verdict, = struct.unpack_from("!I",
-                                                  attributes[ATTR_VERDICT])
-                    assert verdict == 1, f"verdict {verdict}, not NF_ACCEPT"
-                elif CFG_CMD in attributes:
-                    assert attributes[CFG_CMD][0] != CMD_UNBIND
-    assert kinds.get(CONFIG, 0) >= 3, kinds
-    assert kinds.get(BATCH, 0) + kinds.get(VERDICT, 0) > 0, kinds
+    for data in trace_buffers(trace):
+        for kind, attributes in netlink_messages(data):
+            kinds[kind] = kinds.get(kind, 0) + 1
+            assert ATTR_PAYLOAD not in attributes, "NFQA_PAYLOAD sent"
+            if kind in (VERDICT, BATCH):
+                verdict, = struct.unpack_from("!I", attributes[ATTR_VERDICT])
+                assert verdict == 1, f"verdict {verdict}, not NF_ACCEPT"
+            elif CFG_CMD in attributes:
+                assert attributes[CFG_CMD][0] != CMD_UNBIND
+    assert kinds.get(CONFIG, 0) >= 1, kinds
+    assert kinds.get(BATCH, 0) + kinds.get(VERDICT, 0) > 100, kinds
     assert PACKET not in kinds
 
 
@@ -246,10 +243,10 @@ def test_t04_overload(lab, hooks_build):
     """A reader that is too slow: nothing is lost, and what it missed known."""
     a, b = lab.hosts
     b.monitor(build=hooks_build,
-              env=dict(os.environ, LINNET_HOOK_DELAY_US="60"))
+              env=dict(os.environ, LINNET_HOOK_DELAY_US="120"))
     with Control(b) as control:
         control.put(task(1, IN, proto=17))
-        flow = FlowRun(a, b, 15000, 5).finish()
+        flow = FlowRun(a, b, 15000, 5).finish(settle=5)
         assert flow.sent == 75000
         assert flow.lost == 0
 

@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -11,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from lab import BUILD, children_of, wait_until
+from lab import BUILD, children_of, executable, wait_until
 
 FLOWGEN = BUILD / "tests/netns/flowgen"
 
@@ -19,18 +20,7 @@ FLOWGEN = BUILD / "tests/netns/flowgen"
 # ---- the processes of a monitor -----------------------------------------
 
 def supervisor_of(process):
-    """The monitor itself where a tracer or wrapper stands before it."""
-    pid = process.pid
-    while executable(pid) != "linnet-monitor":
-        pid, = children_of(pid)
-    return pid
-
-
-def executable(pid):
-    try:
-        return os.path.basename(os.readlink(f"/proc/{pid}/exe"))
-    except OSError:
-        return ""
+    return process.leader()
 
 
 def readers_of(process):
@@ -187,6 +177,21 @@ def trace_lines(path):
         call, _, args = rest.partition("(")
         if call.isidentifier():
             yield int(pid), call, args
+
+
+def trace_buffers(path):
+    """Every buffer that was sent, of an strace -e write=all -o file."""
+    data = bytearray()
+    for line in Path(path).read_text(errors="replace").splitlines():
+        m = re.match(r" \| ([0-9a-f]{5})  ((?:[0-9a-f]{2} ?| )+?)  ", line)
+        if m and m.group(1) == "00000" or not m:
+            if data:
+                yield bytes(data)
+            data.clear()
+        if m:
+            data += bytes.fromhex(m.group(2))
+    if data:
+        yield bytes(data)
 
 
 def stop_process(pid):
