@@ -501,7 +501,7 @@ void json_put_u64(struct json_out *o, const char *name, uint64_t v)
 
 void json_put_count(struct json_out *o, const char *name, uint64_t v)
 {
-	char text[80];
+	char text[160]; /* the text of a flow key has room, too */
 
 	json_put_u64(o, name, v);
 	if (!name || v <= (uint64_t)1 << 53)

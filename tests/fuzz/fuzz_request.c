@@ -130,6 +130,37 @@ static void write_value(struct json_out *o, const char *name,
 	}
 }
 
+/* The other ways to write a value, with a name of the sender's. */
+static void write_others(const struct json *v)
+{
+	const struct json *first = NULL;
+	const char *name = json_member(v, 0, &first), *s = "";
+	struct buf b = BUF_INIT;
+	struct json *again;
+	struct json_out o;
+	double d = INFINITY;
+	uint64_t u = 0;
+	size_t n = 0;
+
+	if (!name || json_len(v) > 1 || strlen(name) > 128)
+		return;
+	(void)json_real(first, -INFINITY, INFINITY, &d);
+	(void)json_u64(first, 0, UINT64_MAX, &u);
+	(void)json_str(first, SIZE_MAX, &s, &n);
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '[');
+	json_open(&o, NULL, '{');
+	json_put_count(&o, name, u);
+	json_close(&o, '}');
+	json_put_fixed(&o, NULL, d, 3);
+	json_put_real(&o, NULL, d);
+	json_put_bytes64(&o, NULL, s, n);
+	json_close(&o, ']');
+	MUST(!b.failed && json_parse(b.data, b.len, &again) == 0);
+	json_free(again);
+	buf_fini(&b);
+}
+
 /* What we write of it, we read. */
 static void fuzz_json(const char *text, size_t len)
 {
@@ -139,6 +170,7 @@ static void fuzz_json(const char *text, size_t len)
 
 	if (json_parse(text, len, &v) != 0)
 		return;
+	write_others(v);
 	json_out_init(&o, &b);
 	write_value(&o, NULL, v);
 	MUST(!b.failed && json_parse(b.data, b.len, &again) == 0);
@@ -190,7 +222,9 @@ static void fuzz_path(const char *text)
 	};
 	struct http_request rq = { 0 };
 	unsigned allowed;
+	char list[48];
 
+	method_list((unsigned)strlen(text), list);
 	if (!route_find(rows, ARRAY_SIZE(rows), HTTP_GET, text, &rq, &allowed))
 		return;
 	for (unsigned i = 0; i < HTTP_SEGMENTS; i++)
