@@ -150,9 +150,9 @@ static int points_merge(struct part *acc, const struct part *in)
 /* Order of the next keys of two sorted arrays; NULL: at its end. */
 static int order(const struct flow_key *a, const struct flow_key *b)
 {
-	if (!a)
-		return 1;
-	return b ? sketch_key_compare(a, b) : -1;
+	if (a && b)
+		return sketch_key_compare(a, b);
+	return a ? -1 : 1;
 }
 
 /* A key that one side lacks has at most that side's floor there. */
@@ -186,7 +186,7 @@ static int topk_merge(struct part *acc, const struct part *in)
 				     in->topk.floor, &acc->saturated);
 			i++;
 			j += cmp == 0;
-		} else {
+		} else if (b) {
 			out[n] = *b;
 			topk_row_add(&out[n], NULL, acc->topk.floor,
 				     &acc->saturated);
@@ -220,7 +220,10 @@ static int exact_merge(struct part *acc, const struct part *in)
 		if (j < in->exact.n)
 			b = &in->exact.row[j];
 		cmp = order(a ? &a->key : NULL, b ? &b->key : NULL);
-		out[n] = cmp <= 0 ? *a : *b;
+		if (a && cmp <= 0)
+			out[n] = *a;
+		if (b && cmp > 0)
+			out[n] = *b;
 		if (cmp == 0)
 			out[n].value = u64_add_sat(a->value, b->value,
 						   &acc->saturated);

@@ -22,7 +22,13 @@
 #include "common/key.h"
 #include "common/task.h"
 
-enum sketch_kind { SKETCH_CMS, SKETCH_EXACT, SKETCH_TOPK, SKETCH_HLL, SKETCH_KINDS };
+enum sketch_kind {
+	SKETCH_CMS,
+	SKETCH_EXACT,
+	SKETCH_TOPK,
+	SKETCH_HLL,
+	SKETCH_KINDS
+};
 #define SKETCH_DEFAULT_KINDS 0x0fu
 
 const char *sketch_name(enum sketch_kind k); /* "cms", "exact", … */
@@ -32,12 +38,12 @@ int sketch_parse(const char *s, size_t len, enum sketch_kind *out);
 struct sketch_params {
 	enum key_type key;
 	enum increment increment;
-	uint32_t window_ms;	     /* 0: landmark; cms cells are u64 then */
+	uint32_t window_ms;            /* 0: landmark; cms cells are u64 then */
 	uint32_t cms_width, cms_depth; /* 2^14, 4 */
-	bool cms_plain;		     /* no conservative update */
-	uint32_t exact_cap;	     /* 65,536 keys */
-	uint32_t topk_slots;	     /* M = 2^13; 7M/8 entries */
-	uint32_t hll_p;		     /* 12 */
+	bool cms_plain;                /* no conservative update */
+	uint32_t exact_cap;            /* 65,536 keys */
+	uint32_t topk_slots;           /* M = 2^13; 7M/8 entries */
+	uint32_t hll_p;                /* 12 */
 };
 /* The defaults for a task. */
 void sketch_params_default(struct sketch_params *p, const struct task_spec *t);
@@ -45,7 +51,7 @@ void sketch_params_default(struct sketch_params *p, const struct task_spec *t);
 /* One update.  slot: number of the 100-ms slot of wall time, never falling. */
 struct sketch_item {
 	struct flow_key key; /* stored form, zero-padded */
-	uint64_t hash;	     /* hash_domain(seed, key, key_len, HASH_KEY) */
+	uint64_t hash;       /* hash_domain(seed, key, key_len, HASH_KEY) */
 	uint64_t weight;
 	uint64_t slot;
 };
@@ -91,7 +97,7 @@ struct interval {
 struct topk_row {
 	struct flow_key key;
 	uint64_t upper, err; /* truth in [upper - err, upper] */
-	bool own; /* above the threshold of its own host */
+	bool own;            /* above the threshold of its own host */
 };
 
 struct exact_row {
@@ -127,7 +133,7 @@ struct part {
 		struct {
 			uint32_t n_small; /* small mode: sorted hashes */
 			uint64_t *small;  /* NULL in dense mode */
-			uint8_t *reg;	  /* 2^p registers; NULL in small mode */
+			uint8_t *reg; /* 2^p registers; NULL in small mode */
 		} hll;
 	};
 };
@@ -172,7 +178,10 @@ int part_topk(const struct task_spec *t, const void *topk, uint64_t t_cut,
  * PART_EXACT for the ten slots that end with end_slot, the last closed one.
  * +EXACT_TOO_OLD when the ring no longer holds them.
  */
-enum exact_outcome { EXACT_OK, EXACT_TOO_OLD };
+enum exact_outcome {
+	EXACT_OK,
+	EXACT_TOO_OLD
+};
 int part_exact(const struct task_spec *t, const void *exact, uint64_t end_slot,
 	       struct part **out);
 /* PART_HLL of an hll image, or of the keys of an exact part (value not 0). */
@@ -202,7 +211,10 @@ uint64_t cms_error_max(const struct sketch_params *p, uint64_t weight);
 /* ---- travelling ---- */
 
 /* Typed columns; the caller renders them (base64 in JSON). */
-enum column_type { COLUMN_U64, COLUMN_BYTES };
+enum column_type {
+	COLUMN_U64,
+	COLUMN_BYTES
+};
 #define COLUMNS_MAX 8
 struct columns {
 	uint32_t n;
