@@ -196,6 +196,24 @@ static bool parent_allowed(const struct overlay *o,
 	return !c->n_parents;
 }
 
+/* Where the sender listens: as it says, or where it called from. */
+static struct endpoint parent_address(const struct overlay *o,
+				      const struct http_request *rq,
+				      const struct json *v)
+{
+	uint64_t port = o->agent->conf->port;
+	struct endpoint ep = { .addr = rq->client.addr };
+	const char *s;
+	size_t len;
+
+	(void)json_u64(json_get(v, "port"), 1, 65535, &port);
+	ep.port = (uint16_t)port;
+	if (!json_str(json_at(json_get(v, "addr"), 0), ENDPOINT_TEXT_LEN, &s,
+		      &len))
+		(void)endpoint_parse(s, len, (uint16_t)port, &ep);
+	return ep;
+}
+
 /* Why this sender cannot be the parent, or NULL. */
 static const char *invite_refused(const struct overlay *o,
 				  const struct http_request *rq,
@@ -203,7 +221,10 @@ static const char *invite_refused(const struct overlay *o,
 				  const struct node_id *path, unsigned n)
 {
 	const struct node_id *sender = &path[n - 1];
+	const struct member *rows;
+	struct endpoint from;
 	const char *name;
+	unsigned n_rows;
 	size_t len;
 
 	if (json_str(json_get(v, "overlay"), 64, &name, &len) ||
@@ -221,29 +242,21 @@ static const char *invite_refused(const struct overlay *o,
 		    node_id_equal(&b->pub.id, sender))
 			return "cycle";
 	}
+	/* the ids above a host below us may be older than its place there */
+	rows = overlay_rows(o, &n_rows);
+	for (unsigned i = 1; i < n_rows; i++)
+		if (node_id_equal(&rows[i].id, sender))
+			return "cycle";
 	if (n == OVERLAY_HOPS)
 		return "too deep";
 	if (!parent_allowed(o, &rq->client))
 		return "not its parent";
-	if (o->n_path && !node_id_equal(&o->parent_id, sender))
+	/* another one where the parent was: it restarted and forgot its name */
+	from = parent_address(o, rq, v);
+	if (o->n_path && !node_id_equal(&o->parent_id, sender) &&
+	    !endpoint_equal(&o->parent, &from))
 		return "has another parent";
 	return NULL;
-}
-
-/* Where the sender listens: as it says, or where it called from. */
-static void parent_address(struct overlay *o, const struct http_request *rq,
-			   const struct json *v)
-{
-	uint64_t port = o->agent->conf->port;
-	const char *s;
-	size_t len;
-
-	(void)json_u64(json_get(v, "port"), 1, 65535, &port);
-	o->parent.addr = rq->client.addr;
-	o->parent.port = (uint16_t)port;
-	if (!json_str(json_at(json_get(v, "addr"), 0), ENDPOINT_TEXT_LEN, &s,
-		      &len))
-		(void)endpoint_parse(s, len, (uint16_t)port, &o->parent);
 }
 
 static void epoch_heard(struct overlay *o, const struct http_request *rq)
@@ -283,15 +296,15 @@ static void serve_invite(void *ctx, struct http_request *rq)
 	}
 	why = invite_refused(o, rq, v, path, n);
 	/* a late invitation of our own parent must not undo a later one */
-	if (!why && o->n_path && !epoch_parse(o->lease, &held) &&
-	    epoch_compare(&given, &held) < 0)
+	if (!why && o->n_path && node_id_equal(&o->parent_id, &path[n - 1]) &&
+	    !epoch_parse(o->lease, &held) && epoch_compare(&given, &held) < 0)
 		why = "moved";
 	if (why) {
 		reply_conflict(o, rq, why);
 		goto out;
 	}
 	path_set(o, path, n);
-	parent_address(o, rq, v);
+	o->parent = parent_address(o, rq, v);
 	epoch_format(&given, o->lease);
 	epoch_heard(o, rq);
 	for (unsigned i = 0; i < o->n_children; i++)

@@ -20,16 +20,16 @@
 #include "common/log.h"
 #include "common/util.h"
 
-#define SEEN_MAX    4096
-#define SEEN_MIN    16
-#define SEEN_MS	    60000
-#define KEPT_MAX    64 /* answers kept for a second request */
-#define KEPT_BYTES  (256 * 1024)
-#define KEPT_TOTAL  ((size_t)4 << 20)
-#define WAITERS     4
-#define BODY_MAX    ((size_t)4 << 20)
-#define BUDGET_MAX  30000
-#define KEYS_TEXT   BASE64_LEN(ASK_KEYS_MAX *KEY_MAX_LEN)
+#define SEEN_MAX   4096
+#define SEEN_MIN   16
+#define SEEN_MS    60000
+#define KEPT_MAX   64 /* answers kept for a second request */
+#define KEPT_BYTES (256 * 1024)
+#define KEPT_TOTAL ((size_t)4 << 20)
+#define WAITERS    4
+#define BODY_MAX   ((size_t)4 << 20)
+#define BUDGET_MAX 30000
+#define KEYS_TEXT  BASE64_LEN(ASK_KEYS_MAX *KEY_MAX_LEN)
 
 struct served;
 
@@ -144,8 +144,8 @@ out:
 
 enum ask_problem {
 	ASK_FINE,
-	ASK_BAD,	  /* malformed */
-	ASK_UNKNOWN,	  /* message of a later version */
+	ASK_BAD,          /* malformed */
+	ASK_UNKNOWN,      /* message of a later version */
 	ASK_UNKNOWN_TASK, /* not here, or another content */
 };
 
@@ -269,7 +269,8 @@ static void seen_keep(struct replay *r, struct seen *s, const struct buf *b)
 	if (b->len > KEPT_BYTES)
 		return;
 	for (uint32_t i = 0; i < r->n; i++) {
-		if (r->n_kept < KEPT_MAX && r->kept_bytes + b->len <= KEPT_TOTAL)
+		if (r->n_kept < KEPT_MAX &&
+		    r->kept_bytes + b->len <= KEPT_TOTAL)
 			break;
 		seen_drop_answer(r, seen_at(r, i));
 	}
@@ -379,8 +380,8 @@ static void serve_query(struct replay *all, struct http_request *rq,
 {
 	struct query_options opt = { .request_id = rq->id,
 				     .via = via,
-				     .for_parent =
-					     !overlay_is_root(all->agent->overlay) };
+				     .for_parent = !overlay_is_root(
+					     all->agent->overlay) };
 	uint64_t budget = all->agent->conf->query_ms, spent;
 	const char *left = http_header(rq, "X-Linnet-Deadline");
 	struct served *s;

@@ -21,10 +21,10 @@
 #include "common/util.h"
 
 #define CONNECT_MS   250
-#define REFUSED_MS   250  /* pause before a refused child is tried again */
-#define LATE_MS	     250  /* our own timer: then nothing is concluded */
+#define REFUSED_MS   250 /* pause before a refused child is tried again */
+#define LATE_MS      250 /* our own timer: then nothing is concluded */
 #define RETRY_MAX_MS 10000
-#define SIDE_MS	     2000
+#define SIDE_MS      2000
 #define REPLY_MAX    (64 * 1024)
 #define ROWS_REPLY   ((size_t)4 << 20)
 #define MEMBERS_MAX  4096
@@ -147,11 +147,11 @@ static struct json *reply_object(const struct peer_reply *r)
 static void not_yet(struct branch *b, const struct peer_reply *r)
 {
 	char text[ENDPOINT_TEXT_LEN];
-	enum missing_reason why =
-		r->err == -ETIMEDOUT			? MISSING_TIMEOUT
-		: r->err				? MISSING_UNREACHABLE
-		: r->status == 401 || r->status == 403	? MISSING_DENIED
-							: MISSING_INCOMPATIBLE;
+	enum missing_reason why = r->err == -ETIMEDOUT ? MISSING_TIMEOUT
+				  : r->err             ? MISSING_UNREACHABLE
+				  : r->status == 401 || r->status == 403
+					  ? MISSING_DENIED
+					  : MISSING_INCOMPATIBLE;
 
 	if (why != b->pub.why &&
 	    (why == MISSING_DENIED || why == MISSING_INCOMPATIBLE))
@@ -297,6 +297,9 @@ static void invite_done(void *arg, const struct peer_reply *r)
 		not_yet(b, r);
 	} else {
 		b->invited = true;
+		/* it passes on answers of hosts that we ask it for anew */
+		b->rows_hash = 0;
+		b->pub.rows_known = false;
 		b->pub.refused[0] = '\0';
 		b->retry_ms = 0;
 		b->failures = 0;
@@ -498,8 +501,8 @@ static int row_parse(const struct json *v, struct row *out)
 	if (json_type(json_at(v, 4)) != JSON_NULL &&
 	    json_u64(json_at(v, 4), 0, now, &age))
 		return -EINVAL;
-	out->m.last_seen_ms =
-		json_type(json_at(v, 4)) == JSON_NULL ? 0 : now - age;
+	out->m.last_seen_ms = json_type(json_at(v, 4)) == JSON_NULL ? 0
+								    : now - age;
 	return 0;
 }
 
@@ -590,8 +593,7 @@ static void rows_done(void *arg, const struct peer_reply *r)
 	b->side = NULL;
 	if (r->status != 200 || get_hash(json_get(v, "rows_hash"), &hash) ||
 	    json_u64(json_get(v, "next"), 0, ROWS_MAX, &next) ||
-	    page_take(b, json_get(v, "rows")) ||
-	    (next && next != b->n_page))
+	    page_take(b, json_get(v, "rows")) || (next && next != b->n_page))
 		page_drop(b);
 	else if (next)
 		rows_fetch(b, b->n_page);

@@ -154,8 +154,8 @@ void coverage_merge(struct coverage *acc, const struct coverage *in, bool child)
 		acc->missing[acc->n_missing++] = in->missing[i];
 	}
 	for (unsigned r = 0; r < MISSING_REASONS; r++)
-		acc->reasons[r] = add32(acc->reasons[r], in->reasons[r],
-					&acc->saturated);
+		acc->reasons[r] =
+			add32(acc->reasons[r], in->reasons[r], &acc->saturated);
 	volume_add(&acc->loss.matched, &in->loss.matched, &acc->saturated);
 	volume_add(&acc->loss.received, &in->loss.received, &acc->saturated);
 	acc->hosts_missed =
@@ -323,8 +323,7 @@ int coverage_decode(const struct json *v, struct coverage *out)
 	    get_u32(v, "answered", HOSTS_MAX, &c.answered) ||
 	    json_str(json_get(v, "digest"), 16, &s, &len) ||
 	    hex_parse_u64(s, len, &c.digest) || get_missing(v, &c) ||
-	    get_reasons(v, &c) ||
-	    get_volume(v, "matched", &c.loss.matched) ||
+	    get_reasons(v, &c) || get_volume(v, "matched", &c.loss.matched) ||
 	    get_volume(v, "received", &c.loss.received) ||
 	    get_u32(v, "hosts_missed", c.answered, &c.hosts_missed) ||
 	    get_window(v, &c) ||

@@ -26,7 +26,7 @@
 #define LEAST_MS     20 /* with less, children are not asked */
 #define CONNECT_MS   250
 #define HELD_MAX     ((size_t)64 << 20)
-#define VIA_MAX	     (33 * OVERLAY_HOPS)
+#define VIA_MAX      (33 * OVERLAY_HOPS)
 #define HEADER_BYTES (VIA_MAX + 64)
 
 struct leg {
@@ -119,13 +119,13 @@ static void leg_reply(void *arg, const struct peer_reply *r)
 
 	l->call = NULL;
 	f->open--;
-	if (why == MISSING_NONE && (json_parse(r->body, r->len, &v) ||
-				    json_type(v) != JSON_OBJECT)) {
+	if (why == MISSING_NONE &&
+	    (json_parse(r->body, r->len, &v) || json_type(v) != JSON_OBJECT)) {
 		fanout_rejected(&l->c, "not a JSON object");
 		why = MISSING_REJECTED;
 	} else if (why == MISSING_REJECTED) {
 		fanout_rejected(&l->c, r->err == -EMSGSIZE ? "too large"
-				       : r->err		   ? "not HTTP"
+				       : r->err            ? "not HTTP"
 							   : "HTTP status");
 	}
 	if (why == MISSING_UNREACHABLE)
@@ -249,7 +249,7 @@ static void legs_fill(struct fanout *f, bool for_parent)
 		const struct child *c = overlay_child(o, i);
 		struct leg *l = &f->leg[f->n];
 
-		if (c->refused[0] || (for_parent && !c->reported))
+		if (c->refused[0])
 			continue;
 		l->f = f;
 		l->c.id = c->id;
@@ -260,6 +260,10 @@ static void legs_fill(struct fanout *f, bool for_parent)
 		l->why = c->why ? c->why : MISSING_UNREACHABLE;
 		if (c->state == CHILD_DOWN)
 			l->why = MISSING_UNREACHABLE;
+		if (for_parent && !c->reported) {
+			l->ask = false;
+			l->why = MISSING_MOVED;
+		}
 		l->rank = (l->suspect ? 1000 : 0) + OVERLAY_HOPS - c->height;
 		snprintf(l->lease, sizeof(l->lease), "%s", c->lease);
 		f->n++;

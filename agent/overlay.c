@@ -25,7 +25,7 @@
 #include "common/util.h"
 
 #define NODE_FILE     "node.json"
-#define ADD_MS	      900
+#define ADD_MS        900
 #define CHILDREN_FILE "children.json"
 
 static const char *const state_names[] = {
@@ -84,8 +84,7 @@ int get_id(const struct json *v, struct node_id *out)
 	const char *s;
 	size_t len;
 
-	return json_str(v, 32, &s, &len) ? -EINVAL
-					 : node_id_parse(s, len, out);
+	return json_str(v, 32, &s, &len) ? -EINVAL : node_id_parse(s, len, out);
 }
 
 void put_hash(struct json_out *o, const char *name, uint64_t v)
@@ -212,10 +211,10 @@ static int node_load(struct overlay *o, const char *dir)
 	if (ret)
 		return ret;
 	ret = json_parse(b.data, b.len, &v);
-	if (!ret && (get_id(json_get(v, "node_id"), &o->self) ||
-		     get_hash(json_get(v, "machine"), &machine) ||
-		     json_u64(json_get(v, "incarnation"), 0, UINT64_MAX / 2,
-			      &last)))
+	if (!ret &&
+	    (get_id(json_get(v, "node_id"), &o->self) ||
+	     get_hash(json_get(v, "machine"), &machine) ||
+	     json_u64(json_get(v, "incarnation"), 0, UINT64_MAX / 2, &last)))
 		ret = -EINVAL;
 	if (!ret && machine != machine_hash()) {
 		log_warnx("state of another machine: a new identity is drawn");

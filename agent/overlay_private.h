@@ -8,7 +8,7 @@
 #include "agent/overlay.h"
 #include "agent/peer.h"
 
-#define BEAT_MS	      1000
+#define BEAT_MS       1000
 #define BEAT_LIMIT_MS 500
 #define PARENT_MS     3000 /* without a beat: a root again */
 #define ROWS_MAX      65536
@@ -55,7 +55,7 @@ struct adding {
 	struct adding *next;
 	struct overlay *o;
 	struct branch *b; /* NULL once it is settled */
-	struct error e;	  /* ERR_NONE: it is a child */
+	struct error e;   /* ERR_NONE: it is a child */
 	bool created;
 	struct loop_timer timer;
 	void (*done)(void *arg, const struct error *e, bool created);

@@ -15,7 +15,7 @@
 #include "common/util.h"
 
 #define PART_VERSION 1
-#define HASH_ID	     1 /* SipHash-1-3 */
+#define HASH_ID      1 /* SipHash-1-3 */
 #define VALUE_MAX    ((uint64_t)1 << 63)
 #define TEXT_MAX     ((size_t)4 << 20) /* of one column */
 

@@ -27,12 +27,12 @@
 #include "common/log.h"
 #include "common/util.h"
 
-#define HEADERS_MAX	 (16 * 1024)
-#define HELD_MAX	 ((size_t)64 << 20)
+#define HEADERS_MAX      (16 * 1024)
+#define HELD_MAX         ((size_t)64 << 20)
 #define HOST_CONNECTIONS 16
-#define CONNECTIONS	 160L /* two for each of 64 children, and 32 */
-#define IDLE_S		 4L   /* a server of ours closes after 5 */
-#define TOKEN_MAX	 128
+#define CONNECTIONS      160L /* two for each of 64 children, and 32 */
+#define IDLE_S           4L   /* a server of ours closes after 5 */
+#define TOKEN_MAX        128
 
 struct peers {
 	struct loop *loop;
@@ -61,7 +61,7 @@ struct peer_call {
 	size_t reply_max, header_bytes;
 	uint64_t began_ms;
 	bool opened, connected; /* a new socket; any connection */
-	int refused; /* -errno that a callback of ours decided on */
+	int refused;            /* -errno that a callback of ours decided on */
 	char error[CURL_ERROR_SIZE];
 	void (*done)(void *arg, const struct peer_reply *r);
 	void *arg;
@@ -283,10 +283,9 @@ static void call_free(struct peer_call *c)
 
 static void call_finish(struct peer_call *c, int err)
 {
-	struct peer_reply r = {
-		.err = err,
-		.elapsed_ms = (uint32_t)(clock_mono_ms() - c->began_ms)
-	};
+	struct peer_reply r = { .err = err,
+				.elapsed_ms = (uint32_t)(clock_mono_ms() -
+							 c->began_ms) };
 	long status = 0;
 
 	if (!err) {
@@ -397,9 +396,9 @@ static int set_options(struct peer_call *c, const struct peer_request *rq)
 	return failed ? -ENOMEM : 0;
 }
 
-struct peer_call *peer_start(struct peers *p, const struct peer_request *rq,
-			     void (*done)(void *arg, const struct peer_reply *r),
-			     void *arg)
+struct peer_call *
+peer_start(struct peers *p, const struct peer_request *rq,
+	   void (*done)(void *arg, const struct peer_reply *r), void *arg)
 {
 	struct peer_call *c = calloc(1, sizeof(*c));
 

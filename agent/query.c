@@ -70,8 +70,8 @@ static const char *part_wrong(const struct part *p, const struct ask *ask)
 		return "another kind of part";
 	if (p->kind == PART_POINTS && p->points.n != ask->n_keys)
 		return "another number of keys";
-	if (measure_row(ask->kind)->end_slot &&
-	    p->n_slots && p->end_slot != ask->end_slot)
+	if (measure_row(ask->kind)->end_slot && p->n_slots &&
+	    p->end_slot != ask->end_slot)
 		return "another window";
 	return NULL;
 }
@@ -125,7 +125,7 @@ static enum missing_reason part_take(const struct json *v,
 	ret = p ? part_merge(*acc, p) : 0;
 	part_free(p);
 	*why = "does not merge";
-	return !ret ? MISSING_NONE
+	return !ret      ? MISSING_NONE
 	       : ret < 0 ? MISSING_BUSY
 			 : MISSING_INCOMPATIBLE;
 }
@@ -296,8 +296,8 @@ struct query *query_start(struct agent *a, const struct ask *ask,
 			  void *arg)
 {
 	struct queries *all = a->queries;
-	unsigned most =
-		opt->for_parent ? QUERIES_MAX : QUERIES_MAX - QUERIES_PARENT;
+	unsigned most = opt->for_parent ? QUERIES_MAX
+					: QUERIES_MAX - QUERIES_PARENT;
 	struct query *q;
 
 	if (all->n_running >= most)
@@ -399,17 +399,16 @@ static void report_names(const struct coverage *c, const struct member *rows,
 		enum missing_reason r = top_reason(c, &rows[i].id);
 		bool hidden;
 
-		while (depth && !node_id_equal(&stack[depth - 1].id,
-					       &rows[i].parent))
+		while (depth &&
+		       !node_id_equal(&stack[depth - 1].id, &rows[i].parent))
 			depth--;
 		hidden = depth && stack[depth - 1].hidden;
 		if (r == MISSING_NONE && hidden)
 			r = MISSING_BEHIND;
 		if (depth < ARRAY_SIZE(stack)) {
 			stack[depth].id = rows[i].id;
-			stack[depth++].hidden =
-				hidden || (r != MISSING_NONE &&
-					   hides_subtree(r));
+			stack[depth++].hidden = hidden || (r != MISSING_NONE &&
+							   hides_subtree(r));
 		}
 		if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
 			continue;

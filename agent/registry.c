@@ -21,7 +21,7 @@
 #include "common/util.h"
 
 #define TASKS_FILE "tasks.json"
-#define TICK_MS	   1000
+#define TICK_MS    1000
 #define RETRY_MS   10000 /* of puts that the monitor refused */
 #define UNUSED_MS  60000 /* a legacy sketch younger in use stays */
 
@@ -274,8 +274,7 @@ static void row_drop(struct registry *r, unsigned i)
 {
 	struct entry *e = r->row[i];
 
-	memmove(&r->row[i], &r->row[i + 1],
-		(r->n - i - 1) * sizeof(r->row[0]));
+	memmove(&r->row[i], &r->row[i + 1], (r->n - i - 1) * sizeof(r->row[0]));
 	r->n--;
 	explicit_bzero(e, sizeof(*e));
 	free(e);

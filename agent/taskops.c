@@ -48,11 +48,11 @@ struct registry_op {
 
 /* ---- operations ---- */
 
-static struct registry_op *
-op_new(struct registry *r, uint64_t id,
-       void (*done)(void *arg, const struct error *e, const struct task *t,
-		    const struct coverage *c),
-       void *arg)
+static struct registry_op *op_new(struct registry *r, uint64_t id,
+				  void (*done)(void *arg, const struct error *e,
+					       const struct task *t,
+					       const struct coverage *c),
+				  void *arg)
 {
 	struct registry_op *op = calloc(1, sizeof(*op));
 
@@ -298,8 +298,7 @@ static int op_fan_out(struct registry_op *op, enum http_method method,
 	}
 	hex_u64(op->id, id);
 	snprintf(path, sizeof(path), "/api/v1/peer/tasks/%s", id);
-	op->children =
-		fanout_start(a, &rq, child_replied, children_done, op);
+	op->children = fanout_start(a, &rq, child_replied, children_done, op);
 	return op->children ? 0 : -ENOMEM;
 }
 
@@ -359,13 +358,12 @@ static uint64_t new_id(const struct registry *r)
 	return id;
 }
 
-struct registry_op *registry_create(struct agent *a, const struct task *t,
-				    bool host_only, uint32_t budget_ms,
-				    void (*done)(void *arg,
-						 const struct error *e,
-						 const struct task *t,
-						 const struct coverage *c),
-				    void *arg)
+struct registry_op *
+registry_create(struct agent *a, const struct task *t, bool host_only,
+		uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg)
 {
 	struct registry *r = a->registry;
 	struct registry_op *op = op_new(r, 0, done, arg);
@@ -403,13 +401,11 @@ struct registry_op *registry_create(struct agent *a, const struct task *t,
 	return NULL;
 }
 
-struct registry_op *registry_delete(struct agent *a, uint64_t id,
-				    uint32_t budget_ms,
-				    void (*done)(void *arg,
-						 const struct error *e,
-						 const struct task *t,
-						 const struct coverage *c),
-				    void *arg)
+struct registry_op *
+registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg)
 {
 	struct registry *r = a->registry;
 	struct registry_op *op = op_new(r, id, done, arg);
@@ -504,7 +500,12 @@ static void evict_all(struct registry *r, const struct json *list)
 	}
 }
 
-enum put_outcome { PUT_DONE, PUT_SAME, PUT_CONFLICT, PUT_FULL };
+enum put_outcome {
+	PUT_DONE,
+	PUT_SAME,
+	PUT_CONFLICT,
+	PUT_FULL
+};
 
 /* Into the rows: *out is the row afterwards. */
 static enum put_outcome put_row(struct registry *r, const struct entry *in,

@@ -1,0 +1,541 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Trees of real agents: dead, slow and lying children, rules of adding."""
+import contextlib
+import hashlib
+import http.server
+import json
+import os
+import signal
+import socketserver
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab import AGENT_UID, Lab, best_of_3, wait_until, within
+from tree import EIGHT, Load, Node, Tree, ask, request
+
+STAR = {0: [1, 2, 3]}
+COUNTER = {"type": "query counter", "interface": "INPUT", "proto": "icmp"}
+
+
+def configure(tree, proto="icmp"):
+    r = tree.root.ask(type="config counter", interface="INPUT", proto=proto)
+    assert (r.status, r.text) == (200, "counter configured"), r.text
+
+
+def ping_all(nodes, count=2):
+    """Node i sends count + i echo requests to each other."""
+    for i, a in enumerate(nodes):
+        for b in nodes:
+            if a is not b:
+                a.host.ping(b.address, count + i, 0.002)
+
+
+def ledger_of(nodes, **query):
+    """address -> packets, each host asked for itself alone."""
+    return {n.address: n.ask(scope="host", **query).json()[0] for n in nodes}
+
+
+def check_answer(reply, ledger, gone, reasons):
+    """The answer is whole, or lacks exactly what is gone."""
+    assert reply.status == 200, reply.text
+    missing = reply.missing
+    rest = len(ledger) - len(missing)
+    assert reply.answered == (rest, len(ledger)), (reply.answered, missing)
+    assert reply.complete == (not missing)
+    value = sum(v for a, v in ledger.items() if a not in missing)
+    assert reply.json()[0] == value, (missing, reply.text, ledger)
+    if missing:
+        assert set(missing) == gone, missing
+        assert set(missing.values()) <= reasons, missing
+
+
+# ---- T50: each agent killed in turn under 20 queries a second ----
+
+@best_of_3
+def test_t50_killed_in_turn():
+    with Tree(EIGHT) as tree:
+        configure(tree)
+        ping_all(tree.nodes)
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        assert all(ledger.values())
+        tree.wait_complete(**COUNTER)
+        for i in range(1, len(tree.nodes)):
+            kill_one(tree, i, ledger)
+
+
+def kill_one(tree, i, ledger):
+    gone = {tree.nodes[k].address for k in tree.below(i)}
+    with Load(tree.root, 20, **COUNTER) as load:
+        wait_until(lambda: len(load.replies) > 3, 5, "queries run")
+        tree.nodes[i].agent.kill()
+        dead = time.monotonic()
+        wait_until(lambda: time.monotonic() > dead + 1.2, 5)
+    assert not load.errors, load.errors
+    for began, reply in load.replies:
+        within(reply.seconds, 2.1, f"answer without {sorted(gone)}")
+        check_answer(reply, ledger, gone, {"unreachable", "behind"})
+        if began > dead:
+            assert reply.missing[tree.nodes[i].address] == "unreachable"
+            assert set(reply.missing) == gone
+    tree.nodes[i].start()
+    reply = tree.wait_complete(**COUNTER)
+    check_answer(reply, ledger, set(), set())
+
+
+def test_t50_stopped_leaf_and_branch():
+    """SIGSTOP: costs at most the budget until it is down, then nothing."""
+    with Tree(EIGHT) as tree:
+        configure(tree)
+        ping_all(tree.nodes)
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        tree.wait_complete(**COUNTER)
+        for i in (1, 5):
+            gone = {tree.nodes[k].address for k in tree.below(i)}
+            tree.nodes[i].agent.signal(signal.SIGSTOP)
+            began = time.monotonic()
+            while time.monotonic() < began + 4:
+                reply = tree.root.ask(**COUNTER)
+                assert reply.seconds < 2.1
+                check_answer(reply, ledger, gone,
+                             {"timeout", "unreachable", "behind"})
+                assert set(reply.missing) == gone
+            assert reply.seconds < 0.5, "a child that is down is not asked"
+            assert reply.missing[tree.nodes[i].address] == "unreachable"
+            tree.nodes[i].agent.signal(signal.SIGCONT)
+            check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+
+
+# ---- a child between us and a real agent ----
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, node, port):
+        super().__init__((node.address, port), Middle, bind_and_activate=False)
+        self.socket.close()
+        self.socket = node.host.socket()
+        self.socket.setsockopt(1, 2, 1)
+        self.server_bind()
+        self.server_activate()
+        self.node, self.play = node, None
+        self.asked = 0
+
+    def handle_error(self, *_):
+        """The agent closes connections of late answers."""
+
+
+class Middle(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to port 8001; plays with the answers to asks."""
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        """Nothing."""
+
+    def _pass(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length) if length else None
+        keep = {k: v for k, v in self.headers.items()
+                if k.startswith("X-") or k == "Content-Type"}
+        r = request(self.server.node.host, self.server.node.address + ":8001",
+                    self.command, self.path, body, keep)
+        if self.server.play and self.path.endswith("/ask"):
+            self.server.asked += 1
+            self.server.play(self, r)
+        else:
+            self.reply(r.status, r.text.encode())
+
+    def reply(self, status, body, headers=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+
+@contextlib.contextmanager
+def star_with_middle():
+    """Four hosts; what the root hears of the last goes through a Server."""
+    with Tree(STAR) as tree:
+        last = tree.nodes[3]
+        configure(tree)
+        configure(tree, "udp")
+        ping_all(tree.nodes)
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        tree.wait_complete(**COUNTER)
+        last.agent.stop()
+        last.args = ["--listen", f"{last.address}:8001"]
+        argv = [a for a in last.agent.argv]
+        at = argv.index(f"{last.address}:8000")
+        argv[at] = f"{last.address}:8001"
+        del argv[argv.index("--ready-fd"):]
+        last.agent = last.host.start(argv, ready=True).wait_ready()
+        server = Server(last, 8000)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            tree.wait_complete(**COUNTER)
+            yield tree, server, ledger
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def late(seconds):
+    def play(handler, reply):
+        time.sleep(seconds)  # this is what is tested, not a wait
+        handler.reply(reply.status, reply.text.encode())
+    return play
+
+
+def drip(handler, reply):
+    """A byte a second, for ever."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(reply.text)))
+    handler.end_headers()
+    for c in reply.text.encode():
+        handler.wfile.write(bytes([c]))
+        handler.wfile.flush()
+        time.sleep(1)
+
+
+@best_of_3
+def test_t52_slow_child():
+    """Late, never, a byte a second; answers of two tasks never mix."""
+    budget = 600
+    with star_with_middle() as (tree, server, ledger):
+        gone = {tree.nodes[3].address}
+        udp = {"type": "query counter", "interface": "INPUT", "proto": "udp"}
+        none = dict.fromkeys(ledger, 0)
+
+        def one(i):
+            query, want = ((COUNTER, ledger), (udp, none))[i % 2]
+            reply = ask(tree.root.host, tree.root.address, budget, **query)
+            within(reply.seconds, (budget + 100) / 1000, "slow child")
+            check_answer(reply, want, gone, {"timeout"})
+            return not reply.missing
+
+        for play, comes in ((late(0.15), True), (late(1.5), False),
+                            (drip, False), (None, True)):
+            server.play = play
+            with ThreadPoolExecutor(8) as pool:
+                came = list(pool.map(one, range(60)))
+            if comes:
+                assert all(came), f"{came.count(False)} of 60 came late"
+            else:
+                assert not any(came)
+
+
+# ---- a lying child ----
+
+def mutate(change):
+    def play(handler, reply):
+        value = reply.json()
+        changed = change(value)
+        value = value if changed is None else changed
+        text = value if isinstance(value, str) else json.dumps(value)
+        handler.reply(200, text.encode())
+    return play
+
+
+def part(**members):
+    return mutate(lambda v: v["part"].update(members))
+
+
+def totals(**members):
+    return mutate(lambda v: v["part"]["tot"].update(members))
+
+
+def coverage(**members):
+    return mutate(lambda v: v["coverage"].update(members))
+
+
+def endless(handler, _reply):
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(b" " * 65536)
+
+
+def cut(handler, reply):
+    handler.reply(200, reply.text.encode()[:-20])
+
+
+def redirect(handler, _reply):
+    handler.reply(302, b"{}", {"Location": "http://10.77.0.1:8000/"})
+
+
+def headers(handler, reply):
+    handler.reply(200, reply.text.encode(),
+                  {f"X-{i}": "x" * 1000 for i in range(40)})
+
+
+def closed(handler, _reply):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")
+    handler.close_connection = True
+
+
+LIES = {
+    "negative": totals(pkt=-5),
+    "above 2^63": totals(pkt=2**63 + 1),
+    "above 2^64": totals(pkt=2**64 + 5),
+    "a real number": totals(pkt=1.5),
+    "text": totals(pkt="7"),
+    "more than links carry": totals(byte=2**62),
+    "wrong task": part(task="00000000000000aa"),
+    "wrong generation": part(gen=77),
+    "wrong seed": part(fp="0123456789abcdef"),
+    "wrong kind": part(kind="hll"),
+    "wrong key": part(key="src"),
+    "no part": mutate(lambda v: v.update(part=None)),
+    "too many hosts": coverage(answered=50),
+    "2^32 hosts": coverage(answered=2**32 + 1),
+    "negative loss": coverage(missed=[-1, 0], matched=[-1, 0]),
+    "unknown reason": coverage(missing=[["00" * 16, "nonsense"]]),
+    "truncated": cut,
+    "endless": endless,
+    "redirect": redirect,
+    "deep": mutate(lambda v: "[" * 100000 + "]" * 100000),
+    "twice": mutate(lambda v: '{"part": null, ' + json.dumps(v)[1:]),
+    "not an object": mutate(lambda v: "[]"),
+    "empty": mutate(lambda v: ""),
+    "headers": headers,
+    "closed": closed,
+}
+
+
+def test_lying_child():
+    with star_with_middle() as (tree, server, ledger):
+        gone = {tree.nodes[3].address}
+        reasons = {"rejected", "incompatible", "unreachable"}
+        for name, play in LIES.items():
+            server.play = play
+            before = server.asked
+            reply = tree.root.ask(**COUNTER)
+            assert server.asked > before, name
+            assert set(reply.missing) == gone, (name, reply.missing)
+            check_answer(reply, ledger, gone, reasons)
+            assert reply.seconds < 2.1, name
+            server.play = None
+            # nothing of it stays: the next answer is whole
+            check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+        assert tree.root.agent.alive()
+
+
+def test_sibling_claimed_and_digest():
+    """A plausible lie about who answered is never called complete."""
+    with star_with_middle() as (tree, server, _ledger):
+        server.play = coverage(digest="0123456789abcdef")
+        reply = tree.root.ask(**COUNTER)
+        assert reply.answered == (4, 4) and not reply.complete
+        server.play = None
+
+
+# ---- tasks ----
+
+def test_tasks_follow():
+    """A child that was away gets what it missed, and loses what is gone."""
+    with Tree(STAR) as tree:
+        query = {"type": "query counter", "interface": "INPUT"}
+        configure(tree, "icmp")
+        tree.nodes[2].agent.kill()
+        tree.nodes[3].agent.kill()
+        configure(tree, "udp")
+        r = tree.root.ask(type="config sketch", interface="INPUT")
+        assert r.answered == (2, 4)
+        doc = tree.root.get("/api/v1/tasks").json()["data"]
+        icmp = next(t for t in doc if t["filter"].get("proto") == "icmp")
+        r = request(tree.root.host, tree.root.address, "DELETE",
+                    f"/api/v1/tasks/{icmp['id']}")
+        assert r.status == 204
+        for i in (2, 3):
+            tree.nodes[i].start()
+        tree.wait_complete(**query, proto="udp")
+        for node in tree.nodes:
+            wait_until(lambda: node.ask(**query, proto="icmp", scope="host")
+                       .status == 400, 5, "deleted everywhere")
+        # the root restarts: everything is as before
+        tree.root.agent.stop()
+        tree.root.start()
+        tree.wait_complete(**query, proto="udp")
+        assert tree.root.ask(type="config sketch", interface="INPUT").text == "1"
+
+
+# ---- add leaf agent ----
+
+def add(node, address):
+    r = node.ask(type="add leaf agent", agent_addr=address)
+    return r.status, r.text
+
+
+def leaves(node):
+    return node.ask(type="query leaf agents").json()
+
+
+def test_add_leaf_rules():
+    with Tree({0: [1], 1: [2]}) as tree:
+        root, middle, leaf = tree.nodes
+        refused = (400, "error: refused: ")
+        for address in ("0.0.0.0", "255.255.255.255", "224.0.0.1",
+                        "169.254.169.254", "127.0.0.1", "[::1]:8000",
+                        "[fe80::1]", "[ff02::1]", "::",
+                        "::ffff:169.254.169.254", root.address):
+            status, text = add(root, address)
+            assert (status, text[:16]) == refused, (address, text)
+        for address in ("host.example", "2852039166", "0xa9fea9fe",
+                        "010.0.0.1", "10.0.0.1:0", "10.0.0.1:99999", "1.2.3"):
+            status, text = add(root, address)
+            assert status == 400, (address, text)
+            assert text.startswith("error: bad value: agent_addr"), text
+        # ancestors, at every distance; a child of somebody else
+        assert add(middle, root.address)[1].startswith("error: refused: an")
+        assert add(leaf, root.address)[1].startswith("error: refused: ")
+        assert add(leaf, middle.address)[1].startswith("error: refused: an")
+        assert add(root, leaf.address) == (
+            400, "error: refused: has another parent")
+        # again is the same
+        assert add(root, middle.address) == (200, "leaf agent added")
+        assert leaves(root) == [middle.address]
+        assert leaves(leaf) == []
+        tree.wait_rows()
+
+
+def test_add_not_running_and_restart():
+    with Lab(3) as lab:
+        lab.dir.chmod(0o711)
+        nodes = [Node(h, [], monitor=False) for h in lab.hosts]
+        root, later, second = nodes
+        root.start()
+        assert add(root, later.address) == (200, "leaf agent added")
+        r = root.ask(type="config sketch", interface="INPUT")
+        assert r.status == 503 and r.answered == (0, 2), r.text
+        later.start()
+        members = "/api/v1/overlay/members"
+
+        def states():
+            doc = root.get("/api/v1/overlay").json()["data"]["children"]
+            return [c["state"] for c in doc]
+        wait_until(lambda: states() == ["up"], 10, "the child joins")
+        # top-down and bottom-up: a root with a child becomes a child
+        assert add(later, second.address) == (200, "leaf agent added")
+        second.start()
+        wait_until(lambda: len(root.get(members).json()["data"]) == 3, 15,
+                   "three members at the root")
+        # the children of a restarted agent come back
+        root.agent.stop()
+        root.start()
+        wait_until(lambda: len(root.get(members).json()["data"]) == 3, 15,
+                   "three members after a restart")
+        assert leaves(root) == [later.address]
+
+
+def test_two_roots_invite_each_other():
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)
+        a, b = (Node(h, [], monitor=False) for h in lab.hosts)
+        a.children, b.children = [b.address], [a.address]
+        a.start()
+        b.start()
+
+        def one_tree():
+            status = [n.get("/api/v1/status").json()["data"]["overlay"]
+                      for n in (a, b)]
+            return sorted(s["hosts_expected"] for s in status) == [1, 2]
+        wait_until(one_tree, 20, "one of them gives way")
+
+
+def test_sixty_four_children():
+    with Lab(1) as lab:
+        lab.dir.chmod(0o711)
+        lab.hosts[0].run(["ip", "link", "add", "none0", "type", "veth", "peer",
+                          "name", "none1"])
+        lab.hosts[0].run(["ip", "addr", "add", "10.77.0.1/16", "dev", "none0"])
+        lab.hosts[0].run(["ip", "link", "set", "none0", "up"])
+        node = Node(lab.hosts[0], [], monitor=False)
+        node.start()
+        with ThreadPoolExecutor(12) as pool:
+            added = list(pool.map(lambda i: add(node, f"10.77.1.{i}"),
+                                  range(1, 65)))
+        assert set(added) == {(200, "leaf agent added")}
+        assert len(leaves(node)) == 64
+        assert add(node, "10.77.1.65") == (507,
+                                           "error: limit reached: children")
+
+
+# ---- tokens ----
+
+def token_files(lab, name, role, token):
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    own, table = lab.dir / f"{name}.token", lab.dir / f"{name}.tokens"
+    own.write_text(token + "\n")
+    table.write_text(f"{role} {name} {digest}\nadmin boss "
+                     + hashlib.sha256(b"boss").hexdigest() + "\n")
+    for path in (own, table):
+        path.chmod(0o600)
+        os.chown(path, AGENT_UID, AGENT_UID)
+    return ["--token-file", str(table), "--peer-token-file", str(own)]
+
+
+def test_t49_no_token_to_strangers():
+    """Whoever cannot prove that it knows the token sees hello alone."""
+    with Lab(3) as lab:
+        lab.dir.chmod(0o711)
+        args = token_files(lab, "fleet", "peer", "f" * 43)
+        nodes = [Node(h, [], monitor=False, args=args) for h in lab.hosts]
+        root, friend, stranger = nodes
+        seen = []
+
+        class Recorder(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                seen.append((self.path, dict(self.headers)))
+                body = json.dumps({"node_id": "ab" * 16, "overlay": "linnet",
+                                   "proof": "00" * 32}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                """Nothing."""
+
+        server = Server(stranger, 8000)
+        server.RequestHandlerClass = Recorder
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        boss = {"Authorization": "Bearer boss",
+                "Content-Type": "application/json"}
+        path = "/api/v1/overlay/children"
+        try:
+            for n in (root, friend):
+                n.args = args
+                n.start()
+            r = root.post(path, {"host": stranger.address}, headers=boss)
+            assert r.status == 422 and "proof" in r.text, r.text
+            r = root.post(path, {"host": friend.address}, headers=boss)
+            assert r.status == 201, r.text
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        assert {p for p, _ in seen} == {"/api/v1/peer/hello"}
+        assert not any("Authorization" in h for _, h in seen)
+
+        def up():
+            r = root.get("/api/v1/overlay", headers=boss).json()
+            return [c["state"] for c in r["data"]["children"]] == ["up"]
+        wait_until(up, 10, "the friend joins")
+        r = friend.post("/api/v1/peer/invite", {}, headers={})
+        assert r.status == 401
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
