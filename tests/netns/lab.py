@@ -28,6 +28,7 @@ BUILD = Path(os.environ.get("LINNET_BUILD", TREE / "build")).resolve()
 # A user nobody else has; there need be no entry in the user data base.
 MONITOR_UID, AGENT_UID = 64101, 64102
 CLONE_NEWNET = 0x40000000
+SANITIZER = re.compile(r"\w+Sanitizer|: runtime error: ")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -439,6 +440,8 @@ class Lab:
                    for p in left]
         for h in self.hosts:
             errors += h.leftovers()
+            errors += [f"{h.name}: {p.argv[0]}:\n{p.log()}"
+                       for p in h.processes if SANITIZER.search(p.log())]
         assert not errors, "\n".join(errors)
 
     def close(self):

@@ -170,7 +170,8 @@ def hidden(*programs):
             f'{mounts}; exec "$@"', "sh"]
 
 
-SHIM = ["env", "LD_PRELOAD={build}/tests/netns/libshim.so"]
+SHIM = ["env", "ASAN_OPTIONS=verify_asan_link_order=0",
+        "LD_PRELOAD={build}/tests/netns/libshim.so"]
 # what is missing, command prefix, options, exit status
 REFUSALS = [
     ("no capability", ["capsh", "--drop=cap_net_admin", "--", "-c",
