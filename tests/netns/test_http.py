@@ -17,7 +17,7 @@ import time
 import pytest
 
 import lab as lab_module
-from lab import AGENT_UID, best_of_3, wait_until, within
+from lab import AGENT_UID, best_of_3, status_of, wait_until, within
 
 PORT = 8000
 LOCAL = b"Host: 127.0.0.1\r\n"
@@ -532,6 +532,12 @@ def test_t44_who_may_ask(host, tokens, address, file, flag):
     status = ask(host, f"GET /api/v1/status HTTP/1.1\r\nHost: {name}\r\n\r\n"
                  .encode(), address=to).status
     assert status == (401 if file else 200)
+    process_status = status_of(process.pid)
+    assert process_status["Uid"].split() == [str(AGENT_UID)] * 4
+    assert int(process_status["CapEff"], 16) == 0
+    assert int(process_status["CapBnd"], 16) == 0
+    assert process_status["NoNewPrivs"].strip() == "1"
+    assert process_status["Seccomp"].strip() == "2"
     assert ("insecure: every caller" in process.log()) == (flag and not file)
     assert process.stop() == 0, process.log()
 
