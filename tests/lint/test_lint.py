@@ -74,8 +74,7 @@ CASES = [
                         "#!/bin/sh\necho '  --check   x'\necho '  --new'\n",
                         "monitor/linnet-monitor.8":
                         ".It Fl -check\n.It Fl -old Ar N\n"}, 2),
-    ("api_messages", {"agent/messages.c": '{ .name = "a" }, { .name = "b" }',
-                      "api/README.md": "`a`"}, 1),
+    ("api_reference", {"agent/messages.c": ""}, 1),
     ("manuals", {"monitor/x.8": ".Dd $Mdocdate$\n.Dt X 8\n.Os\n.Bd\n"}, None),
     ("cppcheck", {"build/compile_commands.json": "[]", "common/a.c":
                   SPDX + "int f(int n)\n{\n\tint a[2];\n\ta[0] = n;\n"
