@@ -37,7 +37,7 @@
 #define HISTORY         64
 #define HISTORY_MS      (3600 * 1000)
 #define BYTES_MAX       (UINT64_C(1) << 30)
-#define CHUNK_BYTES     (256 * 1024)
+#define CHUNK_BYTES     (128 * 1024)
 #define CHUNKS_PER_TURN 8
 #define DATAGRAM_BYTES  200
 #define DATAGRAM_MS     10
@@ -84,6 +84,7 @@ struct responder {
 	struct http_upgraded *up;
 	struct loop_io io;
 	uint64_t bytes, first_ns, last_ns;
+	uint8_t *chunk;
 	/* jitter */
 	struct jitter jitter;
 };
@@ -121,6 +122,21 @@ static void io_close(struct loop_io *io)
 	close(fd);
 }
 
+/* Memory for the stream, only while there is one; NULL: none. */
+static uint8_t *chunk_new(int prot)
+{
+	void *p = mmap(NULL, CHUNK_BYTES, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void chunk_free(uint8_t *chunk)
+{
+	if (chunk)
+		munmap(chunk, CHUNK_BYTES);
+}
+
 /* ---- sender ---- */
 
 static void sender_finish(struct probes *ps, const char *failure)
@@ -134,8 +150,7 @@ static void sender_finish(struct probes *ps, const char *failure)
 	loop_timer_cancel(&s->end);
 	loop_timer_cancel(&s->tick);
 	loop_timer_cancel(&s->limit);
-	if (s->chunk)
-		munmap(s->chunk, CHUNK_BYTES);
+	chunk_free(s->chunk);
 	p->ended_ms = clock_wall_ms();
 	p->state = failure ? PROBE_FAILED : PROBE_DONE;
 	if (failure && p->error.code == ERR_NONE)
@@ -400,10 +415,7 @@ static void sender_go(struct probes *ps)
 			return;
 		}
 	} else {
-		s->chunk = mmap(NULL, CHUNK_BYTES, PROT_READ,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (s->chunk == MAP_FAILED)
-			s->chunk = NULL;
+		s->chunk = chunk_new(PROT_READ);
 		ret = s->chunk ? sender_connect(ps, SOCK_STREAM, EPOLLOUT,
 						stream_connected)
 			       : -ENOMEM;
@@ -525,6 +537,7 @@ static void responder_finish(struct probes *ps)
 	if (r->up)
 		http_upgrade_close(r->up);
 	loop_timer_cancel(&r->limit);
+	chunk_free(r->chunk);
 	free(r);
 }
 
@@ -555,9 +568,8 @@ static void sink_io(void *arg, uint32_t events)
 
 	(void)events;
 	for (unsigned i = 0; i < CHUNKS_PER_TURN; i++) {
-		/* MSG_TRUNC: the kernel drops the bytes, nothing is copied */
-		ssize_t n = recv(r->io.fd, NULL, CHUNK_BYTES,
-				 MSG_TRUNC | MSG_DONTWAIT);
+		/* copied as a program that wants the bytes would have it */
+		ssize_t n = recv(r->io.fd, r->chunk, CHUNK_BYTES, MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
@@ -590,7 +602,9 @@ static void sink_begin(void *arg, struct http_upgraded *u, int fd,
 	r->up = u;
 	r->bytes = n_early;
 	r->first_ns = r->last_ns = clock_mono_ns();
-	if (loop_io_add(ps->agent->loop, &r->io, fd, EPOLLIN, sink_io, ps))
+	r->chunk = chunk_new(PROT_READ | PROT_WRITE);
+	if (!r->chunk ||
+	    loop_io_add(ps->agent->loop, &r->io, fd, EPOLLIN, sink_io, ps))
 		responder_finish(ps);
 }
 
