@@ -7,9 +7,7 @@
 /* Keeps the processor busy as long as the test asks, once per packet. */
 void hook_packet_delay(void);
 #else
-static inline void hook_packet_delay(void)
-{
-}
+#	define hook_packet_delay() ((void)0)
 #endif
 
 #endif

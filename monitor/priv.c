@@ -38,6 +38,7 @@
 #define SYSCALLS_MAX    64
 #define FILTER_PER_CALL 2
 #define FILTER_FIXED    16
+#define PREFER_NICE     (-10)
 
 /* What every reader may call. */
 static const int allowed[] = {
@@ -143,6 +144,12 @@ bool priv_have(uint64_t caps)
 		return false;
 	return (caps &
 		~(data[0].effective | (uint64_t)data[1].effective << 32)) == 0;
+}
+
+void priv_prefer(void)
+{
+	if (getpriority(PRIO_PROCESS, 0) > PREFER_NICE)
+		(void)setpriority(PRIO_PROCESS, 0, PREFER_NICE);
 }
 
 static int ambient_set(uint64_t caps)

@@ -15,6 +15,12 @@
 bool priv_have(uint64_t caps);
 
 /*
+ * Asks the scheduler to prefer this process and its children to ordinary ones;
+ * without the right to ask, nothing changes.  For those that packets wait for.
+ */
+void priv_prefer(void);
+
+/*
  * The supervisor: becomes uid and gid if it is root, keeps caps and nothing
  * else, for the tools it starts too.  0, or -errno after a line in the log.
  */

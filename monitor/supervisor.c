@@ -495,6 +495,8 @@ static int supervisor_init(struct supervisor *s)
 		log_err("shared page");
 		code = EXIT_MECHANISM;
 	}
+	if (ops->netfilter)
+		priv_prefer(); /* a reader that waits holds packets */
 	if (!code && priv_drop(s->config.uid, s->config.gid, caps))
 		code = EXIT_PERMISSION;
 	if (!code && watch_signals(s)) {

@@ -188,6 +188,7 @@ static int nfqueue_open(struct capture *c, uint32_t reader)
 		return EXIT_MECHANISM;
 	}
 	q->rest_fd = epoll_create1(EPOLL_CLOEXEC);
+	c->state = q; /* as long as the process lives */
 	c->fd = q->rest_fd < 0 ? -errno : nfqueue_socket(queue);
 	if (c->fd < 0)
 		return c->fd == -EACCES ? EXIT_PERMISSION : EXIT_MECHANISM;
@@ -215,7 +216,6 @@ static int nfqueue_open(struct capture *c, uint32_t reader)
 		q->msg[i].msg_hdr.msg_iov = &q->iov[i];
 		q->msg[i].msg_hdr.msg_iovlen = 1;
 	}
-	c->state = q;
 	/* what came before the acknowledgement was not looked at: let it go */
 	return nfqueue_accept(c, q, htonl(ID_FAR)) ? EXIT_MECHANISM : 0;
 }
