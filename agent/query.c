@@ -4,9 +4,6 @@
  * accumulator as they come; when all are in, or the time is over, the callback
  * gets what is there.  A query owns its parts until then; whatever comes later
  * finds no query.
- *
- * A child's part is taken whole or not at all: it is parsed, compared with the
- * question and with what the child can know, and only then added.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,10 +16,6 @@
 #include "agent/query_private.h"
 #include "common/log.h"
 #include "common/util.h"
-
-/* Faster than any link of a host: what claims more is not true. */
-#define BYTES_PER_MS ((uint64_t)50000000) /* 400 Gbit/s */
-#define MARGIN_MS    60000
 
 struct query {
 	struct query *next;
@@ -61,90 +54,7 @@ void ask_fini(struct ask *a)
 	a->n_keys = 0;
 }
 
-/* ---- parts of children ---- */
-
-/* The part answers this very question. */
-static const char *part_wrong(const struct part *p, const struct ask *ask)
-{
-	if (p->kind != measure_row(ask->kind)->part)
-		return "another kind of part";
-	if (p->kind == PART_POINTS && p->points.n != ask->n_keys)
-		return "another number of keys";
-	if (measure_row(ask->kind)->end_slot && p->n_slots &&
-	    p->end_slot != ask->end_slot)
-		return "another window";
-	return NULL;
-}
-
-static const char *impossible(const struct part *p, const struct coverage *c,
-			      uint32_t hosts)
-{
-	uint64_t ms = c->end_max_ms > c->start_min_ms
-			      ? c->end_max_ms - c->start_min_ms
-			      : 0;
-	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
-				 (ms + MARGIN_MS) * c->answered;
-
-	if (hosts && c->answered > hosts)
-		return "more hosts than it has";
-	if (p && !c->answered)
-		return "a part of no host";
-	if (p && (p->totals.byte > most || p->totals.unkeyed_byte > most))
-		return "more bytes than links carry";
-	return NULL;
-}
-
-static enum missing_reason part_take(const struct json *v,
-				     const struct ask *ask,
-				     const struct coverage *c, uint32_t hosts,
-				     struct part **acc, const char **why)
-{
-	struct part *p = NULL;
-	int ret = 0;
-
-	if (json_type(v) != JSON_NULL)
-		ret = part_parse(v, &ask->task, &p);
-	else if (c->answered)
-		ret = -EINVAL;
-	if (ret == -ENOMEM)
-		return MISSING_BUSY;
-	*why = ret < 0 ? "malformed part" : "does not belong to the task";
-	if (ret)
-		return ret < 0 ? MISSING_REJECTED : MISSING_INCOMPATIBLE;
-	*why = p ? part_wrong(p, ask) : NULL;
-	if (!*why)
-		*why = impossible(p, c, hosts);
-	if (*why) {
-		part_free(p);
-		return MISSING_REJECTED;
-	}
-	if (!*acc) {
-		*acc = p;
-		return MISSING_NONE;
-	}
-	ret = p ? part_merge(*acc, p) : 0;
-	part_free(p);
-	*why = "does not merge";
-	return !ret      ? MISSING_NONE
-	       : ret < 0 ? MISSING_BUSY
-			 : MISSING_INCOMPATIBLE;
-}
-
-enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
-				uint32_t hosts, struct part **acc,
-				struct coverage *cov, const char **why)
-{
-	struct coverage c;
-	enum missing_reason r;
-
-	*why = "malformed coverage";
-	if (coverage_decode(json_get(v, "coverage"), &c))
-		return MISSING_REJECTED;
-	r = part_take(json_get(v, "part"), ask, &c, hosts, acc, why);
-	if (r == MISSING_NONE)
-		coverage_merge(cov, &c, true);
-	return r;
-}
+/* ---- the query ---- */
 
 static void child_replied(void *arg, const struct fanout_child *c,
 			  const struct json *v, enum missing_reason r)
@@ -153,16 +63,14 @@ static void child_replied(void *arg, const struct fanout_child *c,
 	const char *why = "";
 
 	if (r == MISSING_NONE) {
-		r = reply_merge(v, &q->ask, c->hosts, &q->part, &q->coverage,
-				&why);
+		r = reply_merge(v, &q->ask, measure_row(q->ask.kind), c->hosts,
+				&q->part, &q->coverage, &why);
 		if (r != MISSING_NONE)
 			fanout_rejected(c, why);
 	}
 	if (r != MISSING_NONE)
 		coverage_missing(&q->coverage, &c->id, r);
 }
-
-/* ---- the query ---- */
 
 static void query_unlink(struct query *q)
 {

@@ -5,6 +5,7 @@
 
 #include "agent/agent.h"
 #include "agent/json.h"
+#include "agent/measure.h"
 #include "agent/query.h"
 
 struct replay;
@@ -22,13 +23,15 @@ void ask_write(struct buf *b, const struct ask *ask,
 int replay_open(struct replay **out, struct agent *a);
 void replay_free(struct replay *r);
 
+/* merge.c */
 /*
  * Adds what a child sent, {part, coverage}, if it can be true: the answer to
  * this ask, of at most hosts hosts (0: not known).  MISSING_NONE, or why not,
  * in words in *why; *acc and cov are unchanged then.
  */
 enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
-				uint32_t hosts, struct part **acc,
-				struct coverage *cov, const char **why);
+				const struct measure_row *row, uint32_t hosts,
+				struct part **acc, struct coverage *cov,
+				const char **why);
 
 #endif

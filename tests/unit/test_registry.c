@@ -1,0 +1,635 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The registry with a monitor that accepts everything: limits, what makes
+ * room, the rules of puts, the state file whole, cut and damaged.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/agent.h"
+#include "agent/monlink.h"
+#include "agent/overlay.h"
+#include "agent/peer.h"
+#include "agent/registry_private.h"
+#include "agent/state.h"
+#include "common/sketch/sketch.h"
+#include "common/util.h"
+
+struct world {
+	struct agent a;
+	struct conf conf;
+	char dir[64];
+	int listen_fd, fd;
+	struct loop_io accept_io, io;
+	unsigned puts, dels;
+	int put_status; /* what the monitor says */
+	/* outcome of the last operation */
+	bool finished;
+	enum error_code code;
+	char field[65];
+	struct task task;
+	struct coverage coverage;
+	struct loop_timer guard;
+};
+
+/* ---- a monitor ---- */
+
+static void monitor_io(void *arg, uint32_t events)
+{
+	struct world *w = arg;
+	union {
+		struct ctl_head head;
+		struct ctl_hello hello;
+		struct ctl_stats stats;
+		uint8_t b[CTL_MAX_BYTES];
+	} m;
+	ssize_t n;
+
+	(void)events;
+	while ((n = recv(w->fd, &m, sizeof(m), MSG_DONTWAIT)) > 0) {
+		size_t len = sizeof(m.head);
+
+		if (m.head.type == CTL_HELLO)
+			len = sizeof(m.hello);
+		else if (m.head.type == CTL_STATS)
+			len = sizeof(m.stats);
+		else if (m.head.type == CTL_TASK_PUT)
+			w->puts++;
+		else if (m.head.type == CTL_TASK_DEL)
+			w->dels++;
+		memset(m.b + sizeof(m.head), 0, sizeof(m) - sizeof(m.head));
+		m.head.len = (uint32_t)len;
+		m.head.status = m.head.type == CTL_TASK_PUT ? w->put_status : 0;
+		assert_int_equal(send(w->fd, &m, len, 0), len);
+	}
+}
+
+static void monitor_accept(void *arg, uint32_t events)
+{
+	struct world *w = arg;
+
+	(void)events;
+	w->fd = accept4(w->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+	assert_true(w->fd >= 0);
+	loop_io_add(w->a.loop, &w->io, w->fd, EPOLLIN, monitor_io, w);
+}
+
+static void monitor_start(struct world *w)
+{
+	struct sockaddr_un sun;
+	socklen_t len = ctl_address(w->conf.instance, &sun);
+
+	w->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(w->listen_fd, (struct sockaddr *)&sun, len), 0);
+	assert_int_equal(listen(w->listen_fd, 4), 0);
+	loop_io_add(w->a.loop, &w->accept_io, w->listen_fd, EPOLLIN,
+		    monitor_accept, w);
+}
+
+/* ---- the agent around it ---- */
+
+static void too_long(void *arg)
+{
+	(void)arg;
+	fail_msg("not within 10 s");
+}
+
+static bool attached(struct world *w)
+{
+	return monlink_state(w->a.monlink) == MONLINK_ATTACHED;
+}
+
+static bool is_finished(struct world *w)
+{
+	return w->finished;
+}
+
+struct wait {
+	struct world *w;
+	bool (*until)(struct world *w);
+};
+
+static int no_timeout(void *arg)
+{
+	struct wait *wait = arg;
+
+	return wait->until(wait->w) ? 0 : -1;
+}
+
+static void look(void *arg)
+{
+	struct wait *wait = arg;
+
+	if (wait->until(wait->w))
+		loop_stop(wait->w->a.loop);
+}
+
+static void run(struct world *w, bool (*until)(struct world *w))
+{
+	struct wait wait = { w, until };
+
+	loop_timer_in(w->a.loop, &w->guard, 10000, too_long, w);
+	loop_set_hook(w->a.loop, no_timeout, look, &wait);
+	assert_int_equal(loop_run(w->a.loop), 0);
+	loop_set_hook(w->a.loop, NULL, NULL, NULL);
+	loop_timer_cancel(&w->guard);
+}
+
+static void agent_up(struct world *w)
+{
+	struct agent *a = &w->a;
+
+	a->conf = &w->conf;
+	a->loop = loop_new();
+	assert_non_null(a->loop);
+	w->accept_io = w->io = LOOP_IO_INIT;
+	monitor_start(w);
+	assert_int_equal(peers_open(&a->peers, a->loop, NULL), 0);
+	assert_int_equal(monlink_open(&a->monlink, a), 0);
+	assert_int_equal(overlay_open(&a->overlay, a), 0);
+	assert_int_equal(registry_open(&a->registry, a), 0);
+	run(w, attached);
+}
+
+static void agent_down(struct world *w)
+{
+	struct agent *a = &w->a;
+
+	registry_free(a->registry);
+	overlay_free(a->overlay);
+	monlink_free(a->monlink);
+	peers_free(a->peers);
+	loop_io_del(&w->io);
+	loop_io_del(&w->accept_io);
+	loop_free(a->loop);
+	close(w->fd);
+	close(w->listen_fd);
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	snprintf(w->dir, sizeof(w->dir), "/tmp/linnet-registry-XXXXXX");
+	assert_non_null(mkdtemp(w->dir));
+	snprintf(w->conf.instance, sizeof(w->conf.instance), "t%u",
+		 (unsigned)getpid());
+	snprintf(w->conf.state_dir, sizeof(w->conf.state_dir), "%s", w->dir);
+	snprintf(w->conf.overlay_name, sizeof(w->conf.overlay_name), "linnet");
+	snprintf(w->conf.monitor_user, sizeof(w->conf.monitor_user), "%u",
+		 (unsigned)getuid());
+	w->conf.query_ms = 2000;
+	w->conf.port = 8000;
+	agent_up(w);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	static const char *const names[] = { "node.json", "tasks.json",
+					     "tasks.json.bad",
+					     "children.json" };
+	struct world *w = *state;
+	char path[128];
+
+	agent_down(w);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", w->dir, names[i]);
+		unlink(path);
+	}
+	assert_int_equal(rmdir(w->dir), 0);
+	free(w);
+	return 0;
+}
+
+static void done(void *arg, const struct error *e, const struct task *t,
+		 const struct coverage *c)
+{
+	struct world *w = arg;
+
+	w->finished = true;
+	w->code = e ? e->code : ERR_NONE;
+	snprintf(w->field, sizeof(w->field), "%s", e ? e->field : "");
+	memset(&w->task, 0, sizeof(w->task));
+	if (t)
+		w->task = *t;
+	w->coverage = *c;
+}
+
+/* Creates; 0 or the error. */
+static enum error_code create(struct world *w, const struct task *t)
+{
+	w->finished = false;
+	assert_non_null(registry_create(&w->a, t, false, 500, done, w));
+	assert_false(w->finished);
+	run(w, is_finished);
+	return w->code;
+}
+
+static enum error_code delete (struct world *w, uint64_t id) {
+	w->finished = false;
+		assert_non_null(registry_delete(&w->a, id, 500, done, w));
+		run(w, is_finished); return w->code;
+}
+
+static struct task counter(uint64_t sketch, enum task_origin origin,
+			   enum key_type key)
+{
+	struct task t = { .origin = origin,
+			  .sketch = sketch,
+			  .threshold = 0.1 };
+
+	t.spec.key = (uint8_t)key;
+	t.spec.kinds = key == KEY_NONE ? 0 : SKETCH_DEFAULT_KINDS;
+	return t;
+}
+
+static struct task sketch(void)
+{
+	return (struct task){ .origin = ORIGIN_LEGACY, .is_sketch = true };
+}
+
+/* As if nobody had named it for so long. */
+static void make_old(struct world *w, uint64_t id, uint64_t ms)
+{
+	entry_find(w->a.registry, id)->t.named_ms = clock_mono_ms() - ms;
+}
+
+/* ---- limits ---- */
+
+static void test_create_delete(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	uint64_t id;
+
+	assert_int_equal(create(w, &t), ERR_NONE);
+	id = w->task.spec.id;
+	assert_int_not_equal(id, 0);
+	assert_int_equal(w->coverage.answered, 1);
+	assert_int_equal(w->puts, 1);
+	assert_int_equal(registry_count(w->a.registry), 1);
+	assert_true(registry_persisted(w->a.registry));
+	assert_int_equal(delete (w, id), ERR_NONE);
+	assert_int_equal(registry_count(w->a.registry), 0);
+	assert_int_equal(delete (w, id), ERR_UNKNOWN_TASK);
+	/* nobody can hold it: as if it had not been asked for */
+	w->put_status = -ENOSPC;
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_string_equal(w->field, "memory");
+	w->put_status = -ESHUTDOWN;
+	assert_int_equal(create(w, &t), ERR_NO_HOST);
+	assert_int_equal(registry_rows(w->a.registry), 0);
+	assert_int_equal(w->coverage.reasons[MISSING_MONITOR_DOWN], 1);
+}
+
+static void test_task_limit(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	uint64_t hash;
+
+	for (unsigned i = 0; i < TASKS_MAX; i++)
+		assert_int_equal(create(w, &t), ERR_NONE);
+	hash = registry_hash(w->a.registry);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_string_equal(w->field, "tasks");
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	assert_int_equal(registry_count(w->a.registry), TASKS_MAX);
+	t = sketch();
+	assert_int_equal(create(w, &t), ERR_NONE);
+	t = counter(w->task.spec.id, ORIGIN_LEGACY, KEY_SRC);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_string_equal(w->field, "counters");
+}
+
+static void test_counters_of_a_sketch(void **state)
+{
+	static const enum key_type keys[] = { KEY_SRC,       KEY_DST,
+					      KEY_SRC_DST,   KEY_SPORT,
+					      KEY_DPORT,     KEY_SRC_DPORT,
+					      KEY_DST_DPORT, KEY_FLOW };
+	struct world *w = *state;
+	const struct task *found;
+	struct task t = sketch();
+	uint64_t id, last = 0;
+
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_int_equal(w->task.alias, 0);
+	id = w->task.spec.id;
+	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
+		t = counter(id, ORIGIN_LEGACY, keys[i]);
+		assert_int_equal(create(w, &t), ERR_NONE);
+		last = w->task.spec.id;
+	}
+	t.spec.increment = INC_BYTE;
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	found = registry_counter(w->a.registry, id, KEY_FLOW, INCREMENTS);
+	assert_int_equal(found->spec.id, last);
+	assert_null(registry_counter(w->a.registry, id, KEY_FLOW, INC_BYTE));
+	assert_int_equal(registry_sketch(w->a.registry, 0)->spec.id, id);
+	/* the sketch takes its counters along */
+	assert_int_equal(delete (w, id), ERR_NONE);
+	assert_int_equal(registry_rows(w->a.registry), 0);
+	assert_null(registry_sketch(w->a.registry, 0));
+	/* aliases are never used again */
+	t = sketch();
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_int_equal(w->task.alias, 1);
+}
+
+static void test_last_configured(void **state)
+{
+	struct world *w = *state;
+	struct task t = sketch();
+	uint64_t id, pkt;
+
+	create(w, &t);
+	id = w->task.spec.id;
+	t = counter(id, ORIGIN_LEGACY, KEY_SRC);
+	create(w, &t);
+	pkt = w->task.spec.id;
+	t.spec.increment = INC_BYTE;
+	create(w, &t);
+	assert_int_equal(registry_counter(w->a.registry, id, KEY_SRC,
+					  INCREMENTS)
+				 ->spec.id,
+			 w->task.spec.id);
+	registry_set_threshold(&w->a, pkt, 0.5);
+	assert_int_equal(registry_counter(w->a.registry, id, KEY_SRC,
+					  INCREMENTS)
+				 ->spec.id,
+			 pkt);
+	assert_true(registry_find(w->a.registry, pkt)->threshold > 0.4);
+}
+
+/* Old scripts never delete: what was unused longest makes room. */
+static void test_room(void **state)
+{
+	struct world *w = *state;
+	uint64_t id[REGISTRY_SKETCHES];
+	struct task t = sketch();
+
+	for (unsigned i = 0; i < REGISTRY_SKETCHES; i++) {
+		assert_int_equal(create(w, &t), ERR_NONE);
+		id[i] = w->task.spec.id;
+	}
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_string_equal(w->field, "sketches");
+	make_old(w, id[3], 59000);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	make_old(w, id[3], 61000);
+	make_old(w, id[7], 70000);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_null(registry_find(w->a.registry, id[7]));
+	assert_non_null(registry_find(w->a.registry, id[3]));
+	registry_touch(w->a.registry, id[3]);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+}
+
+/* Room for a counter comes from sketches that have some, not from others. */
+static void test_room_for_counters(void **state)
+{
+	struct world *w = *state;
+	struct task s = sketch(), t;
+	uint64_t empty, full, mine;
+
+	create(w, &s);
+	empty = w->task.spec.id;
+	create(w, &s);
+	full = w->task.spec.id;
+	create(w, &s);
+	mine = w->task.spec.id;
+	t = counter(full, ORIGIN_LEGACY, KEY_SRC);
+	create(w, &t);
+	t = counter(full, ORIGIN_LEGACY, KEY_DST);
+	create(w, &t);
+	t = counter(0, ORIGIN_V1, KEY_SRC);
+	for (unsigned i = 2; i < TASKS_MAX; i++)
+		assert_int_equal(create(w, &t), ERR_NONE);
+	make_old(w, empty, 100000);
+	t = counter(mine, ORIGIN_LEGACY, KEY_SRC);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_non_null(registry_find(w->a.registry, empty));
+	make_old(w, full, 80000);
+	/* only old scripts may push out what old scripts left */
+	t = counter(0, ORIGIN_V1, KEY_SRC);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	t = counter(mine, ORIGIN_LEGACY, KEY_SRC);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_null(registry_find(w->a.registry, full));
+	assert_non_null(registry_find(w->a.registry, empty));
+	assert_int_equal(registry_count(w->a.registry), TASKS_MAX - 1);
+}
+
+static void test_expiry(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	uint64_t id;
+
+	t.expires_s = 3600;
+	assert_int_equal(create(w, &t), ERR_NONE);
+	id = w->task.spec.id;
+	agent_down(w);
+	agent_up(w);
+	assert_non_null(registry_find(w->a.registry, id));
+	entry_find(w->a.registry, id)->expire_ms = clock_mono_ms();
+	w->finished = false;
+	t = counter(0, ORIGIN_V1, KEY_DST);
+	/* the next second finds it */
+	while (registry_find(w->a.registry, id)) {
+		assert_int_equal(create(w, &t), ERR_NONE);
+		assert_int_equal(delete (w, w->task.spec.id), ERR_NONE);
+	}
+}
+
+/* ---- what travels ---- */
+
+static void test_task_json(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_DST_DPORT);
+	struct entry out;
+	uint64_t left;
+	struct json *v = NULL;
+	struct buf b = BUF_INIT;
+	struct json_out o;
+
+	snprintf(t.name, sizeof(t.name), "in-it:1.2_x");
+	t.spec.filter.has_src = 1;
+	assert_int_equal(prefix_parse("10.1.0.0/16", 11, &t.spec.filter.src),
+			 0);
+	t.spec.filter.proto = 6;
+	assert_int_equal(filter_normalize(&t.spec.filter), 0);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	json_out_init(&o, &b);
+	entry_write(&o, NULL, entry_find(w->a.registry, w->task.spec.id),
+		    false);
+	assert_int_equal(json_parse(b.data, b.len, &v), 0);
+	assert_int_equal(entry_parse(v, &out, &left, false), 0);
+	assert_true(task_equal(&out.t.spec, &w->task.spec));
+	assert_string_equal(out.t.name, t.name);
+	assert_int_equal(
+		entry_hash(&out),
+		entry_hash(entry_find(w->a.registry, w->task.spec.id)));
+	assert_int_equal(entry_parse(v, &out, &left, true), -EINVAL);
+	json_free(v);
+	buf_fini(&b);
+}
+
+/* ---- the state file ---- */
+
+static char *file_read(struct world *w, const char *name, size_t *len)
+{
+	char path[128], *text = calloc(1, 65536);
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", w->dir, name);
+	fd = open(path, O_RDONLY);
+	assert_true(fd >= 0);
+	n = read(fd, text, 65535);
+	assert_true(n > 0);
+	close(fd);
+	*len = (size_t)n;
+	return text;
+}
+
+static void file_write(struct world *w, const char *name, const char *text,
+		       size_t len)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", w->dir, name);
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, len), len);
+	close(fd);
+}
+
+static void test_restart(void **state)
+{
+	struct world *w = *state;
+	struct task t = sketch();
+	struct node_id self = *overlay_self(w->a.overlay);
+	uint64_t incarnation = overlay_incarnation(w->a.overlay), hash, id;
+	struct stat st;
+	char path[128];
+
+	create(w, &t);
+	id = w->task.spec.id;
+	t = counter(id, ORIGIN_LEGACY, KEY_SRC);
+	create(w, &t);
+	hash = registry_hash(w->a.registry);
+	snprintf(path, sizeof(path), "%s/tasks.json", w->dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	agent_down(w);
+	w->puts = 0;
+	agent_up(w);
+	assert_true(node_id_equal(&self, overlay_self(w->a.overlay)));
+	assert_true(overlay_incarnation(w->a.overlay) > incarnation);
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	assert_int_equal(registry_sketch(w->a.registry, 0)->spec.id, id);
+	/* the monitor gets the counter again, and no sketch */
+	run(w, attached);
+	t = sketch();
+	create(w, &t);
+	assert_int_equal(w->task.alias, 1);
+	t = counter(0, ORIGIN_LEGACY, KEY_NONE);
+	create(w, &t);
+	assert_int_equal(w->puts, 2);
+}
+
+/* A file cut anywhere, or with a flipped bit, is empty and said so. */
+static void test_damaged_file(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	struct buf b = BUF_INIT;
+	size_t len, at;
+	char *text;
+
+	create(w, &t);
+	text = file_read(w, "tasks.json", &len);
+	for (size_t n = 0; n < len; n++) {
+		file_write(w, "tasks.json", text, n);
+		assert_int_equal(state_read(w->dir, "tasks.json", &b),
+				 -EBADMSG);
+		assert_null(b.data);
+		assert_int_equal(state_read(w->dir, "tasks.json", &b), -ENOENT);
+	}
+	for (at = 0; at < len; at++) {
+		text[at] ^= 4;
+		file_write(w, "tasks.json", text, len);
+		assert_int_equal(state_read(w->dir, "tasks.json", &b),
+				 -EBADMSG);
+		text[at] ^= 4;
+	}
+	file_write(w, "tasks.json", text, len);
+	assert_int_equal(state_read(w->dir, "tasks.json", &b), 0);
+	assert_int_equal(strlen(b.data), b.len);
+	buf_fini(&b);
+	free(text);
+	/* a crash while writing leaves the old file */
+	file_write(w, "tasks.json.tmp", "half", 4);
+	agent_down(w);
+	agent_up(w);
+	assert_int_equal(registry_count(w->a.registry), 1);
+	t = counter(0, ORIGIN_V1, KEY_DST);
+	create(w, &t);
+	agent_down(w);
+	agent_up(w);
+	assert_int_equal(registry_count(w->a.registry), 2);
+}
+
+/* Nothing can be written: tasks live on, and it is known. */
+static void test_no_disk(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+
+	snprintf(w->conf.state_dir, sizeof(w->conf.state_dir), "/nowhere/at");
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_false(registry_persisted(w->a.registry));
+	assert_int_equal(registry_count(w->a.registry), 1);
+	snprintf(w->conf.state_dir, sizeof(w->conf.state_dir), "%s", w->dir);
+}
+
+#define ROW(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ROW(test_create_delete),
+		ROW(test_task_limit),
+		ROW(test_counters_of_a_sketch),
+		ROW(test_last_configured),
+		ROW(test_room),
+		ROW(test_room_for_counters),
+		ROW(test_expiry),
+		ROW(test_task_json),
+		ROW(test_restart),
+		ROW(test_damaged_file),
+		ROW(test_no_disk),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
