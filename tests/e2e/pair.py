@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/netns"))
-import lab as lab_module  # noqa: E402
+from lab import (AGENT_UID, BUILD, MONITOR_UID, Lab,  # noqa: E402
+                 wait_until)
 
 ASKED, CHILD = "10.0.0.5", "10.0.0.6"
-LINNET = lab_module.BUILD / "api/linnet"
+LINNET = BUILD / "api/linnet"
 
 
 class Reply(NamedTuple):
@@ -46,14 +47,18 @@ class Pair:
         self.start_agent(self.child, CHILD)
         self.start_agent(self.asked, ASKED,
                          *(["--child", CHILD] if child else []))
+        if monitors:
+            for address in (ASKED, CHILD):
+                wait_until(lambda: self.get(
+                    "/readyz", host=address).status == 200, 10, "ready")
         if child:
-            lab_module.wait_until(self.child_is_up, 10, "the child is up")
+            wait_until(self.child_is_up, 10, "the child is up")
 
     def start_agent(self, host, address, *args, ready=True):
         process = host.start(
-            [lab_module.BUILD / "agent/linnet-agent", "--instance", "lab",
-             "--listen", address, "--insecure", "--user", lab_module.AGENT_UID,
-             "--monitor-user", lab_module.MONITOR_UID, *args], ready=True)
+            [BUILD / "agent/linnet-agent", "--instance", "lab",
+             "--listen", address, "--insecure", "--user", AGENT_UID,
+             "--monitor-user", MONITOR_UID, *args], ready=True)
         if ready:
             process.wait_ready()
         self.agents[host] = process
@@ -107,5 +112,5 @@ class Pair:
 
 @contextlib.contextmanager
 def pair(**options):
-    with lab_module.Lab(2) as network:
+    with Lab(2) as network:
         yield Pair(network, **options)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from pair import ASKED, CHILD, ROOT, lab_module, pair  # noqa: E402
+from pair import ASKED, CHILD, ROOT, pair, wait_until  # noqa: E402
 
 README = ROOT / "api/README.md"
 FORM = "application/x-www-form-urlencoded"
@@ -180,7 +180,7 @@ class Replay:
                 return None
             return got
         try:
-            return lab_module.wait_until(attempt, 3)
+            return wait_until(attempt, 3)
         except AssertionError as e:
             raise AssertionError(f"{' '.join(example.argv)}: "
                                  f"{last[0] if last else e}") from None
@@ -277,7 +277,7 @@ def test_port_scan(crowd):
         now = crowd.ask("query real time counter", sketch_id=sid,
                         counter_key_type="src_dport", src=crowd.child)
         return (number.text, now.text) if number.text == "85" else None
-    number, now = lab_module.wait_until(scan, 2, "85 ports in one second")
+    number, now = wait_until(scan, 2, "85 ports in one second")
     assert now == json.dumps({f"{CHILD},{p}": 1 for p in range(8008, 8093)})
 
 

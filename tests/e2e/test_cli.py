@@ -9,13 +9,15 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import threading
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("LINNET_BUILD", ROOT / "build")).resolve()
-LINNET = BUILD / "api/linnet"
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from pair import (AGENT_UID, ASKED, BUILD, CHILD, LINNET, Lab,  # noqa: E402
+                  pair, wait_until)
+
 TASK = "00c0ffee00000007"
 COMPLETE = {"hosts_expected": 1, "hosts_answered": 1, "complete": True,
             "missing_more": 0, "missing": []}
@@ -450,3 +452,109 @@ def test_version_and_help():
     text = subprocess.run([LINNET, "query", "top", "-h"], capture_output=True,
                           text=True).stdout
     assert "--threshold" in text
+
+
+# ---- real agents --------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def network():
+    with pair() as p:
+        yield p
+
+
+def test_whole_tour(network):
+    """Status, a task, its answers, a probe; each is refused where it must."""
+    run = network.linnet
+    done = run("status")
+    assert done.returncode == 0 and "attached" in done.stdout
+    assert run("status", "-q").stdout == ""
+    done = run("task", "add", "--proto", "icmp", "--key", "src_dst", "--name",
+               "pings")
+    assert done.returncode == 0, done.stderr
+    task = done.stdout.strip()
+    assert network.child.ping(ASKED, 10) == 10
+    assert run("query", "total", task).stdout.split() == [
+        "PACKETS", "BYTES", "SEGMENTS", "HIDDEN_BYTES", "20", "1680", "20", "0"]
+    assert run("query", "total", task, "--scope=host").stdout.split()[4] == "10"
+    assert run("query", "top", task, "-n", "1").stdout.splitlines()[1].split() \
+        == ["1", f"{ASKED},{CHILD}", "10", "10", "10", "50.00%", "yes"]
+    assert run("query", "key", task, f"{CHILD},{ASKED}").stdout.splitlines()[
+        1].split() == [f"{CHILD},{ASKED}", "10", "10", "10"]
+    assert run("query", "distinct", task).stdout.split()[3:] == ["2", "2", "2"]
+    assert run("query", "realtime", task).returncode == 0
+    assert [row.split()[0] for row in run("task", "ls").stdout.splitlines()] \
+        == ["ID", task]
+    assert "pings" in run("task", "rm", "--dry-run", task).stdout
+    assert run("task", "rm", task).returncode == 0
+    assert run("task", "rm", task).returncode == 4
+    assert run("query", "top", task).returncode == 4
+    done = run("query", "top", "x/../y")
+    assert done.returncode == 4 and "unknown task" in done.stderr
+
+
+def test_tree(network):
+    done = network.linnet("overlay", "show")
+    assert done.returncode == 0
+    rows = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert rows == [["HOST", "STATE"], [ASKED, "root"], [CHILD, "up"]]
+    assert network.linnet("overlay", "add", CHILD).returncode == 0
+    done = network.linnet("overlay", "add", ASKED)
+    assert done.returncode == 1 and "this host itself" in done.stderr
+    assert network.linnet("overlay", "rm", "10.0.0.9").returncode == 4
+    assert f"would remove {CHILD}" in network.linnet(
+        "overlay", "rm", "--dry-run", CHILD).stdout
+
+
+@pytest.mark.parametrize("kind, column", [("bw", 3), ("jitter", 3)])
+def test_probe_of_agents(network, kind, column):
+    done = network.linnet("probe", kind, ASKED, CHILD, "--duration", "1")
+    assert done.returncode == 0, done.stderr
+    row = done.stdout.splitlines()[1].split()
+    assert row[:3] == [kind, ASKED, CHILD] and float(row[column]) >= 0
+    done = network.linnet("probe", kind, ASKED, "192.0.2.1")
+    assert done.returncode == 1 and "known peer" in done.stderr
+
+
+def test_partial_and_unreachable(network):
+    """Last: it ends the child's agent, then the asked one."""
+    done = network.linnet("task", "add", "--key", "none")
+    task = done.stdout.strip()
+    network.agents[network.child].stop()
+    done = network.linnet("query", "total", task)
+    assert done.returncode == 3
+    assert f"1 of 2 hosts answered; missing: {CHILD} (unreachable)" \
+        in done.stderr
+    wait_until(lambda: "down" in network.linnet("overlay", "show").stdout, 10)
+    assert network.linnet("overlay", "show").returncode == 3
+    network.agents[network.asked].stop()
+    assert network.linnet("task", "ls").returncode == 5
+
+
+def test_tokens():
+    """A token of the command lets in, by its role and no further."""
+    with Lab(2) as lab:
+        host, lines = lab.hosts[0], []
+        for role in ("read", "admin"):
+            made = json.loads(host.run([LINNET, "token", "new", role,
+                                        "me"]).stdout)
+            lines.append(made["line"])
+            (lab.dir / role).write_text(made["token"] + "\n")
+            (lab.dir / role).chmod(0o600)
+        path = lab.dir / "tokens"
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o600)
+        # the agent reads it as its own user
+        os.chown(path, AGENT_UID, AGENT_UID)
+        lab.dir.chmod(0o711)
+        host.start([BUILD / "agent/linnet-agent", "--token-file", path,
+                    "--user", AGENT_UID, "--instance", "lab"],
+                   ready=True).wait_ready()
+
+        def run(*args, role=None):
+            extra = ["--token-file", lab.dir / role] if role else []
+            return host.run([LINNET, "-o", "json", *extra, *args], check=False)
+        assert run("task", "ls").returncode == 6
+        assert run("task", "ls", role="read").returncode == 0
+        done = run("overlay", "add", "10.0.0.9", role="read")
+        assert done.returncode == 6 and "not allowed" in done.stderr
+        assert run("overlay", "show", role="admin").returncode == 0
