@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * linnet-agent: what is made in which order, the loop, the same backwards.
- *
- * At SIGTERM no new connection is accepted; requests that are being answered
- * have STOP_MS to end.
  */
 #include <errno.h>
 #include <signal.h>
@@ -11,7 +8,7 @@
 
 #include "agent/agent.h"
 #include "agent/auth.h"
-#include "agent/http.h"
+#include "agent/manager.h"
 #include "agent/monlink.h"
 #include "agent/overlay.h"
 #include "agent/peer.h"
@@ -20,41 +17,14 @@
 #include "agent/registry.h"
 #include "agent/service.h"
 #include "common/log.h"
-#include "common/notify.h"
 #include "common/util.h"
-
-enum {
-	STOP_MS = 2500,
-	STOP_POLL_MS = 20
-};
 
 struct program {
 	struct agent agent;
 	struct conf conf;
 	struct service *service;
-	struct loop_timer watchdog, stop;
-	uint64_t stop_ms;
+	struct manager manager;
 };
-
-static void watchdog_pet(void *arg)
-{
-	struct program *p = arg;
-	uint64_t ms = notify_watchdog_ms();
-
-	if (ms == 0)
-		return;
-	(void)notify_watchdog();
-	loop_timer_in(p->agent.loop, &p->watchdog, ms, watchdog_pet, p);
-}
-
-static void stop_poll(void *arg)
-{
-	struct program *p = arg;
-
-	if (http_pending(p->agent.http) == 0 || clock_mono_ms() >= p->stop_ms ||
-	    loop_timer_in(p->agent.loop, &p->stop, STOP_POLL_MS, stop_poll, p))
-		loop_stop(p->agent.loop);
-}
 
 static void signal_arrived(void *arg, int signo)
 {
@@ -66,13 +36,7 @@ static void signal_arrived(void *arg, int signo)
 			log_warnx("tokens are kept as they were: %s", why);
 		return;
 	}
-	if (p->agent.stopping)
-		return;
-	p->agent.stopping = true;
-	p->stop_ms = clock_mono_ms() + STOP_MS;
-	(void)notify_stopping();
-	http_quiesce(p->agent.http);
-	stop_poll(p);
+	manager_stop(&p->manager);
 }
 
 static int loop_open(struct program *p)
@@ -104,13 +68,10 @@ static int agent_run(struct program *p)
 	    probes_open(&a->probes, a) || service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
-	watchdog_pet(p);
-	if (notify_ready(p->conf.ready_fd) != 0)
-		log_warnx("nobody could be told that the agent serves");
+	manager_start(&p->manager, a);
 	ret = loop_run(a->loop) ? EXIT_FAILURE : EXIT_SUCCESS;
 out:
-	loop_timer_cancel(&p->watchdog);
-	loop_timer_cancel(&p->stop);
+	manager_fini(&p->manager);
 	probes_free(a->probes);
 	queries_free(a->queries);
 	registry_free(a->registry);
