@@ -84,6 +84,11 @@ class HostClient(Client):
         with sandbox.inside(self.node):
             return super()._send(*args)
 
+    def ready(self):
+        """The agent has its monitor and all that it needs itself."""
+        reply, _ = self._send("GET", "/readyz", None, {}, self.timeout)
+        return reply.status == 200
+
 
 class Program:
     """One running monitor or agent and its log."""
@@ -199,7 +204,8 @@ class Cluster:
         self._wait_ready("agent", [name])
 
     def wait_whole(self):
-        """Wait until the root gets an answer from every host."""
+        """Wait until the root gets an answer from every host, and every host
+        knows all others: to those it may be asked to measure bandwidth."""
         root = self.client(self.root)
         path = "tasks/" + root.post("tasks", {"key": "none"})["data"]["id"]
 
@@ -215,6 +221,11 @@ class Cluster:
 
         wait_until(whole, JOIN_S, "all hosts in the overlay")
         root.delete(path)
+        for name in self.parents:
+            agent = self.client(name)
+            wait_until(lambda: len(agent.get("overlay/members", limit=1000)
+                                   ["data"]) == len(self.parents),
+                       JOIN_S, f"{name} knows all hosts")
 
     def clear_tasks(self):
         """Delete every task, the root's first, each where it was made."""
@@ -258,3 +269,6 @@ class Cluster:
     def _wait_ready(self, kind, names):
         for name in names:
             self.programs[name, kind].wait_ready()
+            if kind == "agent":
+                wait_until(self.client(name).ready, START_S,
+                           f"{name}: {kind} ready")

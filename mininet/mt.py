@@ -27,7 +27,8 @@ def main():
     except ClusterError as e:
         sys.exit(str(e))
     try:
-        print(f"starting {len(cluster.parents)} hosts ...", flush=True)
+        print(f"starting linnet on {len(cluster.parents)} of "
+              f"{len(cluster.net.hosts)} hosts ...", flush=True)
         cluster.start()
         show(cluster)
         setLogLevel("output")

@@ -84,15 +84,6 @@ def bandwidth(cluster):
         return agent.ask("query bw", src=cluster.ip(src), dst=cluster.ip(dst),
                          duration=1).value
 
-    def known():
-        try:
-            return ask()
-        except LinnetError as e:
-            if e.status not in (400, 429):
-                raise
-            return False
-
-    wait_until(known, SETTLE_S, f"{src} knows {dst}")
     port = cluster.net[src].defaultIntf()
     server = cluster.net[dst].popen(["iperf3", "-s", "--forceflush"])
     try:
