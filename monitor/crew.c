@@ -27,6 +27,7 @@
 #define WAIT_MS     250
 #define LATE_MS     250 /* a watch that came too late to judge */
 #define PATIENCE_MS 250
+#define START_MS    1500 /* a queue may be held for a second */
 #define HEALTHY_MS  1500
 
 void crew_init(struct crew *c, struct loop *loop,
@@ -175,6 +176,7 @@ int crew_start(struct crew *c, uint32_t i)
 	}
 	r->sock = sock[0];
 	r->incarnation = rc.incarnation;
+	r->started_ms = clock_mono_ms();
 	r->bound = r->killed = false;
 	r->verdicts = r->waiting_ms = 0;
 	return loop_io_add(c->loop, &r->io, r->sock, EPOLLIN, reader_ready, r);
@@ -273,7 +275,12 @@ void crew_watch(struct crew *c, uint64_t matched)
 		uint64_t waiting_ms =
 			reader_waiting(r, verdicts, matched, now_ms);
 
-		if (!r->bound || r->killed || now_ms < c->patient_until_ms)
+		if (!r->pid || r->killed || now_ms < c->patient_until_ms)
+			continue;
+		if (!r->bound && now_ms - r->started_ms > START_MS)
+			reader_kill(r, "no progress at its start",
+				    now_ms - r->started_ms);
+		if (!r->bound)
 			continue;
 		if (still_ms > DEAD_MS)
 			reader_kill(r, "no progress", still_ms);

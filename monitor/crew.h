@@ -22,7 +22,7 @@ struct crew_reader {
 	struct loop_io io;
 	bool bound;  /* receives packets, answers */
 	bool killed; /* by us, for cause */
-	uint64_t incarnation;
+	uint64_t incarnation, started_ms;
 	/* when its packets were first seen to wait; 0: they do not */
 	uint64_t verdicts, matched, waiting_ms;
 };
