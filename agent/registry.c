@@ -276,6 +276,7 @@ static void row_drop(struct registry *r, unsigned i)
 
 	memmove(&r->row[i], &r->row[i + 1], (r->n - i - 1) * sizeof(r->row[0]));
 	r->n--;
+	monlink_cancel(e->put);
 	explicit_bzero(e, sizeof(*e));
 	free(e);
 }

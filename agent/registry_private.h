@@ -13,9 +13,10 @@
 
 struct entry {
 	struct task t;
-	bool local;         /* of this host alone: children do not get it */
-	uint64_t expire_ms; /* monotonic; 0: never */
-	uint64_t tried_ms;  /* last put to the monitor */
+	bool local;             /* of this host alone: children do not get it */
+	uint64_t expire_ms;     /* monotonic; 0: never */
+	uint64_t tried_ms;      /* last put to the monitor */
+	struct monlink_op *put; /* under way, nobody waits for it */
 };
 
 struct repair;

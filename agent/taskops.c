@@ -8,6 +8,7 @@
  * child's hash of its tasks differs from ours.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -202,36 +203,23 @@ static int op_put_monitor(struct registry_op *op, struct entry *e)
 }
 
 /* A put that nobody waits for: its result is in the row. */
-struct quiet_put {
-	struct registry *registry;
-	uint64_t id;
-};
-
 static void quiet_done(void *arg, int status)
 {
-	struct quiet_put *q = arg;
-	struct entry *e = entry_find(q->registry, q->id);
+	struct entry *e = arg;
 
-	if (e && status && status != e->t.monitor_status)
+	e->put = NULL;
+	if (status && status != e->t.monitor_status)
 		log_write(LOG_LEVEL_WARN, -status,
-			  "task %016llx: not at the monitor",
-			  (unsigned long long)q->id);
-	if (e)
-		e->t.monitor_status = status;
-	free(q);
+			  "task %016" PRIx64 ": not at the monitor",
+			  e->t.spec.id);
+	e->t.monitor_status = status;
 }
 
 void entry_put_monitor(struct registry *r, struct entry *e)
 {
-	struct quiet_put *q = calloc(1, sizeof(*q));
-
-	if (!q)
-		return;
-	q->registry = r;
-	q->id = e->t.spec.id;
+	monlink_cancel(e->put);
 	e->tried_ms = clock_mono_ms();
-	if (!monlink_put(r->agent->monlink, &e->t.spec, quiet_done, q))
-		free(q);
+	e->put = monlink_put(r->agent->monlink, &e->t.spec, quiet_done, e);
 }
 
 void registry_replay(struct agent *a)
