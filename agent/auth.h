@@ -21,15 +21,20 @@ enum role {
 
 struct auth;
 /*
- * token_file NULL or "": every caller has every role.  The file must be regular,
- * mode 0600, own uid, no symlink, lines "ROLE NAME SHA256HEX"; the error text
- * says what is wrong.  0 or -EINVAL / -errno.
+ * token_file NULL or "": every caller has every role.  The file must be
+ * regular, mode 0600, own uid, no symlink, lines "ROLE NAME SHA256HEX"; the
+ * error text says what is wrong.  0 or -EINVAL / -errno.
  */
 int auth_open(struct auth **out, const char *token_file, char err[256]);
 int auth_reload(struct auth *a, char err[256]); /* keeps the old on failure */
 void auth_free(struct auth *a);
 
-enum auth_result { AUTH_OK, AUTH_TOKEN, AUTH_FORBIDDEN, AUTH_RATE };
+enum auth_result {
+	AUTH_OK,
+	AUTH_TOKEN,
+	AUTH_FORBIDDEN,
+	AUTH_RATE
+};
 /*
  * Roles of a request by its Authorization header (NULL: none); more than ten
  * failures a minute from one address: AUTH_RATE.

@@ -9,16 +9,16 @@
 
 #include "common/addr.h"
 
-#define CONF_LISTEN 8
+#define CONF_LISTEN   8
 #define CONF_CHILDREN 64
-#define CONF_PEERS 64
-#define CONF_NAMES 8
+#define CONF_PEERS    64
+#define CONF_NAMES    8
 
 struct conf {
 	char instance[17];
 	struct endpoint listen[CONF_LISTEN];
 	size_t n_listen;
-	uint16_t port;	 /* of the first listener: the agent port of peers */
+	uint16_t port; /* of the first listener: the agent port of peers */
 	bool insecure;
 	char token_file[256], peer_token_file[256];
 	char state_dir[256]; /* "": nothing is kept */
@@ -33,9 +33,9 @@ struct conf {
 	char user[65], monitor_user[65];
 	char overlay_name[65]; /* "linnet" */
 	uint32_t query_ms;     /* default budget, 2,000 */
-	int ready_fd;	       /* -1: none */
+	int ready_fd;          /* -1: none */
 	int log_level;
-	bool check;	       /* --check: say what would be done, exit */
+	bool check; /* --check: say what would be done, exit */
 };
 
 /*

@@ -10,8 +10,8 @@
 
 #include "agent/errors.h"
 
-#define FORM_PAIRS 32
-#define FORM_NAME_MAX 64
+#define FORM_PAIRS     32
+#define FORM_NAME_MAX  64
 #define FORM_VALUE_MAX 256
 
 /* Decoded pairs; empty values are left out (an absent field). */

@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -78,7 +77,7 @@ struct exchange {
 };
 
 struct conn {
-	LIST_ENTRY(conn) entry;
+	struct conn *prev, *next;
 	struct http *http;
 	struct MHD_Connection *mhd;
 	int fd; /* the library's */
@@ -87,7 +86,6 @@ struct conn {
 	uint64_t since_ms; /* accept, last answer, or resume */
 	struct exchange *exchange;
 };
-LIST_HEAD(conn_list, conn);
 
 struct listener {
 	struct MHD_Daemon *daemon;
@@ -100,7 +98,7 @@ struct http {
 	struct loop *loop;
 	struct listener listener[HTTP_LISTENERS];
 	size_t n_listeners;
-	struct conn_list conns;
+	struct conn *conns; /* the newest first */
 	unsigned n_conns, n_suspended;
 	struct limit requests;
 	struct loop_timer sweep;
@@ -111,11 +109,10 @@ struct http {
 
 static unsigned conns_from(const struct http *h, const struct ip_addr *a)
 {
-	const struct conn *c;
 	unsigned n = 0;
 
-	LIST_FOREACH(c, &h->conns, entry)
-	n += addr_equal(&c->client.addr, a);
+	for (const struct conn *c = h->conns; c; c = c->next)
+		n += addr_equal(&c->client.addr, a);
 	return n;
 }
 
@@ -147,10 +144,8 @@ static void conns_sweep(void *arg)
 {
 	struct http *h = arg;
 	uint64_t now = clock_mono_ms();
-	struct conn *c;
 
-	LIST_FOREACH(c, &h->conns, entry)
-	{
+	for (struct conn *c = h->conns; c; c = c->next) {
 		const struct exchange *x = c->exchange;
 
 		if (x && (x->state == EXCHANGE_SUSPENDED || x->upgraded.handle))
@@ -169,6 +164,26 @@ static int conns_watch(struct http *h)
 	if (h->sweep.at_ms != 0)
 		return 0;
 	return loop_timer_in(h->loop, &h->sweep, HTTP_SWEEP_MS, conns_sweep, h);
+}
+
+static void conn_link(struct http *h, struct conn *c)
+{
+	c->next = h->conns;
+	if (c->next)
+		c->next->prev = c;
+	h->conns = c;
+	h->n_conns++;
+}
+
+static void conn_unlink(struct http *h, struct conn *c)
+{
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		h->conns = c->next;
+	h->n_conns--;
 }
 
 static struct conn *conn_new(struct http *h, struct MHD_Connection *mhd)
@@ -227,13 +242,11 @@ static void conn_notify(void *cls, struct MHD_Connection *mhd,
 		c = conn_new(h, mhd);
 		*socket_context = c;
 		if (c) {
-			LIST_INSERT_HEAD(&h->conns, c, entry);
-			h->n_conns++;
+			conn_link(h, c);
 		}
 	} else if (c) {
 		exchange_free(c->exchange);
-		LIST_REMOVE(c, entry);
-		h->n_conns--;
+		conn_unlink(h, c);
 		free(c);
 		*socket_context = NULL;
 	}
@@ -448,15 +461,15 @@ static enum MHD_Result exchange_body(struct exchange *x, const char *data,
 static bool query_room(const struct exchange *x)
 {
 	const struct http *h = x->conn->http;
-	const struct conn *c;
 	unsigned from = 0;
 
 	if (x->conn->peer || x->route->role == ROLE_NONE ||
 	    x->route->role == ROLE_PEER)
 		return true;
-	LIST_FOREACH(c, &h->conns, entry)
-	from += c->exchange && c->exchange->state == EXCHANGE_SUSPENDED &&
-		addr_equal(&c->client.addr, &x->conn->client.addr);
+	for (const struct conn *c = h->conns; c; c = c->next)
+		from += c->exchange &&
+			c->exchange->state == EXCHANGE_SUSPENDED &&
+			addr_equal(&c->client.addr, &x->conn->client.addr);
 	return h->n_suspended < HTTP_QUERIES - HTTP_QUERIES_PEERS &&
 	       from < HTTP_QUERIES_ADDR;
 }
@@ -755,7 +768,6 @@ int http_open(struct http **out, struct loop *l, const struct http_config *c)
 		return -ENOMEM;
 	h->config = *c;
 	h->loop = l;
-	LIST_INIT(&h->conns);
 	limit_init(&h->requests, 1000);
 	for (size_t i = 0; i < c->n_listen && !err; i++)
 		err = listener_open(h, &c->listen[i]);
@@ -785,10 +797,7 @@ void http_quiesce(struct http *h)
 /* The library must not find a suspended connection when it is stopped. */
 static void conns_release(struct http *h)
 {
-	struct conn *c;
-
-	LIST_FOREACH(c, &h->conns, entry)
-	{
+	for (struct conn *c = h->conns; c; c = c->next) {
 		struct exchange *x = c->exchange;
 
 		if (x && x->state == EXCHANGE_SUSPENDED)

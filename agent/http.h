@@ -18,30 +18,37 @@
 #include "common/loop.h"
 
 enum http_method {
-	HTTP_GET = 1, HTTP_HEAD = 2, HTTP_POST = 4, HTTP_PUT = 8,
+	HTTP_GET = 1,
+	HTTP_HEAD = 2,
+	HTTP_POST = 4,
+	HTTP_PUT = 8,
 	HTTP_DELETE = 16
 };
-enum http_body { HTTP_BODY_NONE = 0, HTTP_BODY_FORM = 1, HTTP_BODY_JSON = 2 };
+enum http_body {
+	HTTP_BODY_NONE = 0,
+	HTTP_BODY_FORM = 1,
+	HTTP_BODY_JSON = 2
+};
 
-#define HTTP_SEGMENTS 3
-#define HTTP_HEADERS 16
+#define HTTP_SEGMENTS  3
+#define HTTP_HEADERS   16
 #define REQUEST_ID_LEN 65
 
 /* Lives from the handler's call until http_send() or http_upgrade(). */
 struct http_request {
 	enum http_method method;
-	const char *path;  /* without the query, still escaped */
-	const char *query; /* raw text after '?'; "" if none */
+	const char *path;                /* without the query, still escaped */
+	const char *query;               /* raw text after '?'; "" if none */
 	char segment[HTTP_SEGMENTS][72]; /* what each '*' of the route was */
 	enum http_body body_type;
 	const char *body; /* whole, NUL-terminated; "" if none */
 	size_t body_len;
 	struct endpoint client, local;
-	unsigned roles;		 /* of the caller */
+	unsigned roles;          /* of the caller */
 	char id[REQUEST_ID_LEN]; /* X-Request-Id, given or made */
-	uint64_t began_ms;	 /* monotonic, first byte of the request */
-	bool legacy;		 /* errors as text lines, not as problems */
-	void *conn;		 /* http.c's own */
+	uint64_t began_ms;       /* monotonic, first byte of the request */
+	bool legacy;             /* errors as text lines, not as problems */
+	void *conn;              /* http.c's own */
 };
 
 /*
@@ -50,10 +57,10 @@ struct http_request {
  */
 struct http_route {
 	const char *pattern;
-	unsigned methods;   /* bits of enum http_method */
+	unsigned methods; /* bits of enum http_method */
 	enum role role;
-	unsigned bodies;    /* bits of enum http_body that are accepted */
-	size_t body_max;    /* bytes */
+	unsigned bodies; /* bits of enum http_body that are accepted */
+	size_t body_max; /* bytes */
 	bool legacy;
 	void (*fn)(void *ctx, struct http_request *rq);
 };
@@ -68,8 +75,8 @@ struct http_reply {
 		char value[600];
 	} header[HTTP_HEADERS];
 };
-#define HTTP_TEXT "text/plain; charset=utf-8"
-#define HTTP_JSON "application/json"
+#define HTTP_TEXT    "text/plain; charset=utf-8"
+#define HTTP_JSON    "application/json"
 #define HTTP_PROBLEM "application/problem+json"
 
 struct http;

@@ -16,7 +16,12 @@
 struct json; /* a parsed value; owned by the document's root */
 
 enum json_type {
-	JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT
+	JSON_NULL,
+	JSON_BOOL,
+	JSON_NUMBER,
+	JSON_STRING,
+	JSON_ARRAY,
+	JSON_OBJECT
 };
 
 /*
@@ -53,7 +58,7 @@ struct json_out {
 void json_out_init(struct json_out *o, struct buf *b);
 /* name NULL: array element or top value. */
 void json_open(struct json_out *o, const char *name, char bracket); /* { [ */
-void json_close(struct json_out *o, char bracket);		    /* } ] */
+void json_close(struct json_out *o, char bracket);                  /* } ] */
 void json_put_u64(struct json_out *o, const char *name, uint64_t v);
 /* Above 2^53 also as text in NAME_str. */
 void json_put_count(struct json_out *o, const char *name, uint64_t v);

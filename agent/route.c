@@ -12,29 +12,29 @@
 static const struct {
 	enum http_method method;
 	const char *name;
-} methods[] = {
+} method_names[] = {
 	{ HTTP_GET, "GET" }, { HTTP_HEAD, "HEAD" },     { HTTP_POST, "POST" },
 	{ HTTP_PUT, "PUT" }, { HTTP_DELETE, "DELETE" },
 };
 
 enum http_method method_parse(const char *s)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
-		if (strcmp(s, methods[i].name) == 0)
-			return methods[i].method;
+	for (size_t i = 0; i < ARRAY_SIZE(method_names); i++) {
+		if (strcmp(s, method_names[i].name) == 0)
+			return method_names[i].method;
 	}
 	return 0;
 }
 
-void method_list(unsigned bits, char out[48])
+void method_list(unsigned methods, char out[48])
 {
 	size_t len = 0;
 
 	out[0] = '\0';
-	for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
-		const char *name = methods[i].name;
+	for (size_t i = 0; i < ARRAY_SIZE(method_names); i++) {
+		const char *name = method_names[i].name;
 
-		if (!(bits & methods[i].method))
+		if (!(methods & method_names[i].method))
 			continue;
 		if (len > 0) {
 			memcpy(out + len, ", ", 3);
