@@ -240,6 +240,10 @@ static void supervisor_start_readers(struct supervisor *s)
 {
 	s->state = SUPERVISOR_BINDING;
 	start_missing(s);
+	if (loop_timer_in(s->loop, &s->watch, CREW_WATCH_MS, watch, s)) {
+		log_err("watch");
+		supervisor_stop(s, EXIT_MECHANISM);
+	}
 }
 
 static void print_check(const struct supervisor *s)
@@ -271,9 +275,6 @@ static void supervisor_serve(struct supervisor *s)
 	}
 	err = control_listen(&s->control, s->loop, s->config.agent_uid,
 			     &request_ops, s);
-	if (!err)
-		err = loop_timer_in(s->loop, &s->watch, CREW_WATCH_MS, watch,
-				    s);
 	if (!err && s->rules)
 		err = loop_timer_in(s->loop, &s->check, CHECK_MS, check_rules,
 				    s);

@@ -230,6 +230,7 @@ static int pcap_rewind(struct capture *c)
 		return -EIO;
 	}
 	c->busy = true;
+	c->skipped = 0;
 	return 0;
 }
 
@@ -306,9 +307,10 @@ static int pcap_turn(struct capture *c)
 	if (rc == PCAP_ERROR)
 		log_warnx("%s: %s; what came before is counted",
 			  c->config->path, pcap_geterr(c->state));
-	log_info("%s: replayed, %ju frames skipped, %ju packets left out",
-		 c->config->path, (uintmax_t)c->skipped,
-		 (uintmax_t)c->protected_packets);
+	if (c->skipped)
+		log_info("%s: %ju frames skipped, without IP or of a link "
+			 "layer that is not known",
+			 c->config->path, (uintmax_t)c->skipped);
 	pcap_close(c->state);
 	c->state = NULL;
 	c->busy = false;
