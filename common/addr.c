@@ -163,7 +163,7 @@ bool prefix_covers(const struct ip_prefix *outer, const struct ip_prefix *inner)
 int endpoint_parse(const char *s, size_t len, uint16_t default_port,
 		   struct endpoint *out)
 {
-	const char *end = s + len, *host = s, *host_end = end, *colon;
+	const char *end = s + len, *host = s, *host_end, *colon;
 	bool bracket = len > 0 && s[0] == '[';
 	struct endpoint e = { .port = default_port };
 	uint64_t port;

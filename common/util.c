@@ -184,8 +184,8 @@ int hex_decode(const char *s, size_t len, uint8_t *out, size_t n)
 			return -EINVAL;
 	}
 	for (size_t i = 0; i < n; i++)
-		out[i] = (uint8_t)(hex_digit(s[2 * i]) << 4 |
-				   hex_digit(s[2 * i + 1]));
+		out[i] = (uint8_t)((unsigned int)hex_digit(s[2 * i]) << 4 |
+				   (unsigned int)hex_digit(s[2 * i + 1]));
 	return 0;
 }
 
