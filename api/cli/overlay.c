@@ -33,6 +33,17 @@ static void host_add(struct tree *t, unsigned depth, struct doc *host,
 	t->whole &= strcmp(state, "up") == 0 || depth == 0;
 }
 
+static struct doc *member_find(struct doc *members, struct doc *id)
+{
+	char text[DOC_TEXT_LEN];
+
+	doc_text(id, text);
+	for (size_t i = 0; i < doc_len(members); i++)
+		if (doc_is(doc_get(doc_at(members, i), "node_id"), text))
+			return doc_at(members, i);
+	return NULL;
+}
+
 /* What is below a host: up, down, or behind a host that is not up. */
 static void below_add(struct tree *t, unsigned depth, struct doc *parent_id,
 		      const char *parent_state, struct doc *parent_seen)
@@ -69,8 +80,10 @@ static void child_add(struct tree *t, struct doc *child)
 			 STATE_LEN, doc_text(doc_get(child, "refused"), why));
 	host_add(t, 1, doc_get(child, "host"), text,
 		 doc_get(child, "last_seen"));
+	/* times of one list: the child may have been seen again meanwhile */
 	below_add(t, 2, doc_get(child, "node_id"), text,
-		  doc_get(child, "last_seen"));
+		  doc_get(member_find(t->members, doc_get(child, "node_id")),
+			  "last_seen"));
 }
 
 static int tree_print(const struct cli *c, struct doc *data,
@@ -78,13 +91,9 @@ static int tree_print(const struct cli *c, struct doc *data,
 {
 	struct doc *children = doc_get(data, "children");
 	struct tree t = { .members = members, .whole = true };
-	struct doc *self = NULL;
-	char id[DOC_TEXT_LEN];
+	struct doc *self = member_find(members, doc_get(data, "node_id"));
+	uint64_t hosts = 1;
 
-	doc_text(doc_get(data, "node_id"), id);
-	for (size_t i = 0; i < doc_len(members) && !self; i++)
-		if (doc_is(doc_get(doc_at(members, i), "node_id"), id))
-			self = doc_at(members, i);
 	table_init(&t.table, 3);
 	t.table.title[0] = "HOST";
 	t.table.title[1] = "STATE";
@@ -92,8 +101,15 @@ static int tree_print(const struct cli *c, struct doc *data,
 	host_add(&t, 0, doc_get(self, "host"),
 		 doc_get(data, "parent") ? "asked" : "root",
 		 doc_get(self, "last_seen"));
-	for (size_t i = 0; i < doc_len(children); i++)
+	for (size_t i = 0; i < doc_len(children); i++) {
 		child_add(&t, doc_at(children, i));
+		hosts += doc_count(doc_get(doc_at(children, i), "hosts"));
+	}
+	/* an agent that is not the root knows all hosts, but not all parents */
+	if (hosts > t.table.n / t.table.n_columns)
+		note(c, "%llu hosts further down are not shown: ask the root",
+		     (unsigned long long)(hosts -
+					  t.table.n / t.table.n_columns));
 	if (table_finish(c, &t.table))
 		return CLI_FAILED;
 	return t.whole ? CLI_DONE : CLI_PARTIAL;

@@ -264,6 +264,22 @@ def test_overlay_tree(server, linnet):
         f"    10.0.0.8  behind          {old}\n"
         "  10.0.0.3    expected: busy  -\n")
     assert server.seen[-1][1].endswith("&cursor=c1")
+    assert done.stderr == ""
+
+
+def test_overlay_below_the_root(server, linnet):
+    """An inner agent knows its own children, not who is below them."""
+    now = "2026-11-21T01:00:09.000Z"
+    child = {**member(4, 2, now), "state": "up", "hosts": 3}
+    server.replies["GET /api/v1/overlay"] = (200, {"data": {
+        "node_id": f"{2:032x}", "parent": "10.0.0.9", "children": [child]}})
+    server.replies["GET /api/v1/overlay/members"] = (200, {"data": [
+        member(n, 0, None) for n in (9, 2, 4, 5, 6)], "meta": {}})
+    done = linnet("overlay", "show")
+    assert done.returncode == 0
+    assert [r.split()[:2] for r in done.stdout.splitlines()[1:]] == [
+        ["10.0.0.2", "asked"], ["10.0.0.4", "up"]]
+    assert "2 hosts further down are not shown: ask the root" in done.stderr
 
 
 def test_overlay_changes(server, linnet):
@@ -430,6 +446,20 @@ def test_watch_and_interrupt(server):
 def test_no_colour_in_a_pipe(server, linnet):
     top(server)
     assert "\033" not in linnet("query", "top", TASK).stdout
+
+
+@pytest.mark.parametrize("args, env, bold", [
+    ([], {}, True), (["--no-color"], {}, False), ([], {"NO_COLOR": "1"}, False)])
+def test_terminal(server, args, env, bold):
+    """A table, and bold titles unless they are not wanted."""
+    server.replies["GET /api/v1/tasks"] = (200, {"data": []})
+    master, slave = os.openpty()
+    subprocess.run([LINNET, "-H", f"127.0.0.1:{server.server_port}", "task",
+                    "ls", *args], stdout=slave, env=env, check=True)
+    os.close(slave)
+    text = os.read(master, 1000).decode()
+    os.close(master)
+    assert text.startswith("\033[1mID  NAME" if bold else "ID  NAME")
 
 
 def test_full_disk(server):
