@@ -13,11 +13,11 @@
 #define ARGS_ERROR_LEN 128
 
 struct arg_row {
-	const char *name;  /* long name, without dashes */
-	char letter;       /* short name, 0: none */
+	const char *name; /* long name, without dashes */
+	char letter;      /* short name, 0: none */
 	/* What the help calls the argument; NULL: a flag; "[=X]": optional. */
 	const char *value;
-	const char *help;  /* one sentence; "\n" where the help breaks it */
+	const char *help; /* one sentence; "\n" where the help breaks it */
 	/*
 	 * Stores the value (NULL: none was given) in ctx.  0, or -EINVAL with a
 	 * reason in error; an empty reason reads "bad value".

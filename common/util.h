@@ -8,18 +8,18 @@
 #include <stdint.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define MIN(a, b)     ((a) < (b) ? (a) : (b))
+#define MAX(a, b)     ((a) > (b) ? (a) : (b))
 #define container_of(p, type, member) \
-	((type *)((char *)(p) - offsetof(type, member)))
+	((type *)((char *)(p)-offsetof(type, member)))
 
 /* Exit codes of the programs (sysexits.h names the same numbers). */
 enum exit_code {
-	EXIT_USAGE = 64,       /* bad command line */
-	EXIT_MECHANISM = 69,   /* the kernel or a tool lacks what is needed */
-	EXIT_BUSY = 75,	       /* another process holds the instance */
-	EXIT_PERMISSION = 77,  /* capability or user missing */
-	EXIT_CONFIG = 78,      /* configuration refused */
+	EXIT_USAGE = 64,      /* bad command line */
+	EXIT_MECHANISM = 69,  /* the kernel or a tool lacks what is needed */
+	EXIT_BUSY = 75,       /* another process holds the instance */
+	EXIT_PERMISSION = 77, /* capability or user missing */
+	EXIT_CONFIG = 78,     /* configuration refused */
 };
 
 /* Monotonic clock, for deadlines. */
