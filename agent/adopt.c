@@ -123,6 +123,7 @@ bool overlay_proof(const struct overlay *o, const uint8_t nonce[16],
 static void serve_hello(void *ctx, struct http_request *rq)
 {
 	struct agent *a = ctx;
+	const char *api = http_header(rq, "X-Linnet-Api");
 	struct json *v = body_object(rq);
 	uint8_t nonce[16], proof[32];
 	struct buf b = BUF_INIT;
@@ -133,6 +134,10 @@ static void serve_hello(void *ctx, struct http_request *rq)
 
 	if (!v)
 		return;
+	if (api && strncmp(api, "1.", 2) != 0) {
+		reply_conflict(a->overlay, rq, "another version");
+		goto out;
+	}
 	if (json_str(json_get(v, "nonce"), 32, &s, &len) ||
 	    hex_decode(s, len, nonce, sizeof(nonce))) {
 		reply_error(rq, ERR_VALUE, "nonce");

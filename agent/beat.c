@@ -220,9 +220,15 @@ static void hello_done(void *arg, const struct peer_reply *r)
 	struct json *v = reply_object(r);
 	const char *name, *why = NULL;
 	struct node_id id;
+	char word[32];
 	size_t len;
 
 	b->call = NULL;
+	if (r->status == 409) {
+		reason_of(v, word);
+		refused(b, word[0] ? word : "refused");
+		goto out;
+	}
 	if (r->status != 200 || get_id(json_get(v, "node_id"), &id) ||
 	    json_str(json_get(v, "overlay"), 64, &name, &len)) {
 		not_yet(b, r);

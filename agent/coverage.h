@@ -44,7 +44,7 @@ int missing_reason_parse(const char *s, enum missing_reason *out);
 
 struct coverage {
 	uint32_t answered;
-	uint64_t digest; /* sum of node digests of those that answered */
+	uint64_t digest;    /* sum of node digests of those that answered */
 	uint32_t n_missing; /* tops listed; reasons[] counts all */
 	struct {
 		struct node_id id;

@@ -88,6 +88,8 @@ static enum missing_reason reason_of(const struct peer_reply *r)
 	case 429:
 	case 503:
 		return MISSING_BUSY;
+	case 507: /* no room for it there */
+		return MISSING_UNKNOWN_TASK;
 	case 508:
 		return MISSING_LOOP;
 	default:

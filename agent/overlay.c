@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Who this agent is and whom it knows: identity and incarnation (kept in the
- * state directory), children, the rows of its subtree, the members of the
- * overlay.  Rows are put together from what each child said of its own
- * subtree; a host that two children claim is the first one's.
- *
- * Beats and invitations are beat.c's, the way up is adopt.c's.
+ * state directory), its children, what clients add and remove.  Rows of the
+ * subtree are rows.c's, beats and invitations beat.c's, the way up adopt.c's.
  */
 #include "agent/overlay.h"
 
@@ -103,7 +100,7 @@ int get_hash(const struct json *v, uint64_t *out)
 	return json_str(v, 16, &s, &len) ? -EINVAL : hex_parse_u64(s, len, out);
 }
 
-static uint64_t id_head(const struct node_id *id)
+uint64_t node_id_head(const struct node_id *id)
 {
 	uint64_t v = 0;
 
@@ -155,7 +152,7 @@ static bool interface_address(struct ip_addr *out)
 	return found;
 }
 
-static struct endpoint own_endpoint(const struct overlay *o)
+struct endpoint overlay_endpoint(const struct overlay *o)
 {
 	struct endpoint ep = { .port = o->agent->conf->port };
 
@@ -253,7 +250,7 @@ static void identity_open(struct overlay *o)
 	if (!dir[0] || node_load(o, dir))
 		random_bytes(o->self.b, sizeof(o->self.b));
 	/* a term is never used twice: it rises with each start */
-	o->epoch = (struct epoch){ o->incarnation, id_head(&o->self), 1 };
+	o->epoch = (struct epoch){ o->incarnation, node_id_head(&o->self), 1 };
 	if (!dir[0])
 		return;
 	ret = node_save(o, dir);
@@ -460,197 +457,6 @@ void overlay_free(struct overlay *o)
 	free(o);
 }
 
-/* ---- rows ---- */
-
-static uint64_t row_hash(const struct member *m, bool up, uint8_t what)
-{
-	struct {
-		struct node_id id, parent;
-		uint64_t incarnation;
-		struct ip_addr addr;
-		uint16_t port;
-		uint8_t up, zero[5];
-	} text = { .id = m->id,
-		   .parent = m->parent,
-		   .incarnation = m->incarnation,
-		   .addr = m->ep.addr,
-		   .port = m->ep.port,
-		   .up = up };
-	struct hash_key key = { { 4, what } };
-
-	static_assert(sizeof(text) == 64, "no padding");
-	return siphash24(&key, &text, sizeof(text));
-}
-
-/* A set of ids: open addressing, never more than half full. */
-struct id_set {
-	const struct member **slot;
-	uint32_t mask;
-};
-
-static bool id_set_add(struct id_set *s, const struct member *m)
-{
-	uint32_t i = (uint32_t)id_head(&m->id) & s->mask;
-
-	for (; s->slot[i]; i = (i + 1) & s->mask)
-		if (node_id_equal(&s->slot[i]->id, &m->id))
-			return false;
-	s->slot[i] = m;
-	return true;
-}
-
-static bool row_add(struct overlay *o, struct id_set *s, const struct member *m,
-		    bool up)
-{
-	o->rows[o->n_rows] = *m;
-	if (!id_set_add(s, &o->rows[o->n_rows]))
-		return false;
-	o->rows_up[o->n_rows++] = up;
-	return true;
-}
-
-static void rows_add_child(struct overlay *o, struct id_set *s,
-			   const struct branch *b)
-{
-	bool up = b->pub.state == CHILD_UP;
-	struct member m = { .id = b->pub.id,
-			    .parent = o->self,
-			    .ep = b->pub.ep,
-			    .incarnation = b->pub.incarnation,
-			    .last_seen_ms = b->pub.last_seen_ms };
-
-	if (!row_add(o, s, &m, up))
-		return;
-	for (uint32_t i = 1; i < b->n_rows; i++) {
-		m = b->rows[i].m;
-		if (b->rows[i].up)
-			m.last_seen_ms = b->pub.last_seen_ms;
-		row_add(o, s, &m, up && b->rows[i].up);
-	}
-}
-
-static int rows_alloc(struct overlay *o, struct id_set *s)
-{
-	size_t n = 1, slots = 4;
-	struct member *rows;
-	bool *up;
-
-	for (unsigned i = 0; i < o->n_children; i++)
-		n += 1 + o->child[i]->n_rows;
-	while (slots < 2 * n)
-		slots *= 2;
-	rows = reallocarray(o->rows, n, sizeof(*rows));
-	if (rows)
-		o->rows = rows;
-	up = reallocarray(o->rows_up, n, sizeof(*up));
-	if (up)
-		o->rows_up = up;
-	s->slot = calloc(slots, sizeof(*s->slot));
-	s->mask = (uint32_t)slots - 1;
-	if (rows && up && s->slot)
-		return 0;
-	free(s->slot);
-	return -ENOMEM;
-}
-
-/* Without memory the rows stay as they were, until the next try. */
-void overlay_rows_update(struct overlay *o)
-{
-	struct member self = { .id = o->self,
-			       .incarnation = o->incarnation,
-			       .ep = own_endpoint(o) };
-	struct id_set s;
-	uint64_t ids = 0;
-
-	if (!o->dirty || rows_alloc(o, &s))
-		return;
-	if (o->n_path)
-		self.parent = o->parent_id;
-	self.last_seen_ms = clock_wall_ms();
-	o->n_rows = 0;
-	row_add(o, &s, &self, true);
-	for (unsigned i = 0; i < o->n_children; i++)
-		if (!o->child[i]->pub.refused[0])
-			rows_add_child(o, &s, o->child[i]);
-	free(s.slot);
-	o->rows_hash = o->members_hash = 0;
-	for (uint32_t i = 0; i < o->n_rows; i++) {
-		struct member m = o->rows[i];
-
-		o->rows_hash += row_hash(&m, o->rows_up[i], 0);
-		m.incarnation = 0;
-		memset(&m.parent, 0, sizeof(m.parent));
-		o->members_hash += row_hash(&m, false, 1);
-		ids += id_head(&m.id) * 0x9e3779b97f4a7c15u;
-	}
-	o->dirty = false;
-	/* each change of membership is a new epoch, and the root counts them */
-	if (o->ids_hash && ids != o->ids_hash && !o->n_path)
-		o->epoch.n++;
-	o->ids_hash = ids;
-}
-
-const struct member *overlay_rows(const struct overlay *o, unsigned *n)
-{
-	/* made on demand: nothing that a caller can see changes */
-	overlay_rows_update((struct overlay *)o);
-	*n = o->n_rows;
-	return o->rows;
-}
-
-uint64_t overlay_members_hash(const struct overlay *o)
-{
-	overlay_rows_update((struct overlay *)o);
-	return o->n_path ? o->members_told : o->members_hash;
-}
-
-const struct member *overlay_members(const struct overlay *o, unsigned *n)
-{
-	if (!o->n_path || !o->n_members)
-		return overlay_rows(o, n);
-	*n = o->n_members;
-	return o->members;
-}
-
-static bool peer_in(const struct endpoint *list, size_t n,
-		    const struct ip_addr *a, struct endpoint *ep)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (addr_equal(&list[i].addr, a)) {
-			*ep = list[i];
-			return true;
-		}
-	}
-	return false;
-}
-
-bool overlay_known_peer(const struct overlay *o, const struct ip_addr *a,
-			struct endpoint *ep)
-{
-	const struct conf *c = o->agent->conf;
-	const struct member *m;
-	unsigned n;
-
-	for (unsigned i = 0; i < o->n_children; i++)
-		if (peer_in(&o->child[i]->pub.ep, 1, a, ep))
-			return true;
-	if (o->n_path && peer_in(&o->parent, 1, a, ep))
-		return true;
-	m = overlay_members(o, &n);
-	for (unsigned i = 0; i < n; i++)
-		if (peer_in(&m[i].ep, 1, a, ep))
-			return true;
-	if (peer_in(c->parents, c->n_parents, a, ep))
-		return true;
-	for (size_t i = 0; i < c->n_peers; i++) {
-		if (prefix_contains(&c->peers[i], a)) {
-			*ep = (struct endpoint){ *a, c->port };
-			return true;
-		}
-	}
-	return false;
-}
-
 /* ---- reading ---- */
 
 const struct node_id *overlay_self(const struct overlay *o)
@@ -711,7 +517,8 @@ void overlay_suspect(struct overlay *o, const struct node_id *id)
 	for (unsigned i = 0; i < o->n_children; i++) {
 		struct branch *b = o->child[i];
 
-		if (node_id_equal(&b->pub.id, id) && b->invited && !b->call)
+		if (node_id_equal(&b->pub.id, id) && b->invited && !b->call &&
+		    !b->failures)
 			branch_start(b, 0);
 	}
 }

@@ -18,18 +18,23 @@ struct agent;
 struct overlay;
 
 #define OVERLAY_CHILDREN 64
-#define OVERLAY_HOPS 16
+#define OVERLAY_HOPS     16
 
-enum child_state { CHILD_EXPECTED, CHILD_UP, CHILD_SUSPECT, CHILD_DOWN };
+enum child_state {
+	CHILD_EXPECTED,
+	CHILD_UP,
+	CHILD_SUSPECT,
+	CHILD_DOWN
+};
 const char *child_state_name(enum child_state s);
 
 struct child {
 	struct endpoint ep;
-	struct node_id id; /* zero until it answered once */
+	struct node_id id; /* made of its address until it answered */
 	uint64_t incarnation;
 	enum child_state state;
-	char refused[32];     /* last reason it refused to join, or "" */
-	uint64_t last_seen_ms; /* wall clock; 0: never */
+	char refused[32];       /* last reason it refused to join, or "" */
+	uint64_t last_seen_ms;  /* wall clock; 0: never */
 	uint32_t hosts, height; /* of its subtree */
 	char lease[64];
 	enum missing_reason why; /* of its silence while it is not up */
@@ -59,7 +64,8 @@ uint64_t overlay_epoch(const struct overlay *o); /* the number n */
 bool overlay_is_root(const struct overlay *o);
 /* Parent's endpoint or NULL; path: ids from the root to the parent. */
 const struct endpoint *overlay_parent(const struct overlay *o);
-unsigned overlay_path(const struct overlay *o, struct node_id out[OVERLAY_HOPS]);
+unsigned overlay_path(const struct overlay *o,
+		      struct node_id out[OVERLAY_HOPS]);
 
 /* Lease under which the parent holds this agent; "" without a parent. */
 const char *overlay_lease(const struct overlay *o);

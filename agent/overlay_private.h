@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by overlay.c (rows), beat.c (towards children), adopt.c (parent). */
+/* Shared by overlay.c, rows.c, beat.c (children), adopt.c (the parent). */
 #ifndef LINNET_OVERLAY_PRIVATE_H
 #define LINNET_OVERLAY_PRIVATE_H
 
@@ -95,12 +95,11 @@ struct overlay {
 /* overlay.c */
 struct branch *branch_new(struct overlay *o, const struct endpoint *ep);
 void branch_drop(struct branch *b); /* out of the list, freed */
-void overlay_rows_update(struct overlay *o);
-/* Hash of what is announced down: the root's, or what it told us. */
-uint64_t overlay_members_hash(const struct overlay *o);
 /* Where others reach this agent; false: only they can tell. */
 bool overlay_address(const struct overlay *o, struct endpoint *out);
+struct endpoint overlay_endpoint(const struct overlay *o);
 void overlay_save(struct overlay *o);
+uint64_t node_id_head(const struct node_id *id);
 /* Proof of identity for a nonce; false without a token. */
 bool overlay_proof(const struct overlay *o, const uint8_t nonce[16],
 		   const struct node_id *id, const struct endpoint *asked,
@@ -112,6 +111,11 @@ int get_hash(const struct json *v, uint64_t *out);
 
 /* Ends the waiting for b; why NULL: it is in. */
 void adding_settle(struct branch *b, const char *why);
+
+/* rows.c */
+void overlay_rows_update(struct overlay *o);
+/* Hash of what is announced down: the root's, or what it told us. */
+uint64_t overlay_members_hash(const struct overlay *o);
 
 /* beat.c */
 void branch_step(void *arg); /* its next message */

@@ -19,11 +19,11 @@ struct peers;
 struct peer_call;
 
 struct peer_reply {
-	int status;	     /* HTTP status; 0: none came */
-	int err;	     /* 0; -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
-				-EHOSTUNREACH, -EMSGSIZE (too large),
-				-ENOBUFS (all replies together), -EPROTO */
-	const char *body;    /* NUL-terminated, borrowed */
+	int status;       /* HTTP status; 0: none came */
+	int err;          /* 0; -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
+			     -EHOSTUNREACH, -EMSGSIZE (too large),
+			     -ENOBUFS (all replies together), -EPROTO */
+	const char *body; /* NUL-terminated, borrowed */
 	size_t len;
 	uint32_t elapsed_ms;
 };
@@ -37,17 +37,17 @@ struct peer_request {
 	uint32_t timeout_ms, connect_ms;
 	size_t reply_max;
 	const char *headers[8]; /* "Name: value", NULL-ended; copied */
-	bool fresh; /* on a new connection */
-	bool bare; /* without our token */
+	bool fresh;             /* on a new connection */
+	bool bare;              /* without our token */
 };
 
 /* token_file: own peer token (0600), or NULL.  0 or -errno. */
 int peers_open(struct peers **out, struct loop *l, const char *token_file);
 void peers_free(struct peers *p);
 /* done is called once, never from inside this call.  NULL: no memory. */
-struct peer_call *peer_start(struct peers *p, const struct peer_request *rq,
-			     void (*done)(void *arg, const struct peer_reply *r),
-			     void *arg);
+struct peer_call *
+peer_start(struct peers *p, const struct peer_request *rq,
+	   void (*done)(void *arg, const struct peer_reply *r), void *arg);
 void peer_cancel(struct peer_call *c); /* done is not called */
 /* Own token for proofs of identity; NULL: none.  Never to be written out. */
 const char *peers_token(const struct peers *p);

@@ -20,10 +20,10 @@ struct agent;
 /* The mergeable questions; a row each in measure.c. */
 enum ask_kind {
 	ASK_TOTALS,
-	ASK_POINTS,	       /* keys */
-	ASK_TOP,	       /* share, alpha, base_host */
+	ASK_POINTS, /* keys */
+	ASK_TOP,    /* share, alpha, base_host */
 	ASK_DISTINCT,
-	ASK_REALTIME,	       /* end_slot */
+	ASK_REALTIME,          /* end_slot */
 	ASK_REALTIME_DISTINCT, /* end_slot */
 	ASK_KINDS
 };
@@ -32,13 +32,13 @@ enum ask_kind {
 
 struct ask {
 	enum ask_kind kind;
-	unsigned round;	       /* 1, 2 */
+	unsigned round;        /* 1, 2 */
 	struct task_spec task; /* as the registry here has it */
 	/* ASK_TOP, round 1: rows with upper >= alpha * share * N of the host;
 	 * own bit: upper > share * N and N > 5 */
 	double share, alpha;
-	uint64_t end_slot;	/* newest closed 100-ms slot */
-	struct flow_key *keys;	/* n_keys; owned by the ask */
+	uint64_t end_slot;     /* newest closed 100-ms slot */
+	struct flow_key *keys; /* n_keys; owned by the ask */
 	uint32_t n_keys;
 };
 /* Deep copy of the keys; 0 or -ENOMEM. */
@@ -51,10 +51,10 @@ struct query_result {
 };
 
 struct query_options {
-	bool host_only;	     /* scope=host */
-	uint32_t budget_ms;  /* from now */
+	bool host_only;     /* scope=host */
+	uint32_t budget_ms; /* from now */
 	uint8_t query_id[16];
-	const char *via;     /* X-Linnet-Via of the request, or "" */
+	const char *via;        /* X-Linnet-Via of the request, or "" */
 	const char *request_id; /* for logs and children; copied */
 	bool for_parent; /* the part is passed on: hosts it knows of only */
 };

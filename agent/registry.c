@@ -430,6 +430,7 @@ void registry_free(struct registry *r)
 {
 	if (!r)
 		return;
+	repairs_free(r);
 	ops_free(r);
 	loop_timer_cancel(&r->tick);
 	while (r->n)

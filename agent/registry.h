@@ -18,7 +18,10 @@
 struct agent;
 struct registry;
 
-enum task_origin { ORIGIN_V1, ORIGIN_LEGACY };
+enum task_origin {
+	ORIGIN_V1,
+	ORIGIN_LEGACY
+};
 
 #define REGISTRY_SKETCHES 32
 #define REGISTRY_COUNTERS 8 /* of one sketch */
@@ -35,14 +38,14 @@ struct task {
 	uint32_t expires_s;  /* 0: never */
 	enum task_origin origin;
 	bool is_sketch;
-	uint64_t sketch;   /* id of the legacy sketch it belongs to; 0: none */
-	double threshold;  /* hitter_threshold of a counter; not content */
+	uint64_t sketch;  /* id of the legacy sketch it belongs to; 0: none */
+	double threshold; /* hitter_threshold of a counter; not content */
 	struct node_id owner; /* agent that was asked for it */
 	/* below: this agent's own, never sent */
-	uint64_t alias;	     /* sketch_id here, for is_sketch rows */
-	uint64_t order;	     /* rises with each (re)configuration here */
-	uint64_t named_ms;   /* monotonic: last request that named it */
-	int monitor_status;  /* of the last put: 0, -errno; 1: not answered */
+	uint64_t alias;     /* sketch_id here, for is_sketch rows */
+	uint64_t order;     /* rises with each (re)configuration here */
+	uint64_t named_ms;  /* monotonic: last request that named it */
+	int monitor_status; /* of the last put: 0, -errno; 1: not answered */
 };
 
 int registry_open(struct registry **out, struct agent *a); /* loads state */
@@ -75,21 +78,18 @@ void registry_touch(struct registry *r, uint64_t id);
  * none the task is removed again and e->code is ERR_NO_HOST.
  */
 struct registry_op;
-struct registry_op *registry_create(struct agent *a, const struct task *t,
-				    bool host_only, uint32_t budget_ms,
-				    void (*done)(void *arg,
-						 const struct error *e,
-						 const struct task *t,
-						 const struct coverage *c),
-				    void *arg);
+struct registry_op *
+registry_create(struct agent *a, const struct task *t, bool host_only,
+		uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg);
 /* Removes it here and below; done as above (t NULL). */
-struct registry_op *registry_delete(struct agent *a, uint64_t id,
-				    uint32_t budget_ms,
-				    void (*done)(void *arg,
-						 const struct error *e,
-						 const struct task *t,
-						 const struct coverage *c),
-				    void *arg);
+struct registry_op *
+registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg);
 void registry_cancel(struct registry_op *op);
 /* Changes a counter's default threshold (and tells the subtree). */
 void registry_set_threshold(struct agent *a, uint64_t id, double threshold);

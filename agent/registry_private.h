@@ -60,6 +60,12 @@ int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,
 
 /* taskops.c */
 void entry_put_monitor(struct registry *r, struct entry *e);
+/* Body of a put; evict: sketches that make room for it. */
+void entry_write_put(struct buf *b, const struct entry *e,
+		     const uint64_t *evict, unsigned n_evict);
 void ops_free(struct registry *r);
+
+/* repair.c */
+void repairs_free(struct registry *r);
 
 #endif

@@ -124,7 +124,7 @@ static int write_all(int fd, const char *p, size_t len)
 
 int state_write(const char *dir, const char *name, const char *text, size_t len)
 {
-	int dfd = dir_open(dir), fd = -1, ret = dfd;
+	int dfd = dir_open(dir), fd, ret;
 	char tmp[64], check[CHECK_LEN + 1];
 
 	if (dfd < 0)
