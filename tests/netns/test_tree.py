@@ -122,7 +122,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_bind()
         self.server_activate()
         self.node, self.play = node, None
-        self.asked = 0
+        self.asked, self.last = 0, None
 
     def handle_error(self, *_):
         """The agent closes connections of late answers."""
@@ -143,6 +143,8 @@ class Middle(http.server.BaseHTTPRequestHandler):
                 if k.startswith("X-") or k == "Content-Type"}
         r = request(self.server.node.host, self.server.node.address + ":8001",
                     self.command, self.path, body, keep)
+        if self.path.endswith("/ask"):
+            self.server.last = (keep, json.loads(body))
         if self.server.play and self.path.endswith("/ask"):
             self.server.asked += 1
             self.server.play(self, r)
@@ -233,6 +235,68 @@ def test_t52_slow_child():
                 assert all(came), f"{came.count(False)} of 60 came late"
             else:
                 assert not any(came)
+
+
+def test_t52_spine():
+    """An agent that is silent deep down hides what is below it alone."""
+    with Tree({0: [1, 5], 1: [2, 6], 2: [3, 7], 3: [4, 8]}) as tree:
+        configure(tree)
+        ping_all(tree.nodes[:2])
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        for i in (4, 3, 2, 1):
+            gone = {tree.nodes[k].address for k in tree.below(i)}
+            for budget in (1000, 250):
+                tree.wait_complete(**COUNTER)
+                tree.nodes[i].agent.signal(signal.SIGSTOP)
+                reply = ask(tree.root.host, tree.root.address, budget,
+                            **COUNTER)
+                tree.nodes[i].agent.signal(signal.SIGCONT)
+                check_answer(reply, ledger, gone, {"timeout", "behind"})
+                assert set(reply.missing) == gone
+                assert reply.seconds < budget / 1000 + 0.1
+
+
+def test_asked_again():
+    """One answer per question and parent; loops and strangers are refused."""
+    with star_with_middle() as (tree, server, ledger):
+        last = tree.nodes[3]
+        assert tree.root.ask(**COUNTER).complete
+        headers, body = server.last
+
+        def again(body=body, **changes):
+            h = {**headers, **{k.replace("_", "-"): v
+                               for k, v in changes.items()}}
+            text = body if isinstance(body, str) else json.dumps(body)
+            return request(last.host, last.address + ":8001", "POST",
+                           "/api/v1/peer/ask", text, h)
+
+        # the same: the kept answer, also when more was counted meanwhile
+        first = again().json()
+        assert first["part"]["tot"]["pkt"] == ledger[last.address]
+        tree.nodes[1].host.ping(last.address, 3, 0.01)
+        wait_until(lambda: request(
+            last.host, last.address + ":8001", "POST", "/",
+            "type=query counter&proto=icmp&scope=host",
+            {"Content-Type": "application/x-www-form-urlencoded"})
+            .json()[0] == ledger[last.address] + 3, 5, "more is counted")
+        assert again().json() == first
+        other = {**body, "query": "ab" * 16}
+        assert again(other).json()["part"]["tot"]["pkt"] == \
+            ledger[last.address] + 3
+        assert again(X_Linnet_Lease="1.0000000000000000.1").status == 409
+        assert again(X_Linnet_Lease="").status == 409
+        node_id = request(last.host, last.address + ":8001", "GET",
+                          "/api/v1/status").json()["data"]["node_id"]
+        assert again(X_Linnet_Via=node_id).status == 508
+        assert again(X_Linnet_Via=",".join(["ab" * 16] * 17)).status == 508
+        assert again({**other, "message": "of_later"}).status == 501
+        assert again("{").status == 400
+        for deadline in ("0", "-1", "abc", "999999"):
+            assert again({**body, "query": "cd" * 16},
+                         X_Linnet_Deadline=deadline).status in (400, 422)
+        unknown = again({**other, "task_hash": "00" * 8}).json()
+        assert unknown["part"] is None
+        assert unknown["coverage"]["missing"] == [[node_id, "unknown_task"]]
 
 
 # ---- a lying child ----
@@ -436,6 +500,18 @@ def test_add_not_running_and_restart():
         wait_until(lambda: len(root.get(members).json()["data"]) == 3, 15,
                    "three members after a restart")
         assert leaves(root) == [later.address]
+
+
+def test_only_configured_parents():
+    with Lab(3) as lab:
+        lab.dir.chmod(0o711)
+        a, b, child = (Node(h, [], monitor=False) for h in lab.hosts)
+        child.args = ["--parent", b.address]
+        for node in (a, b, child):
+            node.start()
+        assert add(a, child.address) == (400, "error: refused: not its parent")
+        assert add(b, child.address) == (200, "leaf agent added")
+        assert leaves(b) == [child.address] and leaves(a) == []
 
 
 def test_two_roots_invite_each_other():
