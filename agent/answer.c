@@ -275,6 +275,8 @@ static void round1_done(void *arg, struct query_result *r)
 	op->certain = op->base_tree ? p->topk.floor <= op->threshold
 				    : op->ask.share * cap >= 2 &&
 					      p->topk.n < p->params.topk_slots;
+	/* no host has dropped anything: what is not here does not exist */
+	op->certain |= p->topk.floor == 0;
 	if (!op->certain && !op->whole && op->base_tree) {
 		op->whole = true;
 		op->ask.alpha = 0;
