@@ -24,13 +24,13 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 PROBLEM = "application/problem+json"
 
-# Ids are bound when first seen.  Other values differ from run to run, their
-# types do not.
+# Ids are bound when first seen.  Other values, and all in the result of a
+# probe, differ from run to run; their types do not.
 ID = re.compile("[0-9a-f]{16}|[0-9a-f]{32}")
 VOLATILE = {
     "incarnation", "started", "created", "began", "last_seen", "start",
     "seconds", "elapsed_ms", "epoch", "memory_bytes", "queue_depth", "matched",
-    "received", "mbytes_per_s", "jitter_ms", "next_cursor", "version", "loss"}
+    "received", "next_cursor", "version"}
 SCALARS = {"query bw": r"\d{2,}|\d\.\d{2}", "query jitter": r"\d+\.\d{3}"}
 
 
@@ -118,21 +118,22 @@ class Replay:
             text = text.replace(documented, actual)
         return text
 
-    def value(self, want, got, name=""):
+    def value(self, want, got, name="", volatile=False):
         """The same structure and types; the same values if they can be."""
+        volatile |= name in VOLATILE
         if type(want) is not type(got):
             raise Differs(f"{name}: {want!r}, got {got!r}")
         if isinstance(want, dict):
             if list(want) != list(got):
                 raise Differs(f"{name}: {list(want)}, got {list(got)}")
             for key in want:
-                self.value(want[key], got[key], key)
+                self.value(want[key], got[key], key, name == "result")
         elif isinstance(want, list):
             if len(want) != len(got):
                 raise Differs(f"{name}: {want}, got {got}")
             for a, b in zip(want, got):
                 self.value(a, b, name)
-        elif name in VOLATILE or name == "request_id":
+        elif volatile or name == "request_id":
             pass
         elif isinstance(want, str) and ID.fullmatch(want):
             if self.bound.setdefault(want, got) != got:
