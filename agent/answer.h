@@ -34,7 +34,7 @@ struct hit {
 struct answer {
 	enum ask_kind kind;
 	struct task_spec task;
-	struct part *part; /* NULL: no host answered */
+	struct part *part;           /* NULL: no host answered */
 	const struct flow_key *keys; /* ASK_POINTS: those asked, in order */
 	struct coverage coverage;
 	struct coverage_report report;

@@ -15,10 +15,11 @@
 struct measure_row {
 	const char *name; /* "totals", "points", … */
 	enum part_kind part;
-	uint32_t kinds;	  /* sketches to read; those the task keeps */
-	uint32_t required; /* at least one of these must be in the task; 0: none */
+	uint32_t kinds;    /* sketches to read; those the task keeps */
+	uint32_t required; /* at least one of these must be in the task; 0: none
+			    */
 	bool keys, share, end_slot; /* arguments it takes */
-	uint32_t reply_cap; /* bytes a child's reply may have */
+	uint32_t reply_cap;         /* bytes a child's reply may have */
 };
 const struct measure_row *measure_row(enum ask_kind k);
 /* 0 or -EINVAL */
@@ -28,9 +29,9 @@ bool measure_possible(enum ask_kind k, const struct task_spec *t);
 
 struct measure_result {
 	enum missing_reason reason; /* MISSING_NONE: part is there */
-	struct part *part;	    /* the callback takes it */
+	struct part *part;          /* the callback takes it */
 	struct ctl_loss loss;
-	uint64_t start_ms, end_ms;  /* wall clock */
+	uint64_t start_ms, end_ms; /* wall clock */
 };
 
 struct measure;

@@ -15,7 +15,10 @@
 struct agent;
 struct monlink;
 
-enum monlink_state { MONLINK_ABSENT, MONLINK_ATTACHED };
+enum monlink_state {
+	MONLINK_ABSENT,
+	MONLINK_ATTACHED
+};
 
 int monlink_open(struct monlink **out, struct agent *a);
 void monlink_free(struct monlink *m);
@@ -34,10 +37,10 @@ struct monlink_read {
 };
 struct monlink_op;
 /* done is called once, never from inside this call.  NULL: no memory. */
-struct monlink_op *monlink_read(struct monlink *m, uint64_t id,
-				uint64_t generation, uint32_t kinds,
-				void (*done)(void *arg, const struct monlink_read *r),
-				void *arg);
+struct monlink_op *
+monlink_read(struct monlink *m, uint64_t id, uint64_t generation,
+	     uint32_t kinds,
+	     void (*done)(void *arg, const struct monlink_read *r), void *arg);
 struct monlink_op *monlink_put(struct monlink *m, const struct task_spec *t,
 			       void (*done)(void *arg, int status), void *arg);
 struct monlink_op *monlink_del(struct monlink *m, uint64_t id,

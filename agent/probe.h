@@ -17,7 +17,11 @@
 struct agent;
 struct probes;
 
-enum probe_kind { PROBE_BW, PROBE_JITTER, PROBE_KINDS };
+enum probe_kind {
+	PROBE_BW,
+	PROBE_JITTER,
+	PROBE_KINDS
+};
 const char *probe_kind_name(enum probe_kind k);
 
 struct probe_result {
@@ -28,7 +32,11 @@ struct probe_result {
 	uint32_t sent, received, reordered;
 };
 
-enum probe_state { PROBE_RUNNING, PROBE_DONE, PROBE_FAILED };
+enum probe_state {
+	PROBE_RUNNING,
+	PROBE_DONE,
+	PROBE_FAILED
+};
 struct probe {
 	uint64_t id;
 	enum probe_kind kind;
@@ -48,9 +56,10 @@ bool probes_busy(const struct probes *p);
  * ERR_PROBE_BUSY, ERR_VALUE).  done may be NULL; called once at the end,
  * never from inside.
  */
-int probe_start(struct agent *a, enum probe_kind kind, const struct ip_addr *dst,
-		double duration_s, uint64_t *id, struct error *e,
-		void (*done)(void *arg, const struct probe *p), void *arg);
+int probe_start(struct agent *a, enum probe_kind kind,
+		const struct ip_addr *dst, double duration_s, uint64_t *id,
+		struct error *e, void (*done)(void *arg, const struct probe *p),
+		void *arg);
 const struct probe *probe_find(const struct probes *p, uint64_t id);
 unsigned probe_list(const struct probes *p, const struct probe **out,
 		    unsigned max);

@@ -27,8 +27,8 @@ struct endpoint {
 	uint16_t port; /* host order */
 };
 
-#define ADDR_TEXT_LEN 46     /* with NUL */
-#define PREFIX_TEXT_LEN 50
+#define ADDR_TEXT_LEN     46 /* with NUL */
+#define PREFIX_TEXT_LEN   50
 #define ENDPOINT_TEXT_LEN 54 /* "[v6]:port" */
 
 bool addr_is_v4(const struct ip_addr *a);
@@ -47,7 +47,8 @@ int prefix_parse(const char *s, size_t len, struct ip_prefix *out);
 /* "A/n", without "/n" for a single host. */
 void prefix_format(const struct ip_prefix *p, char out[PREFIX_TEXT_LEN]);
 bool prefix_contains(const struct ip_prefix *p, const struct ip_addr *a);
-bool prefix_covers(const struct ip_prefix *outer, const struct ip_prefix *inner);
+bool prefix_covers(const struct ip_prefix *outer,
+		   const struct ip_prefix *inner);
 
 /* "A", "A:port", "[v6]", "[v6]:port", "v6" alone.  0 or -EINVAL. */
 int endpoint_parse(const char *s, size_t len, uint16_t default_port,

@@ -8,7 +8,12 @@
 #ifndef LINNET_LOG_H
 #define LINNET_LOG_H
 
-enum log_level { LOG_LEVEL_ERR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+	LOG_LEVEL_ERR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG
+};
 
 /* program must live as long as the process. */
 void log_init(const char *program, enum log_level level);
@@ -17,12 +22,12 @@ void log_write(enum log_level level, int err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* With strerror(errno) appended. */
-#define log_err(...) log_write(LOG_LEVEL_ERR, errno, __VA_ARGS__)
-#define log_warn(...) log_write(LOG_LEVEL_WARN, errno, __VA_ARGS__)
+#define log_err(...)   log_write(LOG_LEVEL_ERR, errno, __VA_ARGS__)
+#define log_warn(...)  log_write(LOG_LEVEL_WARN, errno, __VA_ARGS__)
 /* Text alone. */
-#define log_errx(...) log_write(LOG_LEVEL_ERR, 0, __VA_ARGS__)
+#define log_errx(...)  log_write(LOG_LEVEL_ERR, 0, __VA_ARGS__)
 #define log_warnx(...) log_write(LOG_LEVEL_WARN, 0, __VA_ARGS__)
-#define log_info(...) log_write(LOG_LEVEL_INFO, 0, __VA_ARGS__)
+#define log_info(...)  log_write(LOG_LEVEL_INFO, 0, __VA_ARGS__)
 #define log_debug(...) log_write(LOG_LEVEL_DEBUG, 0, __VA_ARGS__)
 
 #endif

@@ -14,7 +14,7 @@
 struct loop;
 
 struct loop_io {
-	int fd; /* -1: not in a loop */
+	int fd;                                 /* -1: not in a loop */
 	void (*fn)(void *arg, uint32_t events); /* EPOLLIN, EPOLLOUT, … */
 	void *arg;
 	struct loop *loop;
