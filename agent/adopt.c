@@ -81,6 +81,7 @@ void overlay_detach(struct overlay *o, const char *why)
 	loop_timer_cancel(&o->parent_timer);
 	o->n_path = 0;
 	o->lease[0] = '\0';
+	o->offset_ms = o->error_ms = 0;
 	/* own epochs again, above all that were heard */
 	o->epoch.term = MAX(o->incarnation, o->epoch.term + 1);
 	o->epoch.root = 0;
@@ -376,6 +377,18 @@ static void reply_beat(struct overlay *o, struct http_request *rq,
 	reply_json(rq, 200, &b);
 }
 
+static void clock_heard(struct overlay *o, const struct json *v)
+{
+	const struct json *a = json_get(v, "offset_ms");
+	double offset, error;
+
+	if (json_real(json_at(a, 0), -1e15, 1e15, &offset) ||
+	    json_real(json_at(a, 1), 0, 1e15, &error))
+		return;
+	o->offset_ms = offset;
+	o->error_ms = error;
+}
+
 static void serve_beat(void *ctx, struct http_request *rq)
 {
 	struct overlay *o = ((struct agent *)ctx)->overlay;
@@ -400,6 +413,7 @@ static void serve_beat(void *ctx, struct http_request *rq)
 	} else {
 		path_set(o, path, n);
 		epoch_heard(o, rq);
+		clock_heard(o, v);
 		parent_heard(o);
 		reply_beat(o, rq, t2_ms);
 	}

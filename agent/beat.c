@@ -24,6 +24,7 @@
 #define REFUSED_MS   250 /* pause before a refused child is tried again */
 #define LATE_MS      250 /* our own timer: then nothing is concluded */
 #define RETRY_MAX_MS 10000
+#define CLOCK_AGE_MS 0.2 /* a second adds this to what is unsure */
 #define SIDE_MS      2000
 #define REPLY_MAX    (64 * 1024)
 #define ROWS_REPLY   ((size_t)4 << 20)
@@ -380,6 +381,27 @@ static bool tasks_differ(const struct branch *b, const struct json *v)
 	       h != registry_hash(b->o->agent->registry);
 }
 
+/*
+ * Four stamps: the offset is known to half of the time on the way.  A sample
+ * that knows less is not taken, until the better one is too old.
+ */
+static void clock_sample(struct branch *b, const struct json *v)
+{
+	uint64_t t2, t3, t4 = clock_wall_ms();
+	double offset, error;
+
+	if (json_u64(json_get(v, "t2_ms"), 0, (uint64_t)1 << 48, &t2) ||
+	    json_u64(json_get(v, "t3_ms"), t2, (uint64_t)1 << 48, &t3))
+		return;
+	offset = ((double)t2 - (double)b->t1_ms + (double)t3 - (double)t4) / 2;
+	error = ((double)t4 - (double)b->t1_ms - (double)(t3 - t2)) / 2 + 1;
+	b->error_ms += CLOCK_AGE_MS;
+	if (error < 0 || (b->pub.last_seen_ms && error > b->error_ms))
+		return;
+	b->offset_ms = offset;
+	b->error_ms = error;
+}
+
 static int beat_read(struct branch *b, const struct json *v)
 {
 	uint64_t inc, hosts, height, hash, members = 0;
@@ -432,6 +454,7 @@ static void beat_done(void *arg, const struct peer_reply *r)
 	}
 	b->failures = 0;
 	b->fresh = false;
+	clock_sample(b, v);
 	b->pub.last_seen_ms = clock_wall_ms();
 	b->o->dirty = true;
 	set_state(b, CHILD_UP);
@@ -470,7 +493,13 @@ static void say_beat(struct branch *b)
 	json_close(&out, ']');
 	json_close(&out, ']');
 	put_hash(&out, "members_hash", overlay_members_hash(o));
-	json_put_u64(&out, "t1_ms", clock_wall_ms());
+	/* of its clock against the root's, as far as it was measured */
+	json_open(&out, "offset_ms", '[');
+	json_put_fixed(&out, NULL, o->offset_ms + b->offset_ms, 1);
+	json_put_fixed(&out, NULL, o->error_ms + b->error_ms, 1);
+	json_close(&out, ']');
+	b->t1_ms = clock_wall_ms();
+	json_put_u64(&out, "t1_ms", b->t1_ms);
 	json_close(&out, '}');
 	if (send_body(b, "/api/v1/peer/beat", &body, false, beat_done))
 		beat_later(b);

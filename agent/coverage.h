@@ -57,6 +57,7 @@ struct coverage {
 	uint64_t start_min_ms, start_max_ms, end_min_ms, end_max_ms;
 	uint32_t clock_err_ms, hops;
 	bool saturated;
+	bool skew; /* the asked agent's own: clocks too far apart for it */
 };
 
 /* digest of one node: SipHash-2-4 of the id, keyed by the overlay's name. */

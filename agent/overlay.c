@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <ifaddrs.h>
 #include <inttypes.h>
+#include <math.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -479,6 +480,15 @@ void overlay_epoch_text(const struct overlay *o, char out[64])
 {
 	overlay_rows_update((struct overlay *)o);
 	epoch_format(&o->epoch, out);
+}
+
+uint32_t overlay_clock_err_ms(const struct overlay *o)
+{
+	double err = fabs(o->offset_ms) + o->error_ms;
+
+	if (!o->n_path)
+		return 0;
+	return err < UINT32_MAX ? (uint32_t)ceil(err) : UINT32_MAX;
 }
 
 bool overlay_is_root(const struct overlay *o)

@@ -67,6 +67,8 @@ const struct endpoint *overlay_parent(const struct overlay *o);
 unsigned overlay_path(const struct overlay *o,
 		      struct node_id out[OVERLAY_HOPS]);
 
+/* How far this clock may be from the root's, as beats tell. */
+uint32_t overlay_clock_err_ms(const struct overlay *o);
 /* Lease under which the parent holds this agent; "" without a parent. */
 const char *overlay_lease(const struct overlay *o);
 /* "TERM.ROOT16.N": the highest epoch known. */

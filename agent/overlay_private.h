@@ -35,8 +35,9 @@ struct branch {
 	struct peer_call *call; /* hello, invite or beat */
 	struct peer_call *side; /* its rows, or the members for it */
 	struct loop_timer timer;
-	uint64_t sent_ms; /* monotonic, of the call */
-	uint64_t seq;
+	uint64_t sent_ms;           /* monotonic, of the call */
+	uint64_t seq, t1_ms;        /* of the last beat, wall clock */
+	double offset_ms, error_ms; /* of its clock against ours */
 	uint32_t retry_ms;
 	unsigned failures;
 	bool fresh;   /* the next beat goes over a new connection */
@@ -73,6 +74,7 @@ struct overlay {
 	struct node_id parent_id;
 	char lease[EPOCH_TEXT];
 	struct loop_timer parent_timer;
+	double offset_ms, error_ms; /* of this clock against the root's */
 	struct node_id path[OVERLAY_HOPS];
 	unsigned n_path; /* 0: a root */
 

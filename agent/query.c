@@ -17,6 +17,9 @@
 #include "common/log.h"
 #include "common/util.h"
 
+/* A tenth of the sliding second. */
+#define SKEW_MS 100
+
 struct query {
 	struct query *next;
 	struct queries *all;
@@ -100,6 +103,8 @@ static void query_finish(struct query *q)
 	void *arg = q->arg;
 
 	q->part = NULL;
+	r.coverage.skew = measure_row(q->ask.kind)->end_slot &&
+			  r.coverage.clock_err_ms > SKEW_MS;
 	if (!r.coverage.answered) {
 		part_free(r.part);
 		r.part = NULL;
@@ -147,6 +152,7 @@ static void local_done(void *arg, struct measure_result *m)
 			return;
 		}
 	}
+	own.clock_err_ms = overlay_clock_err_ms(q->agent->overlay);
 	coverage_merge(&q->coverage, &own, false);
 	query_check(q);
 }
@@ -348,7 +354,7 @@ void coverage_report(struct agent *a, const struct coverage *c, bool host_only,
 	out->answered = c->answered;
 	out->expected = MAX(n, c->answered);
 	out->complete = c->answered == n && c->digest == digest && !reasons &&
-			!c->saturated;
+			!c->saturated && !c->skew;
 	out->epoch = overlay_epoch(a->overlay);
 	report_names(c, rows, n, out);
 	missing = out->expected - out->answered;
