@@ -70,10 +70,9 @@ static bool client_pay(struct control_client *c)
 	uint64_t now_ms = clock_mono_ms();
 	uint64_t earned = (now_ms - c->refilled_ms) * CTL_RATE / 1000;
 
-	if (earned > 0) {
-		c->tokens = (uint32_t)MIN(c->tokens + earned, CTL_RATE);
-		c->refilled_ms = now_ms;
-	}
+	/* what is over is kept: who stays below the rate is never refused */
+	c->refilled_ms += earned * 1000 / CTL_RATE;
+	c->tokens = (uint32_t)MIN(c->tokens + earned, CTL_RATE);
 	if (c->tokens == 0)
 		return false;
 	c->tokens--;
