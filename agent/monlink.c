@@ -28,10 +28,8 @@
 #include "common/user.h"
 #include "common/util.h"
 
-#define RETRY_MS   1000
+#define RETRY_MS   250
 #define STATS_MS   1000
-/* A reader that is being replaced needs up to a second; a query has two. */
-#define REPLY_MS   400
 /* Pace: a bucket of tokens, refilled below CTL_RATE. */
 #define PACE_BURST 20
 #define PACE_MS    12
@@ -124,7 +122,7 @@ static struct request *request_new(struct monlink *m, enum ctl_type type,
 {
 	struct request *r = calloc(1, sizeof(*r)), **at;
 	uint32_t delay = m->state == MONLINK_ATTACHED || type == CTL_HELLO
-				 ? REPLY_MS
+				 ? CTL_REPLY_MS
 				 : 0;
 
 	if (!r)
@@ -257,8 +255,8 @@ static int image_map(struct monlink_read *read, int fd)
 	if (seals < 0 || (seals & want) != want || fstat(fd, &st) ||
 	    st.st_size < (off_t)sizeof(struct ctl_image))
 		return -EPROTO;
-	p = mmap(NULL, (size_t)st.st_size, PROT_READ,
-		 MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	/* not populated: what was not copied stays a hole */
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;
 	read->image[read->n_images] = p;

@@ -150,7 +150,7 @@ static int check_head(const struct json *v, const struct part *mine)
 static int check_shape(const struct json *v, struct part *p)
 {
 	const struct json *win = json_get(v, "win");
-	const char *s, *shape_name;
+	const char *s, *shape_name = "";
 	const uint32_t *shape = shape_of(p, &shape_name);
 	enum increment inc;
 	enum key_type key;
