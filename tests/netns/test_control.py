@@ -218,6 +218,8 @@ def check_privileges(pid, capabilities):
     assert int(status["CapEff"], 16) == capabilities, status["CapEff"]
     assert int(status["CapPrm"], 16) == capabilities
     assert int(status["NoNewPrivs"]) == 1
+    # not dumpable: its files in /proc are root's
+    assert os.stat(f"/proc/{pid}/fd").st_uid == 0
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert re.search(r"Max core file size\s+0\s+0", limits)
 
