@@ -256,7 +256,8 @@ static void legs_fill(struct fanout *f, bool for_parent)
 		l->f = f;
 		l->c.id = c->id;
 		l->c.ep = c->ep;
-		l->c.hosts = c->rows_known ? c->hosts : 0;
+		/* new hosts below it are in its beats before they answer */
+		l->c.hosts = MAX(c->hosts, 1);
 		l->ask = c->state == CHILD_UP || c->state == CHILD_SUSPECT;
 		l->suspect = c->state == CHILD_SUSPECT;
 		l->why = c->why ? c->why : MISSING_UNREACHABLE;

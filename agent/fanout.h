@@ -32,7 +32,7 @@ struct fanout_request {
 struct fanout_child {
 	struct node_id id;
 	struct endpoint ep;
-	uint32_t hosts; /* most it may speak of; 0: not known yet */
+	uint32_t hosts; /* most it may speak of */
 };
 
 struct fanout;

@@ -51,7 +51,7 @@ static const char *impossible(const struct part *p, const struct coverage *c,
 	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
 				 (ms + MARGIN_MS) * c->answered;
 
-	if (hosts && c->answered > hosts)
+	if (c->answered > hosts)
 		return "more hosts than it has";
 	if (p && !c->answered)
 		return "a part of no host";

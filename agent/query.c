@@ -264,14 +264,14 @@ int queries_open(struct queries **out, struct agent *a)
 	return 0;
 }
 
-void queries_free(struct queries *all)
+void queries_free(struct queries *q)
 {
-	if (!all)
+	if (!q)
 		return;
-	while (all->running)
-		query_free(all->running);
-	replay_free(all->replay);
-	free(all);
+	while (q->running)
+		query_free(q->running);
+	replay_free(q->replay);
+	free(q);
 }
 
 /* ---- what is missing, by name ---- */

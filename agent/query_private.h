@@ -26,8 +26,8 @@ void replay_free(struct replay *r);
 /* merge.c */
 /*
  * Adds what a child sent, {part, coverage}, if it can be true: the answer to
- * this ask, of at most hosts hosts (0: not known).  MISSING_NONE, or why not,
- * in words in *why; *acc and cov are unchanged then.
+ * this ask, of at most so many hosts.  MISSING_NONE, or why not, in words in
+ * *why; *acc and cov are unchanged then.
  */
 enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
 				const struct measure_row *row, uint32_t hosts,

@@ -238,7 +238,7 @@ static void child_replied(void *arg, const struct fanout_child *c,
 	    coverage_decode(json_get(v, "coverage"), &cov)) {
 		fanout_rejected(c, "malformed coverage");
 		why = MISSING_REJECTED;
-	} else if (why == MISSING_NONE && c->hosts && cov.answered > c->hosts) {
+	} else if (why == MISSING_NONE && cov.answered > c->hosts) {
 		fanout_rejected(c, "more hosts than it has");
 		why = MISSING_REJECTED;
 	}

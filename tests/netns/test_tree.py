@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import json
 import os
+import random
 import signal
 import socketserver
 import threading
@@ -106,6 +107,65 @@ def test_t50_stopped_leaf_and_branch():
             assert reply.missing[tree.nodes[i].address] == "unreachable"
             tree.nodes[i].agent.signal(signal.SIGCONT)
             check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+
+
+def disturb(tree, seconds, rng):
+    """Kills, ends or stops one agent after the other."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        node = tree.nodes[rng.randrange(1, len(tree.nodes))]
+        what = rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP))
+        node.agent.signal(what)
+        if what != signal.SIGSTOP:
+            node.agent.wait()
+        time.sleep(rng.random() * 2)  # how long it is away
+        if what == signal.SIGSTOP:
+            node.agent.signal(signal.SIGCONT)
+        else:
+            node.start()
+
+
+def test_random_faults():
+    """No host twice, nothing wrong called complete, every answer in time."""
+    seed = int(os.environ.get("LINNET_TEST_SEED", time.time_ns() % 10**6))
+    print(f"LINNET_TEST_SEED={seed}")
+    with Tree(EIGHT) as tree:
+        configure(tree)
+        ping_all(tree.nodes[:3])
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        tree.wait_complete(**COUNTER)
+        with Load(tree.root, 20, **COUNTER) as load:
+            disturb(tree, 20, random.Random(seed))
+        assert not load.errors, load.errors
+        kinds = set()
+        for _, reply in load.replies:
+            assert reply.status == 200
+            answered, expected = reply.answered
+            missing = reply.missing
+            kinds.add(reply.complete)
+            assert len(missing) == expected - answered, reply.headers
+            assert reply.json()[0] == sum(
+                v for a, v in ledger.items() if a not in missing)
+            if reply.complete:
+                assert (answered, expected) == (len(ledger), len(ledger))
+        assert kinds == {True, False}, "no teeth"
+        tree.wait_complete(**COUNTER)
+
+
+def test_remove_child():
+    """It keeps measuring, becomes a root, and may go elsewhere."""
+    with Tree({0: [1, 2]}) as tree:
+        configure(tree)
+        root, one, two = tree.nodes
+        path = f"/api/v1/overlay/children/{two.address}"
+        assert request(root.host, root.address, "DELETE", path).status == 204
+        assert request(root.host, root.address, "DELETE", path).status == 404
+        assert root.ask(**COUNTER).answered == (2, 2)
+        wait_until(lambda: add(one, two.address)[0] == 200, 10,
+                   "it is a root again and may join another")
+        wait_until(lambda: root.ask(**COUNTER).answered == (3, 3), 10,
+                   "its place is known")
+        assert root.ask(**COUNTER).complete
 
 
 # ---- a child between us and a real agent ----
