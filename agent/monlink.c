@@ -76,6 +76,7 @@ struct monlink {
 };
 
 static void link_try(void *arg);
+static void link_down(struct monlink *m);
 static void pump(struct monlink *m);
 
 static void request_unlink(struct request *r)
@@ -111,10 +112,14 @@ static void request_finish(struct request *r, int status,
 static void request_expired(void *arg)
 {
 	struct request *r = arg;
+	struct monlink *m = r->link;
+	bool greeting = r->head.type == CTL_HELLO && m->io.fd >= 0;
 
-	request_finish(
-		r, r->link->state == MONLINK_ATTACHED ? -ETIMEDOUT : -ENOTCONN,
-		NULL);
+	request_finish(r, m->state == MONLINK_ATTACHED ? -ETIMEDOUT : -ENOTCONN,
+		       NULL);
+	/* a monitor that does not greet may do so on a new connection */
+	if (greeting)
+		link_down(m);
 }
 
 static struct request *request_new(struct monlink *m, enum ctl_type type,
