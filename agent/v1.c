@@ -471,6 +471,10 @@ static void task_created(void *arg, const struct error *e, const struct task *t,
 		v1_error(c, e->code, e->field, e->detail);
 		return;
 	}
+	if (!t) { /* expired or deleted before every host had answered */
+		v1_error(c, ERR_NO_HOST, "", "");
+		return;
+	}
 	coverage_report(c->agent, cov, c->f.host_only, &rep);
 	v1_begin(&r, &o, 201);
 	hex_u64(t->spec.id, id);
