@@ -186,21 +186,13 @@ static enum increment call_increment(const struct call *c)
 	return c->f.set & FIELD(INCREMENT) ? c->f.increment : INCREMENTS;
 }
 
-/* What a configuration that changes nothing on other hosts answers. */
-static void unchanged(struct call *c)
+/* The counter is there: it goes round again, with this threshold. */
+static void configure_again(struct call *c, const struct task *old,
+			    double threshold)
 {
-	struct coverage cov = { 0 };
-	struct coverage_report rep;
-	struct http_reply r;
-	struct ctl_loss loss = { 0 };
-	uint64_t now = clock_wall_ms();
-
-	coverage_answered(&cov, c->agent->conf->overlay_name,
-			  overlay_self(c->agent->overlay), &loss, now, now);
-	coverage_report(c->agent, &cov, true, &rep);
-	http_reply_init(&r, 200, HTTP_TEXT);
-	buf_text(&r.body, "counter configured");
-	call_reply(c, &r, &rep);
+	if (!registry_set_threshold(c->agent, old->spec.id, threshold,
+				    c->budget_ms, created, c))
+		call_error(c, ERR_INTERNAL, "", "");
 }
 
 static void run_config_sketch_counter(struct call *c)
@@ -221,24 +213,24 @@ static void run_config_sketch_counter(struct call *c)
 		t.threshold = c->f.threshold;
 	old = registry_counter(c->agent->registry, t.sketch, c->f.key,
 			       (enum increment)t.spec.increment);
-	if (!old) {
+	if (!old)
 		create(c, &t);
-		return;
-	}
-	registry_set_threshold(c->agent, old->spec.id,
-			       c->f.set & FIELD(THRESHOLD) ? t.threshold
-							   : old->threshold);
-	unchanged(c);
+	else
+		configure_again(c, old,
+				c->f.set & FIELD(THRESHOLD) ? t.threshold
+							    : old->threshold);
 }
 
 static void run_config_counter(struct call *c)
 {
+	const struct task *old =
+		registry_plain(c->agent->registry, &c->f.filter);
 	struct task t = { .origin = ORIGIN_LEGACY };
 
 	t.spec.filter = c->f.filter;
 	t.spec.key = KEY_NONE;
-	if (registry_plain(c->agent->registry, &c->f.filter))
-		unchanged(c);
+	if (old)
+		configure_again(c, old, old->threshold);
 	else
 		create(c, &t);
 }
@@ -264,6 +256,7 @@ static void write_hits(struct call *c, const struct answer *an,
 		       struct http_reply *r)
 {
 	uint32_t n = MIN(an->n_hits, HITTERS_MAX);
+	uint32_t cut = an->left_out + an->n_hits - n;
 	struct json_out o;
 	char key[KEY_TEXT_LEN];
 
@@ -275,8 +268,8 @@ static void write_hits(struct call *c, const struct answer *an,
 		json_put_u64(&o, key, an->hit[i].v.upper);
 	}
 	json_close(&o, '}');
-	if (an->n_hits > n)
-		number_header(r, "X-Linnet-Truncated", an->n_hits - n);
+	if (cut)
+		number_header(r, "X-Linnet-Truncated", cut);
 }
 
 static void write_realtime(struct call *c, const struct answer *an,

@@ -91,8 +91,18 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 			     const struct task *t, const struct coverage *c),
 		void *arg);
 void registry_cancel(struct registry_op *op);
-/* Changes a counter's default threshold (and tells the subtree). */
-void registry_set_threshold(struct agent *a, uint64_t id, double threshold);
+/*
+ * Configures again what is there: only the default threshold changes.  Goes to
+ * the monitor and the subtree as at first; done as above.  NULL: no such task,
+ * no memory.
+ */
+struct registry_op *
+registry_set_threshold(struct agent *a, uint64_t id, double threshold,
+		       uint32_t budget_ms,
+		       void (*done)(void *arg, const struct error *e,
+				    const struct task *t,
+				    const struct coverage *c),
+		       void *arg);
 
 /* Hash of all tasks, for beats; hash of one task's content, for asks. */
 uint64_t registry_hash(const struct registry *r);

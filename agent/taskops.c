@@ -102,6 +102,8 @@ static void op_finish(struct registry_op *op)
 
 	if (op->made && !op->coverage.answered) {
 		/* nobody holds it: as if it had not been asked for */
+		if (e && e->t.is_sketch && e->t.alias + 1 == r->next_alias)
+			r->next_alias--;
 		entry_remove(r, op->id);
 		registry_save(r);
 		e = NULL;
@@ -351,6 +353,8 @@ registry_create(struct agent *a, const struct task *t, bool host_only,
 	struct registry *r = a->registry;
 	struct registry_op *op = op_new(r, 0, done, arg);
 	uint64_t evict[REGISTRY_EVICT];
+	const struct entry *sketch = t->sketch ? entry_find(r, t->sketch)
+					       : NULL;
 	struct task mine = *t;
 	unsigned n_evict;
 	struct entry *e;
@@ -371,7 +375,9 @@ registry_create(struct agent *a, const struct task *t, bool host_only,
 	random_bytes(mine.spec.seed.b, sizeof(mine.spec.seed.b));
 	mine.created_ms = clock_wall_ms();
 	mine.owner = *overlay_self(a->overlay);
-	e = entry_add(r, &mine, host_only, (uint64_t)t->expires_s * 1000);
+	/* a counter reaches as far as its sketch does */
+	e = entry_add(r, &mine, host_only || (sketch && sketch->local),
+		      (uint64_t)t->expires_s * 1000);
 	if (e) {
 		registry_save(r);
 		op->made = true;
@@ -413,21 +419,26 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 	return op;
 }
 
-void registry_set_threshold(struct agent *a, uint64_t id, double threshold)
+struct registry_op *registry_set_threshold(
+	struct agent *a, uint64_t id, double threshold, uint32_t budget_ms,
+	void (*done)(void *arg, const struct error *e, const struct task *t,
+		     const struct coverage *c),
+	void *arg)
 {
 	struct registry *r = a->registry;
 	struct entry *e = entry_find(r, id);
-	struct registry_op *op;
+	struct registry_op *op = e ? op_new(r, id, done, arg) : NULL;
 
-	if (!e)
-		return;
+	if (!op)
+		return NULL;
 	e->t.threshold = threshold;
 	e->t.order = ++r->next_order;
 	registry_save(r);
 	/* who is not reached now is repaired by the next beats */
-	op = op_new(r, id, NULL, NULL);
-	if (op && op_spread(op, e, false, NULL, 0, a->conf->query_ms))
-		op_free(op);
+	if (!op_spread(op, e, true, NULL, 0, budget_ms))
+		return op;
+	op_free(op);
+	return NULL;
 }
 
 /* ---- what the parent asks for ---- */

@@ -370,7 +370,7 @@ static void test_last_configured(void **state)
 					  INCREMENTS)
 				 ->spec.id,
 			 w->task.spec.id);
-	registry_set_threshold(&w->a, pkt, 0.5);
+	registry_set_threshold(&w->a, pkt, 0.5, 100, NULL, NULL);
 	assert_int_equal(registry_counter(w->a.registry, id, KEY_SRC,
 					  INCREMENTS)
 				 ->spec.id,
