@@ -72,7 +72,7 @@ struct http_reply {
 	unsigned n;
 	struct {
 		char name[40];
-		char value[600];
+		char value[1152]; /* 16 missing hosts fit */
 	} header[HTTP_HEADERS];
 };
 #define HTTP_TEXT    "text/plain; charset=utf-8"
