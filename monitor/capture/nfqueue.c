@@ -46,7 +46,7 @@
 
 #define COALESCE_PPS   20000
 #define COALESCE_BATCH 32
-#define COALESCE_NS    80000
+#define COALESCE_NS    150000
 #define RATE_WINDOW_NS 10000000
 
 struct verdict {
