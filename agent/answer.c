@@ -14,11 +14,11 @@
 #include "agent/answer.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/agent.h"
+#include "agent/measure.h"
 #include "agent/overlay.h"
 #include "common/util.h"
 
@@ -101,12 +101,10 @@ static void single_done(void *arg, struct query_result *r)
 	op_finish(op);
 }
 
-/* floor(share * n): whole amounts above share * n are above this. */
-static uint64_t share_of(double share, uint64_t n)
+/* The scope is this host: round 1 had whole tables, its threshold is known. */
+static bool op_alone(const struct answer_op *op)
 {
-	long double v = floorl((long double)share * (long double)n);
-
-	return v >= 0x1p64L ? UINT64_MAX : (uint64_t)v;
+	return op->host_only || !overlay_n_children(op->agent->overlay);
 }
 
 static int hit_order(const void *a, const void *b, void *arg)
@@ -139,9 +137,11 @@ static void hits_finish(struct answer_op *op)
 		if (op->base_tree && !h->v.saturated &&
 		    h->v.upper <= op->threshold)
 			continue;
-		/* a host's own threshold is not known here: only exact is sure */
-		h->certain = op->base_tree ? h->v.lower > op->threshold
-					   : h->v.lower == h->v.upper;
+		if (!h->v.upper) /* the hosts that had it are gone */
+			continue;
+		/* else, of several hosts, only what was exact is sure */
+		if (op->base_tree || op_alone(op))
+			h->certain = h->v.lower > op->threshold;
 		an->hit[n++] = *h;
 	}
 	an->n_hits = n;
@@ -225,6 +225,7 @@ static int candidates(struct answer_op *op)
 		an->hit[n].v.upper = an->hit[n].v.point = row->upper;
 		an->hit[n].v.lower = row->upper - row->err;
 		an->hit[n].v.lower99 = an->hit[n].v.lower;
+		an->hit[n].certain = row->err == 0;
 		n++;
 	}
 	an->n_hits = n;
@@ -269,7 +270,7 @@ static void round1_done(void *arg, struct query_result *r)
 		return;
 	}
 	cap = p->params.topk_slots / 8 * 7;
-	op->threshold = share_of(op->ask.share, p->totals.weight);
+	op->threshold = measure_share(op->ask.share, p->totals.weight);
 	op->digest = an->coverage.digest;
 	/* per host the floor is at most 2 N / cap, whatever came */
 	op->certain = op->base_tree ? p->topk.floor <= op->threshold
@@ -288,8 +289,7 @@ static void round1_done(void *arg, struct query_result *r)
 		op_finish(op);
 		return;
 	}
-	if (op->host_only || !overlay_n_children(op->agent->overlay) ||
-	    round2_start(op))
+	if (op_alone(op) || round2_start(op))
 		hits_finish(op);
 }
 

@@ -146,22 +146,25 @@ static int part_of_image(const struct ask *ask, const struct ctl_image *img,
 	return -EINVAL;
 }
 
-/* share of n, rounded down: u > share * n is u > this, for whole u. */
-static uint64_t share_of(double share, uint64_t n)
+uint64_t measure_share(double share, uint64_t n)
 {
-	long double v = floorl((long double)share * (long double)n);
+	long double v = (long double)share * (long double)n;
+	long double whole = roundl(v);
 
-	return v >= 0x1p64L ? UINT64_MAX : (uint64_t)v;
+	/* as near as the double is to the decimal: that number was meant */
+	if (fabsl(v - whole) > whole * 0x1p-52L)
+		whole = floorl(v);
+	return whole >= 0x1p64L ? UINT64_MAX : (uint64_t)whole;
 }
 
 /* Marks what is heavy on this host and drops what cannot matter. */
 static void top_cut(const struct ask *ask, struct part *p)
 {
-	uint64_t n = p->totals.weight, own = share_of(ask->share, n);
+	uint64_t n = p->totals.weight, own = measure_share(ask->share, n);
 
 	for (uint32_t i = 0; i < p->topk.n; i++)
 		p->topk.row[i].own = n > 5 && p->topk.row[i].upper > own;
-	topk_truncate(p, share_of(ask->alpha * ask->share, n));
+	topk_truncate(p, measure_share(ask->alpha * ask->share, n));
 }
 
 static int parts_collect(const struct ask *ask, const struct monlink_read *r,

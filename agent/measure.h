@@ -27,6 +27,12 @@ int measure_parse(const char *name, enum ask_kind *out);
 /* The task keeps a sketch that answers this. */
 bool measure_possible(enum ask_kind k, const struct task_spec *t);
 
+/*
+ * Whole amounts above share * n are above this.  A share such as 0.3 that has
+ * no exact binary form counts as the decimal number it was.
+ */
+uint64_t measure_share(double share, uint64_t n);
+
 struct measure_result {
 	enum missing_reason reason; /* MISSING_NONE: part is there */
 	struct part *part;          /* the callback takes it */
