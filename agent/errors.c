@@ -103,6 +103,23 @@ void error_set(struct error *e, enum error_code code, const char *field,
 	e->code = code;
 	snprintf(e->field, sizeof(e->field), "%s", field ? field : "");
 	snprintf(e->detail, sizeof(e->detail), "%s", detail ? detail : "");
+	e->n_more = 0;
+}
+
+void error_add(struct error *e, enum error_code code, const char *field,
+	       const char *detail)
+{
+	if (e->code == ERR_NONE) {
+		error_set(e, code, field, detail);
+		return;
+	}
+	if (e->code != code || e->n_more == ERROR_MORE)
+		return;
+	snprintf(e->more[e->n_more].field, sizeof(e->more[0].field), "%s",
+		 field);
+	snprintf(e->more[e->n_more].detail, sizeof(e->more[0].detail), "%s",
+		 detail);
+	e->n_more++;
 }
 
 void error_put_text(struct buf *b, const struct error *e)
@@ -134,6 +151,14 @@ static void put_detail(struct json_out *o, const struct error *e)
 	buf_fini(&b);
 }
 
+static void put_field(struct json_out *o, const char *field, const char *reason)
+{
+	json_open(o, NULL, '{');
+	json_put_str(o, "field", field);
+	json_put_str(o, "reason", reason);
+	json_close(o, '}');
+}
+
 void error_put_problem(struct buf *b, const struct error *e,
 		       const char *instance, const char *request_id)
 {
@@ -155,11 +180,11 @@ void error_put_problem(struct buf *b, const struct error *e,
 	json_put_str(&o, "request_id", request_id);
 	if (e->field[0] && e->code != ERR_INTERNAL) {
 		json_open(&o, "errors", '[');
-		json_open(&o, NULL, '{');
-		json_put_str(&o, "field", e->field);
-		json_put_str(&o, "reason",
-			     e->detail[0] ? e->detail : row->title);
-		json_close(&o, '}');
+		put_field(&o, e->field, e->detail[0] ? e->detail : row->title);
+		for (unsigned i = 0; i < e->n_more; i++)
+			put_field(&o, e->more[i].field,
+				  e->more[i].detail[0] ? e->more[i].detail
+						       : row->title);
 		json_close(&o, ']');
 	}
 	json_close(&o, '}');

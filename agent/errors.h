@@ -56,13 +56,22 @@ struct error_row {
 };
 const struct error_row *error_row(enum error_code e);
 
+#define ERROR_MORE 9
+
 /* One refusal; field and detail are ours or checked names, never raw input. */
 struct error {
 	enum error_code code;
 	char field[65];   /* F, K, N, WHAT; "" where none */
 	char detail[160]; /* ALLOWED, REASON; "" where none */
+	unsigned n_more;  /* further fields that are refused for the same */
+	struct {
+		char field[65], detail[160];
+	} more[ERROR_MORE];
 };
 void error_set(struct error *e, enum error_code code, const char *field,
+	       const char *detail);
+/* The first refusal is the one; later ones of its code name their field too. */
+void error_add(struct error *e, enum error_code code, const char *field,
 	       const char *detail);
 
 struct buf;

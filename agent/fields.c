@@ -235,10 +235,9 @@ const char *field_allowed(enum field_id id)
 	return rows[id].allowed ? rows[id].allowed : key_type_list();
 }
 
-static int field_bad(struct error *e, enum field_id id)
+static void field_bad(struct error *e, enum field_id id)
 {
-	error_set(e, ERR_VALUE, rows[id].name, field_allowed(id));
-	return -EINVAL;
+	error_add(e, ERR_VALUE, rows[id].name, field_allowed(id));
 }
 
 int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
@@ -253,19 +252,18 @@ int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
 		if (!(takes & bit))
 			continue;
 		s = form_get(form, rows[id].name, &len);
-		if (!s && (needs & bit)) {
-			error_set(e, ERR_MISSING, rows[id].name, "");
-			return -EINVAL;
-		}
+		if (!s && (needs & bit))
+			error_add(e, ERR_MISSING, rows[id].name, "");
 		if (!s)
 			continue;
 		if (strlen(s) != len || rows[id].decode(out, s, len))
-			return field_bad(e, (enum field_id)id);
+			field_bad(e, (enum field_id)id);
 		out->set |= bit;
 	}
-	if ((takes & FIELDS_FILTER) && filter_normalize(&out->filter))
-		return field_bad(e, out->set & FIELD(DST) ? F_DST : F_SRC);
-	return 0;
+	if (e->code == ERR_NONE && (takes & FIELDS_FILTER) &&
+	    filter_normalize(&out->filter))
+		field_bad(e, out->set & FIELD(DST) ? F_DST : F_SRC);
+	return e->code == ERR_NONE ? 0 : -EINVAL;
 }
 
 const char *fields_unknown(const struct form *form, uint64_t takes)

@@ -77,7 +77,8 @@ const char *field_allowed(enum field_id id);
 
 /*
  * Decodes the pairs that takes names (others are left alone), checks that
- * needs are there; 0, or -EINVAL with *e set and out undefined.
+ * needs are there; 0, or -EINVAL with what is wrong added to *e (ERR_NONE
+ * before, or an error already) and out undefined.
  */
 int fields_decode(const struct form *form, uint64_t takes, uint64_t needs,
 		  struct fields *out, struct error *e);

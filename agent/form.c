@@ -67,7 +67,7 @@ static enum error_code decode_pair(const char *s, size_t len,
 	const char *value = eq ? eq + 1 : s + len;
 	size_t value_len = len - (size_t)(value - s), n;
 
-	if (f->n == FORM_PAIRS ||
+	if (f->n == (repeat ? FORM_SLOTS : FORM_PAIRS) ||
 	    decode_text(s, name_len, f->pair[f->n].name, FORM_NAME_MAX, &n) ||
 	    decode_text(value, value_len, f->pair[f->n].value, FORM_VALUE_MAX,
 			&f->pair[f->n].len))

@@ -11,6 +11,7 @@
 #include "agent/errors.h"
 
 #define FORM_PAIRS     32
+#define FORM_SLOTS     40 /* room for others beside one 32 times */
 #define FORM_NAME_MAX  64
 #define FORM_VALUE_MAX 256
 
@@ -21,7 +22,7 @@ struct form {
 		char name[FORM_NAME_MAX + 1];
 		char value[FORM_VALUE_MAX + 1];
 		size_t len; /* of value */
-	} pair[FORM_PAIRS];
+	} pair[FORM_SLOTS];
 };
 
 /*

@@ -621,11 +621,8 @@ static int call_decode(struct call *c, struct error *e)
 		code = c->row ? role_error(c->agent, rq, c->row->role)
 			      : ERR_UNKNOWN_TYPE;
 	}
-	if (code) {
-		error_set(e, code, "", "");
-		return -EINVAL;
-	}
-	if (call_budget(c, e))
+	error_set(e, code, "", "");
+	if (code || call_budget(c, e))
 		return -EINVAL;
 	return fields_decode(&form,
 			     c->row->takes | (c->row->tree ? FIELD(SCOPE) : 0),

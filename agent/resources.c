@@ -175,7 +175,7 @@ struct check {
 	bool ok;
 };
 
-static unsigned checks_run(const struct agent *a, struct check out[4])
+static unsigned checks_run(const struct agent *a, struct check out[5])
 {
 	bool attached = monlink_state(a->monlink) == MONLINK_ATTACHED;
 	const struct ctl_stats *s = monlink_stats(a->monlink);
@@ -186,19 +186,24 @@ static unsigned checks_run(const struct agent *a, struct check out[4])
 
 		placed &= t->is_sketch || t->monitor_status == 0;
 	}
-	out[0] = (struct check){ "state", "state file", true };
+	out[0] = (struct check){ "state", "state file",
+				 !a->conf->state_dir[0] ||
+					 registry_persisted(a->registry) };
 	out[1] = (struct check){ "monitor", "monitor attached", attached };
 	out[2] = (struct check){ "rules", "capture rules in place",
 				 attached && s->rules != CTL_RULES_DEGRADED &&
 					 s->rules != CTL_RULES_OFF };
 	out[3] = (struct check){ "tasks", "tasks held by the monitor", placed };
-	return 4;
+	out[4] = (struct check){ "parent", "parent seen",
+				 !a->conf->n_parents ||
+					 overlay_parent(a->overlay) };
+	return 5;
 }
 
 static void get_readyz(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_call_new(ctx, rq, FIELD(VERBOSE), NULL);
-	struct check check[4];
+	struct check check[5];
 	struct http_reply r;
 	struct json_out o;
 	bool ready = true;
@@ -326,14 +331,17 @@ static void child_added(void *arg, const struct error *e, bool created)
 static void post_child(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	static const char *const names[] = { "host", NULL };
 	struct json *body = NULL;
+	struct error e;
 	const char *s;
 	size_t len;
 
 	if (!c)
 		return;
-	if (json_parse(rq->body, rq->body_len, &body) || json_len(body) != 1 ||
-	    !json_get(body, "host"))
+	if (v1_body(rq, names, &body, &e))
+		v1_refuse(c, &e);
+	else if (!json_get(body, "host"))
 		v1_error(c, ERR_MISSING, "host", "");
 	else if (json_str(json_get(body, "host"), ENDPOINT_TEXT_LEN, &s,
 			  &len) ||
@@ -413,53 +421,65 @@ static void put_probe(struct json_out *o, const char *name,
 struct probe_body {
 	enum probe_kind kind;
 	struct ip_addr src, dst;
-	bool has_src;
 	double duration_s;
 };
 
-static int addr_member(const struct json *body, const char *name,
-		       struct ip_addr *out)
+/* An address; absent is fine if it may be. */
+static void addr_member(const struct json *body, enum field_id id, bool needed,
+			struct ip_addr *out, struct error *e)
 {
+	const struct json *v = json_get(body, field_name(id));
 	const char *s;
 	size_t len;
 
-	return json_str(json_get(body, name), ADDR_TEXT_LEN, &s, &len)
-		       ? -EINVAL
-		       : addr_parse(s, len, out);
+	if (!v && needed)
+		error_add(e, ERR_MISSING, field_name(id), "");
+	if (v &&
+	    (json_str(v, ADDR_TEXT_LEN, &s, &len) || addr_parse(s, len, out)))
+		error_add(e, ERR_VALUE, field_name(id), field_allowed(id));
 }
 
-/* 0, or -EINVAL with *e set. */
-static int probe_parse(const struct json *body, struct probe_body *p,
-		       struct error *e)
+static void kind_member(const struct json *body, enum probe_kind *out,
+			struct error *e)
 {
+	const struct json *v = json_get(body, "kind");
 	const char *s = "";
 	size_t len;
 
-	error_set(e, ERR_VALUE, "kind", "bw or jitter");
-	if (json_str(json_get(body, "kind"), 16, &s, &len))
-		return -EINVAL;
-	for (p->kind = 0; p->kind < PROBE_KINDS; p->kind++)
-		if (strcmp(s, probe_kind_name(p->kind)) == 0)
-			break;
-	if (p->kind == PROBE_KINDS)
-		return -EINVAL;
-	error_set(e, ERR_VALUE, "dst", field_allowed(F_PROBE_DST));
-	if (addr_member(body, "dst", &p->dst))
-		return -EINVAL;
-	p->has_src = json_get(body, "src") != NULL;
-	error_set(e, ERR_VALUE, "src", field_allowed(F_PROBE_SRC));
-	if (p->has_src && addr_member(body, "src", &p->src))
-		return -EINVAL;
+	*out = PROBE_KINDS;
+	if (v && !json_str(v, 16, &s, &len))
+		for (*out = 0; *out < PROBE_KINDS; (*out)++)
+			if (strcmp(s, probe_kind_name(*out)) == 0)
+				break;
+	if (!v)
+		error_add(e, ERR_MISSING, "kind", "");
+	else if (*out == PROBE_KINDS)
+		error_add(e, ERR_VALUE, "kind", "bw or jitter");
+}
+
+/* 0, or -EINVAL with all that is wrong in *e. */
+static int probe_parse(const struct agent *a, const struct json *body,
+		       struct probe_body *p, struct error *e)
+{
+	const struct json *v = json_get(body, "duration_s");
+
+	kind_member(body, &p->kind, e);
+	addr_member(body, F_PROBE_DST, true, &p->dst, e);
+	addr_member(body, F_PROBE_SRC, false, &p->src, e);
 	p->duration_s = 3;
-	error_set(e, ERR_VALUE, "duration_s", field_allowed(F_DURATION));
-	if (json_get(body, "duration_s") &&
-	    json_real(json_get(body, "duration_s"), 1, 10, &p->duration_s))
-		return -EINVAL;
-	return 0;
+	if (v && json_real(v, 1, 10, &p->duration_s))
+		error_add(e, ERR_VALUE, "duration_s",
+			  field_allowed(F_DURATION));
+	if (e->code == ERR_NONE && json_get(body, "src") &&
+	    !overlay_is_self(a->overlay, &p->src))
+		error_add(e, ERR_VALUE, "src", field_allowed(F_PROBE_SRC));
+	return e->code == ERR_NONE ? 0 : -EINVAL;
 }
 
 static void post_probe(void *ctx, struct http_request *rq)
 {
+	static const char *const names[] = { "kind", "src", "dst", "duration_s",
+					     NULL };
 	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
 	struct agent *a = ctx;
 	struct json *body = NULL;
@@ -472,15 +492,12 @@ static void post_probe(void *ctx, struct http_request *rq)
 
 	if (!c)
 		return;
-	error_set(&e, ERR_MALFORMED, "", "");
-	if (json_parse(rq->body, rq->body_len, &body) ||
-	    probe_parse(body, &p, &e))
-		goto refuse;
-	error_set(&e, ERR_VALUE, "src", field_allowed(F_PROBE_SRC));
-	if (p.has_src && !overlay_is_self(a->overlay, &p.src))
-		goto refuse;
-	if (probe_start(a, p.kind, &p.dst, p.duration_s, &id, &e, NULL, NULL))
-		goto refuse;
+	if (v1_body(rq, names, &body, &e) || probe_parse(a, body, &p, &e) ||
+	    probe_start(a, p.kind, &p.dst, p.duration_s, &id, &e, NULL, NULL)) {
+		json_free(body);
+		v1_refuse(c, &e);
+		return;
+	}
 	json_free(body);
 	hex_u64(id, text);
 	snprintf(location, sizeof(location), "/api/v1/probes/%s", text);
@@ -488,10 +505,6 @@ static void post_probe(void *ctx, struct http_request *rq)
 	http_reply_header(&r, "Location", location);
 	put_probe(&o, "data", probe_find(a->probes, id));
 	v1_end(c, &r, &o);
-	return;
-refuse:
-	json_free(body);
-	v1_error(c, e.code, e.field, e.detail);
 }
 
 static void list_probes(void *ctx, struct http_request *rq)

@@ -31,6 +31,12 @@ void v1_error(struct v1_call *c, enum error_code code, const char *field,
 	free(c);
 }
 
+void v1_refuse(struct v1_call *c, const struct error *e)
+{
+	http_send_error(c->rq, e);
+	free(c);
+}
+
 void v1_send(struct v1_call *c, struct http_reply *r)
 {
 	http_send(c->rq, r);
@@ -63,8 +69,9 @@ struct v1_call *v1_call_new(void *ctx, struct http_request *rq, uint64_t takes,
 		v1_error(c, ERR_UNKNOWN_FIELD, unknown, "");
 		return NULL;
 	}
+	error_set(&e, ERR_NONE, "", "");
 	if (fields_decode(&c->form, takes, 0, &c->f, &e)) {
-		v1_error(c, e.code, e.field, e.detail);
+		v1_refuse(c, &e);
 		return NULL;
 	}
 	return c;
@@ -245,29 +252,28 @@ static void put_task(struct json_out *o, const char *name,
 }
 
 /* A text member decoded by a field's row; absent is fine. */
-static int member_field(const struct json *obj, const char *name,
-			enum field_id id, struct form *form, struct error *e)
+static void member_field(const struct json *obj, const char *name,
+			 enum field_id id, struct form *form, struct error *e)
 {
 	const struct json *v = json_get(obj, name);
 	const char *s;
 	size_t len;
 
 	if (!v)
-		return 0;
+		return;
 	if (json_str(v, FORM_VALUE_MAX, &s, &len) || !len) {
-		error_set(e, ERR_VALUE, name, field_allowed(id));
-		return -EINVAL;
+		error_add(e, ERR_VALUE, name, field_allowed(id));
+		return;
 	}
 	snprintf(form->pair[form->n].name, sizeof(form->pair[0].name), "%s",
 		 field_name(id));
 	memcpy(form->pair[form->n].value, s, len);
 	form->pair[form->n].value[len] = '\0';
 	form->pair[form->n++].len = len;
-	return 0;
 }
 
-static int members_known(const struct json *obj, const char *const *names,
-			 struct error *e)
+static void members_known(const struct json *obj, const char *const *names,
+			  struct error *e)
 {
 	const struct json *v;
 	const char *name;
@@ -277,16 +283,32 @@ static int members_known(const struct json *obj, const char *const *names,
 
 		while (names[k] && strcmp(names[k], name) != 0)
 			k++;
-		if (!names[k]) {
-			error_set(e, ERR_UNKNOWN_FIELD, name, "");
-			return -EINVAL;
-		}
+		if (!names[k])
+			error_add(e, ERR_UNKNOWN_FIELD, name, "");
 	}
-	return 0;
 }
 
-static int filter_member(const struct json *body, struct form *form,
-			 struct error *e)
+int v1_body(const struct http_request *rq, const char *const *names,
+	    struct json **out, struct error *e)
+{
+	struct json *body = NULL;
+
+	error_set(e, ERR_NONE, "", "");
+	if (json_parse(rq->body, rq->body_len, &body) ||
+	    json_type(body) != JSON_OBJECT)
+		error_set(e, ERR_MALFORMED, "", "");
+	else
+		members_known(body, names, e);
+	if (e->code == ERR_NONE) {
+		*out = body;
+		return 0;
+	}
+	json_free(body);
+	return -EINVAL;
+}
+
+static void filter_member(const struct json *body, struct form *form,
+			  struct error *e)
 {
 	static const char *const names[] = { "direction", "proto", "src", "dst",
 					     NULL };
@@ -295,34 +317,30 @@ static int filter_member(const struct json *body, struct form *form,
 	size_t len;
 
 	if (!f)
-		return 0;
+		return;
 	if (json_type(f) != JSON_OBJECT) {
-		error_set(e, ERR_VALUE, "filter", "an object");
-		return -EINVAL;
+		error_add(e, ERR_VALUE, "filter", "an object");
+		return;
 	}
+	members_known(f, names, e);
 	d = json_get(f, "direction");
 	if (d && (json_str(d, 8, &s, &len) ||
 		  (strcmp(s, "in") != 0 && strcmp(s, "out") != 0))) {
-		error_set(e, ERR_VALUE, "direction", "in or out");
-		return -EINVAL;
-	}
-	if (d) {
+		error_add(e, ERR_VALUE, "direction", "in or out");
+	} else if (d) {
 		strncpy(form->pair[form->n].name, "interface", FORM_NAME_MAX);
 		strncpy(form->pair[form->n].value,
 			strcmp(s, "in") ? "OUTPUT" : "INPUT", FORM_VALUE_MAX);
 		form->pair[form->n].len = strlen(form->pair[form->n].value);
 		form->n++;
 	}
-	if (members_known(f, names, e) ||
-	    member_field(f, "proto", F_PROTO, form, e) ||
-	    member_field(f, "src", F_SRC, form, e) ||
-	    member_field(f, "dst", F_DST, form, e))
-		return -EINVAL;
-	return 0;
+	member_field(f, "proto", F_PROTO, form, e);
+	member_field(f, "src", F_SRC, form, e);
+	member_field(f, "dst", F_DST, form, e);
 }
 
-static int sketches_member(const struct json *body, struct task *t,
-			   struct error *e)
+static void sketches_member(const struct json *body, struct task *t,
+			    struct error *e)
 {
 	const struct json *v = json_get(body, "sketches");
 	enum sketch_kind k;
@@ -331,7 +349,7 @@ static int sketches_member(const struct json *body, struct task *t,
 
 	t->spec.kinds = t->spec.key == KEY_NONE ? 0 : SKETCH_DEFAULT_KINDS;
 	if (!v)
-		return 0;
+		return;
 	if (json_type(v) != JSON_ARRAY)
 		goto bad;
 	t->spec.kinds = 0;
@@ -342,11 +360,10 @@ static int sketches_member(const struct json *body, struct task *t,
 		t->spec.kinds |= 1u << k;
 	}
 	if (!t->spec.kinds == (t->spec.key == KEY_NONE))
-		return 0;
+		return;
 bad:
-	error_set(e, ERR_VALUE, "sketches",
+	error_add(e, ERR_VALUE, "sketches",
 		  "list of cms, topk, hll, exact, each once; [] with key none");
-	return -EINVAL;
 }
 
 static bool name_ok(const char *s, size_t len)
@@ -360,8 +377,8 @@ static bool name_ok(const char *s, size_t len)
 }
 
 /* name, key, increment, window_s, expires_s. */
-static int plain_members(const struct json *body, struct task *t,
-			 struct error *e)
+static void plain_members(const struct json *body, struct task *t,
+			  struct error *e)
 {
 	enum increment inc = INC_PKT;
 	enum key_type key = KEY_NONE;
@@ -371,60 +388,42 @@ static int plain_members(const struct json *body, struct task *t,
 	size_t len;
 
 	v = json_get(body, "name");
-	if (v && (json_str(v, 64, &s, &len) || !name_ok(s, len))) {
-		error_set(e, ERR_VALUE, "name", "[A-Za-z0-9._:-]{1,64}");
-		return -EINVAL;
-	}
-	if (v)
+	if (v && (json_str(v, 64, &s, &len) || !name_ok(s, len)))
+		error_add(e, ERR_VALUE, "name", "[A-Za-z0-9._:-]{1,64}");
+	else if (v)
 		memcpy(t->name, s, len + 1);
 	v = json_get(body, "key");
-	if (!v) {
-		error_set(e, ERR_MISSING, "key", "");
-		return -EINVAL;
-	}
-	if (json_str(v, 32, &s, &len) ||
-	    (strcmp(s, "none") != 0 && key_type_parse(s, len, &key))) {
-		error_set(e, ERR_VALUE, "key", key_type_list());
-		return -EINVAL;
-	}
+	if (!v)
+		error_add(e, ERR_MISSING, "key", "");
+	else if (json_str(v, 32, &s, &len) ||
+		 (strcmp(s, "none") != 0 && key_type_parse(s, len, &key)))
+		error_add(e, ERR_VALUE, "key", key_type_list());
 	v = json_get(body, "increment");
-	if (v && (json_str(v, 32, &s, &len) || increment_parse(s, len, &inc))) {
-		error_set(e, ERR_VALUE, "increment",
+	if (v && (json_str(v, 32, &s, &len) || increment_parse(s, len, &inc)))
+		error_add(e, ERR_VALUE, "increment",
 			  field_allowed(F_INCREMENT));
-		return -EINVAL;
-	}
 	v = json_get(body, "window_s");
-	if (v && json_u64(v, 0, 0, &n)) {
-		error_set(e, ERR_VALUE, "window_s", "0");
-		return -EINVAL;
-	}
+	if (v && json_u64(v, 0, 0, &n))
+		error_add(e, ERR_VALUE, "window_s", "0");
 	v = json_get(body, "expires_s");
-	if (v && json_u64(v, 0, UINT32_MAX, &n)) {
-		error_set(e, ERR_VALUE, "expires_s", "0..4294967295");
-		return -EINVAL;
-	}
+	if (v && json_u64(v, 0, UINT32_MAX, &n))
+		error_add(e, ERR_VALUE, "expires_s", "0..4294967295");
 	t->expires_s = (uint32_t)n;
 	t->spec.key = (uint8_t)key;
 	t->spec.increment = (uint8_t)inc;
-	return 0;
 }
 
+/* 0, or -EINVAL with all that is wrong in *e. */
 static int task_parse(const struct json *body, struct task *t, struct error *e)
 {
-	static const char *const names[] = { "name",      "filter",
-					     "key",       "increment",
-					     "sketches",  "window_s",
-					     "expires_s", NULL };
 	struct form form = { 0 };
 	struct fields f;
 
-	if (json_type(body) != JSON_OBJECT) {
-		error_set(e, ERR_MALFORMED, "", "");
-		return -EINVAL;
-	}
-	if (members_known(body, names, e) || plain_members(body, t, e) ||
-	    sketches_member(body, t, e) || filter_member(body, &form, e) ||
-	    fields_decode(&form, FIELDS_FILTER, 0, &f, e))
+	plain_members(body, t, e);
+	if (e->code == ERR_NONE) /* what it may keep depends on the key */
+		sketches_member(body, t, e);
+	filter_member(body, &form, e);
+	if (fields_decode(&form, FIELDS_FILTER, 0, &f, e))
 		return -EINVAL;
 	t->spec.filter = f.filter;
 	t->origin = ORIGIN_V1;
@@ -499,18 +498,22 @@ static void post_task(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c =
 		v1_call_new(ctx, rq, FIELD(SCOPE) | FIELD(TIMEOUT), NULL);
+	static const char *const names[] = { "name",      "filter",
+					     "key",       "increment",
+					     "sketches",  "window_s",
+					     "expires_s", NULL };
 	struct task t = { 0 };
 	struct json *body;
 	struct error e;
 
 	if (!c)
 		return;
-	if (json_parse(rq->body, rq->body_len, &body)) {
-		v1_error(c, ERR_MALFORMED, "", "");
+	if (v1_body(rq, names, &body, &e)) {
+		v1_refuse(c, &e);
 		return;
 	}
 	if (task_parse(body, &t, &e))
-		v1_error(c, e.code, e.field, e.detail);
+		v1_refuse(c, &e);
 	else if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),
 				  task_created, c))
 		v1_error(c, ERR_INTERNAL, "", "");
@@ -568,7 +571,13 @@ static void delete_task(void *ctx, struct http_request *rq)
 	struct v1_call *c = v1_call_new(ctx, rq, FIELD(TIMEOUT), NULL);
 	const struct task *t = c ? v1_task(c) : NULL;
 
-	if (t && !registry_delete(c->agent, t->spec.id, v1_budget(c),
+	if (!t)
+		return;
+	/* deleted here only, it would be back with the next beat */
+	if (overlay_parent(c->agent->overlay) &&
+	    !node_id_equal(&t->owner, overlay_self(c->agent->overlay)))
+		v1_error(c, ERR_CONFLICT, "", "the parent has this task");
+	else if (!registry_delete(c->agent, t->spec.id, v1_budget(c),
 				  task_deleted, c))
 		v1_error(c, ERR_INTERNAL, "", "");
 }

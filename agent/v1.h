@@ -30,7 +30,14 @@ struct v1_call *v1_call_new(void *ctx, struct http_request *rq, uint64_t takes,
 /* Sends a problem and ends the call. */
 void v1_error(struct v1_call *c, enum error_code code, const char *field,
 	      const char *detail);
-void v1_send(struct v1_call *c, struct http_reply *r); /* ends the call */
+void v1_refuse(struct v1_call *c, const struct error *e); /* the same */
+void v1_send(struct v1_call *c, struct http_reply *r);    /* ends the call */
+/*
+ * The request's body as an object with these members (NULL-ended) and no
+ * others.  0 with *out to be freed, or -EINVAL with *e set; else *e is ERR_NONE.
+ */
+int v1_body(const struct http_request *rq, const char *const *names,
+	    struct json **out, struct error *e);
 /* 200 {"data": …, "meta": {…}}: opened here, closed and sent below. */
 void v1_begin(struct http_reply *r, struct json_out *o, int status);
 /* meta with request id and, for lists, next_cursor. */

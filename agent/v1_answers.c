@@ -386,6 +386,10 @@ static void get_estimate(void *ctx, struct http_request *rq)
 
 	if (!t)
 		return;
+	if (!measure_possible(q.kind, &t->spec)) {
+		v1_error(c, ERR_WRONG_SKETCH, "", "");
+		return;
+	}
 	for (unsigned i = 0; i < c->form.n; i++) {
 		if (strcmp(c->form.pair[i].name, "key") != 0)
 			continue;

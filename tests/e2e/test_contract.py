@@ -141,3 +141,117 @@ def test_long_addresses_of_missing_hosts_are_whole():
         assert answered(r) == "1/19"
         assert len(items) == 17 and items[-1] == "+2"
         assert all(item.endswith("]:18001=unreachable") for item in items[:-1])
+
+
+# ---- thresholds ----
+
+def test_a_key_with_exactly_the_share_is_no_hitter():
+    """0.3 has no exact binary form: 3 of 10 is not above it all the same."""
+    second = "10.0.0.7"
+    with pair(more=(second,)) as p:
+        sid = sketch(p, proto="icmp", scope="host")
+        task = next(t["id"] for t in p.get("/api/v1/tasks").json["data"])
+        p.asked.ping(CHILD, count=7)
+        p.asked.ping(second, count=3)
+        query = {"sketch_id": sid, "counter_key_type": "src", "scope": "host"}
+        for base in ("host", "tree"):
+            for threshold, want in (
+                    ("0.3", {CHILD: 7}), ("0.29", {CHILD: 7, second: 3}),
+                    ("0.7", {}), ("0.69", {CHILD: 7}), ("1", {}),
+                    ("1e-9", {CHILD: 7, second: 3}),
+                    ("0", {CHILD: 7, second: 3})):
+                r = ask(p, "query heavy hitters", hitter_threshold=threshold,
+                        hitter_base=base, **query)
+                assert r.json == want, (base, threshold)
+        for base in ("host", "tree"):
+            r = p.get(f"/api/v1/tasks/{task}/top?threshold=0.3&base={base}"
+                      "&scope=host")
+            assert [(i["key"], i["certain"]) for i in r.json["data"]] == \
+                [(CHILD, True)]
+            assert r.json["meta"]["recall"] == "certain"
+
+
+# ---- requests of /api/v1 ----
+
+@pytest.mark.parametrize("path, body, status, fields", [
+    ("tasks", {}, 400, ["key"]),
+    ("tasks", {"key": "src", "a": 1, "b": 2}, 400, ["a", "b"]),
+    ("tasks", {"key": "x", "increment": "y", "name": " ", "expires_s": -1,
+               "filter": {"direction": "up", "proto": "z", "src": "q"}}, 422,
+     ["name", "key", "increment", "expires_s", "direction", "proto", "src"]),
+    ("tasks", {"key": "src", "filter": {"src": "10.0.0.0/8", "dst": "::1"}},
+     422, ["dst"]),
+    ("tasks", [], 400, None),
+    ("probes", {}, 400, ["kind", "dst"]),
+    ("probes", {"kind": "bw", "dst": CHILD, "x": 1}, 400, ["x"]),
+    ("probes", {"kind": "no", "dst": "h6", "duration_s": "3"}, 422,
+     ["kind", "dst", "duration_s"]),
+    ("probes", {"kind": "bw", "dst": CHILD, "src": CHILD}, 422, ["src"]),
+    ("probes", None, 400, None),
+    ("overlay/children", {}, 400, ["host"]),
+    ("overlay/children", {"host": CHILD, "x": 1}, 400, ["x"]),
+    ("overlay/children", {"host": "h6"}, 422, ["host"]),
+    ("overlay/children", "h6", 400, None),
+])
+def test_problems_name_every_field(network, path, body, status, fields):
+    r = network.post(f"/api/v1/{path}", body)
+    assert r.status == status and r.type == "application/problem+json", r
+    errors = r.json.get("errors")
+    assert (errors and [e["field"] for e in errors]) == fields
+    assert not errors or all(e["reason"] for e in errors)
+
+
+def test_bad_parameters_are_named_together(network):
+    task = network.post("/api/v1/tasks", {"key": "src"}).json["data"]["id"]
+    r = network.get(f"/api/v1/tasks/{task}/top?n=0&threshold=7&scope=x&base=y")
+    assert r.status == 422
+    assert {e["field"] for e in r.json["errors"]} == \
+        {"n", "threshold", "scope", "base"}
+
+
+def test_32_keys_beside_other_parameters(network):
+    task = network.post("/api/v1/tasks", {"key": "src"}).json["data"]["id"]
+    keys = "&".join(f"key=10.0.0.{i}" for i in range(32))
+    path = f"/api/v1/tasks/{task}/estimate?{keys}&scope=host&timeout=1s"
+    r = network.get(path)
+    assert r.status == 200 and len(r.json["data"]) == 32
+    assert network.get(path + "&key=10.0.0.99").status == 422
+
+
+def test_a_task_without_sketches_has_no_estimate(network):
+    task = network.post("/api/v1/tasks", {"key": "none"}).json["data"]["id"]
+    for name in ("estimate?key=10.0.0.1", "top", "distinct", "realtime"):
+        r = network.get(f"/api/v1/tasks/{task}/{name}")
+        assert (r.status, r.json["type"]) == (422, "/problems/wrong-sketch")
+
+
+def test_a_child_does_not_delete_what_its_parent_has(network):
+    task = network.post("/api/v1/tasks", {"key": "src"}).json["data"]["id"]
+    path = f"/api/v1/tasks/{task}"
+    r = network.send("DELETE", path, host=CHILD)
+    assert (r.status, r.json["type"]) == (409, "/problems/conflict")
+    assert network.get(path, host=CHILD).status == 200
+    assert network.send("DELETE", path).status == 204
+    assert network.get(path, host=CHILD).status == 404
+
+
+# ---- readiness ----
+
+def test_ready_means_the_state_is_kept_and_the_parent_seen(tmp_path):
+    def check(p, name):
+        checks = p.get("/readyz?verbose=1").json
+        return next(c["ok"] for c in checks if c["check"] == name)
+
+    with pair(child=False) as p:
+        p.agents[p.asked].stop()
+        # of root, so that nothing can be kept there
+        p.start_agent(p.asked, ASKED, "--parent", CHILD, "--state-dir",
+                      tmp_path)
+        assert not check(p, "parent")
+        assert p.get("/readyz").status == 503
+        r = p.send("POST", "/api/v1/overlay/children",
+                   json.dumps({"host": ASKED}), JSON, host=CHILD)
+        assert r.status == 201
+        wait_until(lambda: check(p, "parent"), 5, "adopted")
+        sketch(p)
+        assert not check(p, "state")

@@ -23,7 +23,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_form(const struct form *f)
 {
-	MUST(f->n <= FORM_PAIRS);
+	MUST(f->n <= FORM_SLOTS);
 	for (unsigned i = 0; i < f->n; i++) {
 		const char *name = f->pair[i].name;
 
