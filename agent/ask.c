@@ -176,6 +176,8 @@ static enum ask_problem ask_parse(const struct agent *a, const struct json *v,
 	if (!t || t->is_sketch || task_hash(&t->spec) != hash)
 		return ASK_UNKNOWN_TASK;
 	ask->task = t->spec;
+	/* who asks the root names its sketch here too */
+	registry_touch(a->registry, t->sketch ? t->sketch : task);
 	if (!measure_possible(ask->kind, &ask->task))
 		return ASK_BAD;
 	if (row->share &&

@@ -191,11 +191,12 @@ static struct counts count(const struct registry *r, uint64_t sketch)
 
 /*
  * The legacy sketch that nobody named for the longest time, at least a minute,
- * and is not chosen yet; with_counters: one whose removal frees some.
+ * and is neither chosen yet nor the one that is to have a counter more (keep);
+ * with_counters: one whose removal frees some.
  */
 static const struct task *unused_sketch(const struct registry *r,
 					const uint64_t *chosen, unsigned n,
-					bool with_counters)
+					uint64_t keep, bool with_counters)
 {
 	uint64_t now = clock_mono_ms();
 	const struct task *best = NULL;
@@ -204,7 +205,8 @@ static const struct task *unused_sketch(const struct registry *r,
 		const struct task *t = &r->row[i]->t;
 		bool taken = false;
 
-		if (!t->is_sketch || t->named_ms + UNUSED_MS > now)
+		if (!t->is_sketch || t->spec.id == keep ||
+		    t->named_ms + UNUSED_MS > now)
 			continue;
 		for (unsigned k = 0; k < n; k++)
 			taken |= chosen[k] == t->spec.id;
@@ -232,7 +234,8 @@ int registry_room(const struct registry *r, const struct task *t,
 		const struct task *old = NULL;
 
 		if (t->origin == ORIGIN_LEGACY)
-			old = unused_sketch(r, evict, *n_evict, !t->is_sketch);
+			old = unused_sketch(r, evict, *n_evict, t->sketch,
+					    !t->is_sketch);
 		if (!old || *n_evict == REGISTRY_EVICT) {
 			*n_evict = 0;
 			error_set(e, ERR_LIMIT,
