@@ -9,7 +9,8 @@
  * The kernel gives super-packets whole (GSO), 128 bytes of each packet, and
  * lets packets pass when the queue is full (fail-open).  Under load with small
  * batches the reader rests for a moment before it reads, so that a wake-up
- * serves more packets; below COALESCE_PPS it never does.
+ * serves more packets; below COALESCE_PPS it never does.  Super-packets are not
+ * counted: they are trains already, and rest would slow down their streams.
  *
  * Limits: one queue, one socket, nothing is sent but the verdict "accept".
  * Closing the socket ends the queue; the kernel then lets packets bypass it.
@@ -70,7 +71,7 @@ struct nfqueue {
 	struct verdict verdict;
 	int rest_fd; /* an epoll instance that nothing ever wakes */
 	uint64_t window_ns;
-	uint32_t window_packets;
+	uint32_t window_packets; /* super-packets aside */
 	uint32_t last_batch;
 	bool fast;
 	struct mmsghdr msg[BATCH];
@@ -291,7 +292,8 @@ static void nfqueue_rate(struct nfqueue *q, uint32_t n)
 	uint64_t now_ns = clock_mono_ns(), span = now_ns - q->window_ns;
 
 	q->last_batch = n;
-	q->window_packets += n;
+	for (uint32_t i = 0; i < n; i++)
+		q->window_packets += !q->queued[i].gso;
 	if (span < RATE_WINDOW_NS)
 		return;
 	q->fast = q->window_packets > COALESCE_PPS * (span / 1000) / 1000000;
