@@ -80,6 +80,7 @@ struct responder {
 	struct loop_timer limit;
 	bool started;
 	uint32_t duration_ms;
+	uint64_t until_ms; /* monotonic, of a train */
 	/* bw */
 	struct http_upgraded *up;
 	struct loop_io io;
@@ -608,6 +609,15 @@ static void sink_begin(void *arg, struct http_upgraded *u, int fd,
 		responder_finish(ps);
 }
 
+/* A train that stands still is over before its time: its sender gave up. */
+static void train_goes_on(struct probes *ps)
+{
+	struct responder *r = ps->responder;
+	uint64_t until = MIN(r->until_ms, clock_mono_ms() + GRACE_MS);
+
+	loop_timer_at(ps->agent->loop, &r->limit, until, responder_overdue, ps);
+}
+
 static void train_receive(void *arg, uint32_t events)
 {
 	struct udp *u = arg;
@@ -625,6 +635,7 @@ static void train_receive(void *arg, uint32_t events)
 		    !equal_const_time(&d.nonce, &r->nonce, sizeof(d.nonce)))
 			continue;
 		jitter_add(&r->jitter, d.seq, d.sent_ns, clock_mono_ns());
+		train_goes_on(u->probes);
 	}
 }
 
@@ -677,6 +688,7 @@ static void post_reserve(void *ctx, struct http_request *rq)
 	r->kind = kind;
 	r->io = LOOP_IO_INIT;
 	r->duration_ms = (uint32_t)(duration_s * 1000);
+	r->until_ms = clock_mono_ms() + r->duration_ms + GRACE_MS;
 	random_bytes(r->nonce.b, sizeof(r->nonce.b));
 	ps->responder = r;
 	/* a stream has to begin in time; a train ends with its result */

@@ -208,9 +208,11 @@ def test_no_datagram_arrives(network):
 
 
 def test_cancel(network):
-    path = begin(network, "jitter", 2)
+    path = begin(network, "jitter", 10)
+    wait_until(lambda: not idle(network, CHILD), 2)
     assert network.send("DELETE", path).status == 204
     assert network.get(path).status == 404
     assert idle(network)
-    wait_until(lambda: idle(network, CHILD), 10)
+    # told by the silence, not by the end of the ten seconds
+    wait_until(lambda: idle(network, CHILD), 6)
     assert network.ask("query jitter", dst=CHILD, duration=1).status == 200
