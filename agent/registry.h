@@ -96,13 +96,11 @@ void registry_cancel(struct registry_op *op);
  * the monitor and the subtree as at first; done as above.  NULL: no such task,
  * no memory.
  */
-struct registry_op *
-registry_set_threshold(struct agent *a, uint64_t id, double threshold,
-		       uint32_t budget_ms,
-		       void (*done)(void *arg, const struct error *e,
-				    const struct task *t,
-				    const struct coverage *c),
-		       void *arg);
+struct registry_op *registry_set_threshold(
+	struct agent *a, uint64_t id, double threshold, uint32_t budget_ms,
+	void (*done)(void *arg, const struct error *e, const struct task *t,
+		     const struct coverage *c),
+	void *arg);
 
 /* Hash of all tasks, for beats; hash of one task's content, for asks. */
 uint64_t registry_hash(const struct registry *r);

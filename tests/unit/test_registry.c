@@ -427,6 +427,10 @@ static void test_room_for_counters(void **state)
 	assert_int_equal(create(w, &t), ERR_LIMIT);
 	assert_non_null(registry_find(w->a.registry, empty));
 	make_old(w, full, 80000);
+	/* not from the one that is to have it */
+	t = counter(full, ORIGIN_LEGACY, KEY_DPORT);
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_non_null(registry_find(w->a.registry, full));
 	/* only old scripts may push out what old scripts left */
 	t = counter(0, ORIGIN_V1, KEY_SRC);
 	assert_int_equal(create(w, &t), ERR_LIMIT);
