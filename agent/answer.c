@@ -117,6 +117,22 @@ static int hit_order(const void *a, const void *b, void *arg)
 	return key_compare(*type, &x->key, &y->key);
 }
 
+static int row_order(const void *a, const void *b, void *arg)
+{
+	const struct exact_row *x = a, *y = b;
+	const enum key_type *type = arg;
+
+	return key_compare(*type, &x->key, &y->key);
+}
+
+void answer_order_keys(const struct answer *an)
+{
+	enum key_type type = (enum key_type)an->task.key;
+
+	qsort_r(an->part->exact.row, an->part->exact.n,
+		sizeof(struct exact_row), row_order, &type);
+}
+
 static void hits_sort(struct answer_op *op)
 {
 	enum key_type type = (enum key_type)op->ask.task.key;

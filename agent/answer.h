@@ -46,6 +46,9 @@ struct answer {
 	uint32_t elapsed_ms;
 };
 
+/* ASK_REALTIME: rows in the order of keys, as clients see it. */
+void answer_order_keys(const struct answer *an);
+
 struct answer_op;
 /*
  * done is called once, never from inside this call; the answer is the

@@ -284,6 +284,7 @@ static void write_realtime(struct call *c, const struct answer *an,
 	if (p->exact.n > REALTIME_MAX)
 		cut += p->exact.n - REALTIME_MAX;
 	exact_cap(p, REALTIME_MAX);
+	answer_order_keys(an);
 	json_out_init(&o, &r->body);
 	json_open(&o, NULL, '{');
 	for (uint32_t i = 0; i < p->exact.n; i++) {

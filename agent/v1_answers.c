@@ -344,6 +344,8 @@ static void answered(void *arg, const struct answer *an)
 	}
 	ic.hide_upper = an->report.answered < an->report.expected ||
 			an->coverage.saturated || an->part->saturated;
+	if (an->kind == ASK_REALTIME)
+		answer_order_keys(an);
 	v1_page(c, row->count(c, an));
 	v1_begin(&r, &o, 200);
 	json_open(&o, "data", row->list ? '[' : '{');

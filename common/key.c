@@ -269,6 +269,16 @@ static_assert(2 * ADDR_TEXT_LEN + 2 * 6 + 8 <= KEY_TEXT_LEN, "key text");
 int key_compare(enum key_type t, const struct flow_key *a,
 		const struct flow_key *b)
 {
+	const struct key_row *row = &key_types[t];
+	bool a_v4, b_v4;
+
+	/* all addresses of a key are of one family */
+	if (row->n && fields[row->field[0]].form == FORM_ADDR) {
+		a_v4 = addr_is_v4((const struct ip_addr *)a->w);
+		b_v4 = addr_is_v4((const struct ip_addr *)b->w);
+		if (a_v4 != b_v4)
+			return a_v4 ? -1 : 1;
+	}
 	return memcmp(a->w, b->w, key_len(t));
 }
 

@@ -54,7 +54,7 @@ bool key_build(enum key_type t, const struct packet *p, struct flow_key *out);
 int key_parse(enum key_type t, const char *s, size_t len, struct flow_key *out);
 void key_format(enum key_type t, const struct flow_key *k,
 		char out[KEY_TEXT_LEN]);
-/* Byte order of two keys of one type: <0, 0, >0. */
+/* IPv4 before IPv6, then byte order, of two keys of one type: <0, 0, >0. */
 int key_compare(enum key_type t, const struct flow_key *a,
 		const struct flow_key *b);
 

@@ -143,6 +143,30 @@ def test_long_addresses_of_missing_hosts_are_whole():
         assert all(item.endswith("]:18001=unreachable") for item in items[:-1])
 
 
+# ---- order ----
+
+def test_keys_are_in_order_of_family_first(network):
+    low = ("::a00:5", "::a00:6")  # bytes below those of any IPv4 address
+    for host, address in zip((network.asked, network.child), low):
+        host.run(["ip", "-6", "addr", "add", address + "/120", "dev",
+                  host.dev, "nodad"])
+    sid = sketch(network, "src", interface="OUTPUT")
+    task = network.get("/api/v1/tasks?limit=1000").json["data"][-1]["id"]
+    hosts = {ASKED, CHILD, *low}
+
+    def keys():
+        network.asked.ping(CHILD, count=2)
+        network.asked.run(["ping", "-c", "2", "-i", "0.02", low[1]])
+        legacy = list(ask(network, "query real time counter", sketch_id=sid,
+                          counter_key_type="src").json)
+        v1 = [i["key"] for i in network.get(
+            f"/api/v1/tasks/{task}/realtime").json["data"]]
+        return hosts <= set(legacy) and hosts <= set(v1) and (legacy, v1)
+
+    for found in wait_until(keys, 5, "all four in one second"):
+        assert [k for k in found if k in hosts] == [ASKED, CHILD, *low]
+
+
 # ---- thresholds ----
 
 def test_a_key_with_exactly_the_share_is_no_hitter():
