@@ -19,7 +19,7 @@
 #define CTL_CLIENTS   4
 #define CTL_RATE      100 /* requests a second and client */
 #define CTL_READERS   8
-#define CTL_REPLY_MS  400 /* without a reply the agent says monitor_down */
+#define CTL_REPLY_MS  700 /* without a reply the agent says monitor_down */
 
 enum ctl_type {
 	CTL_HELLO = 1,

@@ -24,7 +24,7 @@
 #include "common/util.h"
 
 #define DEAD_MS     500
-#define WAIT_MS     250
+#define WAIT_MS     400
 #define LATE_MS     250 /* a watch that came too late to judge */
 #define PATIENCE_MS 250
 #define START_MS    1500 /* a queue may be held for a second */

@@ -23,7 +23,7 @@
 #include "monitor/supervisor.h"
 
 #define PUT_MS  300 /* rules of both families, on a busy host */
-#define READ_MS 80
+#define READ_MS 300
 
 /* Answers without delay: head and status, or a whole struct. */
 static void reply(struct control_client *c, union control_message *m,
