@@ -404,6 +404,17 @@ class Lab:
                 f"link set {h.dev} up",
                 f"addr add {h.ip4}/16 dev {h.dev}",
                 f"addr add {h.ip6}/64 dev {h.dev} nodad")) + "\n")
+        self._wait_for_links()
+
+    def _wait_for_links(self):
+        """The kernel takes a link into use a moment after it is up; until
+        then it loses packets, and neighbours are asked again a second later.
+        """
+        first = self.hosts[0]
+        for h in self.hosts[1:]:
+            for address in (h.ip4, h.ip6):
+                wait_until(lambda a=address: first.ping(a, 1, wait=0.1), 5,
+                           f"the link to {h.name}")
 
     def __enter__(self):
         return self
