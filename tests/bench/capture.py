@@ -97,7 +97,18 @@ def tcp(src, dst, seconds):
 
 
 def udp(src, dst, seconds):
-    """64-byte datagrams per second that arrive."""
+    """64-byte datagrams per second of iperf3, a call each, that arrive."""
+    server = dst.start(["iperf3", "-s", "-1", "-p", 5302, "--forceflush"])
+    wait_until(lambda: "listening" in server.log(), 5, "iperf3 server")
+    done = src.run(["iperf3", "-c", dst.ip4, "-p", 5302, "-t", seconds, "-J",
+                    "-u", "-b", 0, "-l", 64, "-w", "4M"], timeout=seconds + 30)
+    server.wait(10)
+    end = json.loads(done.stdout)["end"]["sum"]
+    return (end["packets"] - end["lost_packets"]) / end["seconds"]
+
+
+def flood(src, dst, seconds):
+    """64-byte datagrams per second of a sender that batches, that arrive."""
     sink = dst.start([BUILD / "tests/bench/udpflood", "recv", dst.ip4, 5301])
     wait_until(lambda: "ready" in sink.log(), 5, "udp sink")
     src.run([BUILD / "tests/bench/udpflood", "send", dst.ip4, 5301, seconds])
@@ -105,7 +116,7 @@ def udp(src, dst, seconds):
     return int(sink.log().split()[-1]) / seconds
 
 
-LOADS = {"tcp": tcp, "udp": udp}
+LOADS = {"tcp": tcp, "udp": udp, "flood": flood}
 
 
 def run(lab, arms, blocks, seconds, seed):
@@ -126,7 +137,7 @@ def run(lab, arms, blocks, seconds, seed):
 
 
 def report(rows, arms):
-    print(f"{'arm':10} {'load':4} {'median':>7} {'min':>7} {'max':>7} "
+    print(f"{'arm':10} {'load':5} {'median':>7} {'min':>7} {'max':>7} "
           f"{'missed':>7}  goal")
     for load in LOADS:
         for arm in arms:
@@ -139,7 +150,7 @@ def report(rows, arms):
             missed = sum(r.get("missed", 0) for r in mine)
             verdict = "" if goal is None else \
                 f"{goal} {'pass' if median >= goal else 'MISS'}"
-            print(f"{arm:10} {load:4} {median:7.3f} {ratio[0]:7.3f} "
+            print(f"{arm:10} {load:5} {median:7.3f} {ratio[0]:7.3f} "
                   f"{ratio[-1]:7.3f} "
                   f"{missed if arm == 'nfqueue' else '-':>7}  {verdict}")
 
