@@ -2,7 +2,7 @@
 /*
  * Requests of the agent.  A request that needs readers is sent to all of them;
  * it is complete when all that live have answered, and goes out with what is
- * there after PUT_MS or READ_MS, before the agent gives up.  A task is put when
+ * there after REQUEST_MS, before the agent gives up.  A task is put when
  * its rules stand, so that what follows the reply is counted.
  *
  * Loss.  "Matched" is the kernel's count for a direction, "received" the
@@ -22,8 +22,7 @@
 #include "common/util.h"
 #include "monitor/supervisor.h"
 
-#define PUT_MS  300 /* rules of both families, on a busy host */
-#define READ_MS 300
+#define REQUEST_MS 300 /* rules of both families, on a busy host */
 
 /* Answers without delay: head and status, or a whole struct. */
 static void reply(struct control_client *c, union control_message *m,
@@ -171,9 +170,7 @@ static void request_wait(struct supervisor *s, struct control_client *c,
 	q->status = 0;
 	q->n_fds = 0;
 	q->readers = crew_broadcast(&s->crew, to_readers);
-	if (loop_timer_in(s->loop, &q->timer,
-			  m->head.type == CTL_TASK_PUT ? PUT_MS : READ_MS,
-			  request_timeout, q))
+	if (loop_timer_in(s->loop, &q->timer, REQUEST_MS, request_timeout, q))
 		q->readers = 0;
 }
 
