@@ -216,6 +216,10 @@ static void read_done(void *arg, const struct monlink_read *r)
 
 	if (!ret && !r->n_images)
 		ret = -EAGAIN;
+	/* the rules are not as they should be: packets pass unseen */
+	if (!ret &&
+	    (r->rules == CTL_RULES_DEGRADED || r->rules == CTL_RULES_OFF))
+		ret = -ESHUTDOWN;
 	if (!ret)
 		ret = parts_collect(m->ask, r, &res);
 	if (ret) {

@@ -55,6 +55,7 @@ struct request {
 		struct ctl_hello hello;
 		struct ctl_task_put put;
 		struct ctl_task_del del;
+		struct ctl_task_list list;
 		struct ctl_task_read read;
 		struct ctl_stats stats;
 	};
@@ -113,7 +114,8 @@ static void request_expired(void *arg)
 {
 	struct request *r = arg;
 	struct monlink *m = r->link;
-	bool greeting = r->head.type == CTL_HELLO && m->io.fd >= 0;
+	bool greeting = m->io.fd >= 0 && (r->head.type == CTL_HELLO ||
+					  r->head.type == CTL_TASK_LIST);
 
 	request_finish(r, m->state == MONLINK_ATTACHED ? -ETIMEDOUT : -ENOTCONN,
 		       NULL);
@@ -126,9 +128,9 @@ static struct request *request_new(struct monlink *m, enum ctl_type type,
 				   size_t len)
 {
 	struct request *r = calloc(1, sizeof(*r)), **at;
-	uint32_t delay = m->state == MONLINK_ATTACHED || type == CTL_HELLO
-				 ? CTL_REPLY_MS
-				 : 0;
+	uint32_t limit = type == CTL_TASK_PUT ? CTL_PUT_MS : CTL_REPLY_MS;
+	uint32_t delay =
+		m->state == MONLINK_ATTACHED || type == CTL_HELLO ? limit : 0;
 
 	if (!r)
 		return NULL;
@@ -273,6 +275,7 @@ static void read_reply(struct request *r, const struct ctl_task_read *reply,
 		       const int *fds, unsigned n_fds)
 {
 	struct monlink_read read = { .status = reply->head.status,
+				     .rules = reply->rules,
 				     .loss = reply->loss };
 	unsigned i;
 
@@ -303,6 +306,22 @@ static void hello_reply(struct monlink *m, const struct ctl_hello *h)
 	log_info("monitor: attached, version %s, back end %s", m->hello.version,
 		 m->hello.backend);
 	stats_poll(m);
+	if (request_new(m, CTL_TASK_LIST, sizeof(struct ctl_task_list)))
+		pump(m);
+	else
+		link_down(m);
+}
+
+/*
+ * What the monitor holds of an earlier agent, or of a task that ended while
+ * nobody could tell it: it goes, then comes what should be there.
+ */
+static void list_reply(struct monlink *m, const struct ctl_task_list *l)
+{
+	for (uint32_t i = 0; i < MIN(l->n, TASKS_MAX); i++) {
+		if (!registry_find(m->agent->registry, l->task[i].id))
+			monlink_del(m, l->task[i].id, NULL, NULL);
+	}
 	registry_replay(m->agent);
 }
 
@@ -338,6 +357,9 @@ static bool reply_take(struct monlink *m, const void *msg, size_t len,
 	request_finish(r, h->status, NULL);
 	if (h->type == CTL_HELLO)
 		hello_reply(m, msg);
+	else if (h->type == CTL_TASK_LIST &&
+		 len == sizeof(struct ctl_task_list))
+		list_reply(m, msg);
 	return true;
 }
 

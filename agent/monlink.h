@@ -30,6 +30,7 @@ const struct ctl_hello *monlink_hello(const struct monlink *m);
 /* Images of one TASK_READ, mapped; all gone after the callback. */
 struct monlink_read {
 	int status; /* 0, -errno of the monitor, -ETIMEDOUT, -ENOTCONN */
+	enum ctl_rules rules;
 	struct ctl_loss loss;
 	uint32_t n_images;
 	const struct ctl_image *image[CTL_READERS];

@@ -19,7 +19,8 @@
 #define CTL_CLIENTS   4
 #define CTL_RATE      100 /* requests a second and client */
 #define CTL_READERS   8
-#define CTL_REPLY_MS  700 /* without a reply the agent says monitor_down */
+#define CTL_PUT_MS    1800 /* a put waits for its rules */
+#define CTL_REPLY_MS  700  /* without a reply the agent says monitor_down */
 
 enum ctl_type {
 	CTL_HELLO = 1,
@@ -44,7 +45,9 @@ struct ctl_head {
 /*
  * status of replies: 0; -EINVAL bad struct; -ENOENT no such task; -EEXIST same
  * id, lower generation or other content; -ENOSPC tasks, rules or memory;
- * -EAGAIN readers are starting; -EBUSY rate; -ESHUTDOWN capture is off.
+ * -EAGAIN readers are starting, or the rules of a put do not
+ * stand in time; -EIO the rules cannot be set; -EBUSY rate; -ESHUTDOWN capture
+ * is off.
  */
 
 struct ctl_hello {
@@ -68,8 +71,7 @@ struct ctl_task_del {
 
 struct ctl_task_list {
 	struct ctl_head head;
-	/* reply: */
-	uint32_t n, reserved;
+	uint32_t n, reserved; /* from here: reply */
 	struct {
 		uint64_t id, generation;
 	} task[TASKS_MAX];
@@ -80,9 +82,8 @@ struct ctl_volume {
 };
 
 /*
- * Loss of the capture rules that feed a task, since the task was put here:
- * what the kernel matched and what the living readers counted; missed =
- * matched - received.
+ * Loss of the rules that feed a task, since it was put here: what the kernel
+ * matched, the living readers counted; missed = matched - received.
  */
 struct ctl_loss {
 	struct ctl_volume matched, received;
@@ -90,12 +91,11 @@ struct ctl_loss {
 
 struct ctl_task_read {
 	struct ctl_head head;
-	uint64_t id, generation; /* request */
+	uint64_t id, generation;
 	uint32_t kinds; /* request: which sketches to copy; 0: totals */
 	uint32_t reserved;
-	/* reply: */
 	uint32_t n_images; /* one sealed memfd each follows by SCM_RIGHTS */
-	uint32_t reserved2;
+	uint32_t rules;    /* enum ctl_rules: DEGRADED, OFF: not all is seen */
 	struct ctl_loss loss;
 };
 

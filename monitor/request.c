@@ -22,7 +22,8 @@
 #include "common/util.h"
 #include "monitor/supervisor.h"
 
-#define REQUEST_MS 300 /* rules of both families, on a busy host */
+#define PUT_MS  1500 /* rules of both families, on a busy host */
+#define READ_MS 300
 
 /* Answers without delay: head and status, or a whole struct. */
 static void reply(struct control_client *c, union control_message *m,
@@ -95,10 +96,11 @@ static void put_finish(struct request *q)
 	struct supervisor *s = q->supervisor;
 	struct control_client *c = q->client;
 	union control_message m = q->m;
-	int status = 0;
+	int status = q->status;
 
-	if (q->status || (s->rules && rules_failed(s->rules)))
-		status = -ENOSPC;
+	/* without its rules a task would count nothing and not know it */
+	if (!status && s->rules && (q->rules || rules_failed(s->rules)))
+		status = q->rules ? -EAGAIN : -EIO;
 	request_free(q);
 	if (status)
 		put_undo(s, m.put.task.id);
@@ -107,6 +109,13 @@ static void put_finish(struct request *q)
 }
 
 /* TASK_READ */
+
+static enum ctl_rules capture_state(const struct supervisor *s)
+{
+	if (s->state == SUPERVISOR_OFF)
+		return CTL_RULES_OFF;
+	return s->rules ? rules_state(s->rules) : CTL_RULES_NONE;
+}
 
 static void read_loss(struct request *q, struct ctl_loss *out)
 {
@@ -130,6 +139,7 @@ static void read_finish(struct request *q)
 	r->head.status = q->n_fds ? 0 : q->status ? q->status : -EAGAIN;
 	r->head.len = sizeof(*r);
 	r->n_images = q->n_fds;
+	r->rules = capture_state(q->supervisor);
 	read_loss(q, &r->loss);
 	control_reply(q->client, &q->m, q->fds, q->n_fds);
 	request_free(q);
@@ -170,7 +180,9 @@ static void request_wait(struct supervisor *s, struct control_client *c,
 	q->status = 0;
 	q->n_fds = 0;
 	q->readers = crew_broadcast(&s->crew, to_readers);
-	if (loop_timer_in(s->loop, &q->timer, REQUEST_MS, request_timeout, q))
+	if (loop_timer_in(s->loop, &q->timer,
+			  m->head.type == CTL_TASK_PUT ? PUT_MS : READ_MS,
+			  request_timeout, q))
 		q->readers = 0;
 }
 
@@ -267,13 +279,6 @@ static void request_list(struct supervisor *s, struct control_client *c,
 	reply(c, m, 0, sizeof(m->list));
 }
 
-static enum ctl_rules stats_rules(const struct supervisor *s)
-{
-	if (s->state == SUPERVISOR_OFF)
-		return CTL_RULES_OFF;
-	return s->rules ? rules_state(s->rules) : CTL_RULES_NONE;
-}
-
 static void request_stats(struct supervisor *s, struct control_client *c,
 			  union control_message *m)
 {
@@ -286,7 +291,7 @@ static void request_stats(struct supervisor *s, struct control_client *c,
 	st->memory_limit = TASKS_MEMORY;
 	st->reader_restarts = s->restarts;
 	st->readers = crew_count(&s->crew);
-	st->rules = stats_rules(s);
+	st->rules = capture_state(s);
 	st->tasks = s->tasks.n;
 	for (int d = 0; d < PACKET_DIRS; d++) {
 		enum packet_dir dir = (enum packet_dir)d;

@@ -100,6 +100,8 @@ static void clean_step(void *arg)
 	struct supervisor *s = arg;
 	bool busy = false;
 
+	if (rules_busy(s->rules))
+		return; /* begins again when they are done */
 	for (int d = 0; d < PACKET_DIRS; d++) {
 		int err;
 
