@@ -352,13 +352,14 @@ static bool reply_take(struct monlink *m, const void *msg, size_t len,
 		read_reply(r, &reply, fds, n_fds);
 		return true;
 	}
+	if (h->type == CTL_TASK_LIST && len != sizeof(struct ctl_task_list))
+		return false;
 	if (h->type == CTL_STATS && !h->status && len == sizeof(m->stats))
 		memcpy(&m->stats, msg, len);
 	request_finish(r, h->status, NULL);
 	if (h->type == CTL_HELLO)
 		hello_reply(m, msg);
-	else if (h->type == CTL_TASK_LIST &&
-		 len == sizeof(struct ctl_task_list))
+	else if (h->type == CTL_TASK_LIST)
 		list_reply(m, msg);
 	return true;
 }

@@ -54,6 +54,7 @@ static void monitor_io(void *arg, uint32_t events)
 		struct ctl_head head;
 		struct ctl_hello hello;
 		struct ctl_stats stats;
+		struct ctl_task_list list;
 		uint8_t b[CTL_MAX_BYTES];
 	} m;
 	ssize_t n;
@@ -66,6 +67,8 @@ static void monitor_io(void *arg, uint32_t events)
 			len = sizeof(m.hello);
 		else if (m.head.type == CTL_STATS)
 			len = sizeof(m.stats);
+		else if (m.head.type == CTL_TASK_LIST)
+			len = sizeof(m.list);
 		else if (m.head.type == CTL_TASK_PUT)
 			w->puts++;
 		else if (m.head.type == CTL_TASK_DEL)
