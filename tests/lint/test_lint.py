@@ -26,6 +26,9 @@ CASES = [
     ("layering", {"common/a.c": '#include "util.h"\n'}, 1),
     ("layering", {"api/client.c": '#include "common/util.h"\n'}, 1),
     ("layering", {"api/cli/main.c": '#include "common/util.h"\n'}, 0),
+    ("layering", {"agent/detect/a.c": '#include "agent/detect/x.h"\n'
+                                      '#include "agent/x.h"\n',
+                  "agent/b.c": '#include "agent/detect/x.h"\n'}, 1),
     ("third_party", {"agent/a.c": "#include <curl/curl.h>\n",
                      "agent/b.c": "#include <curl/curl.h>\n"}, 1),
     ("third_party", {"agent/a.c": "#include <json-c/json.h>\n",
