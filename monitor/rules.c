@@ -8,6 +8,11 @@
  * A tool is run by absolute path, with fixed arguments, an empty environment,
  * standard input and output on memory files, and dies with us.  It has
  * TOOL_MS; then it is killed, which counts as a failed attempt.
+ *
+ * The legacy tools exclude each other by a lock on a file that is root's.  It
+ * is opened while we may; for each run of a tool its child takes the lock, on
+ * the description that it shares with us, and we give it back.  The tool itself
+ * is shown its own standard input as the file to lock.
  */
 #include "monitor/rules.h"
 
@@ -17,10 +22,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -32,6 +39,9 @@
 #define REPAIR_MS    60000
 #define SAVE_BYTES   (16 << 20)
 #define REASON_BYTES 160
+#define LOCK_PATH    "/run/xtables.lock" /* as in iptables(8) */
+#define LOCK_TRIES   200
+#define LOCK_STEP_NS 10000000
 
 enum rules_step {
 	STEP_IDLE,
@@ -62,6 +72,7 @@ struct rules {
 	struct ruleset_seen seen[RULESET_FAMILIES];
 	char reason[REASON_BYTES];
 
+	int lock_fd; /* -1: the tools need none */
 	pid_t pid;
 	int out_fd, err_fd; /* memory files of the running tool */
 	struct loop_timer timeout;
@@ -123,15 +134,30 @@ int rules_find_tools(struct rules_tools *t, bool kernel_has_tables)
 	return -ENOENT;
 }
 
-/* In the child; never returns. */
-__attribute__((noreturn)) static void
-tool_exec(pid_t parent, const char *path, char *const argv[], const int fd[3])
+/* In the child: false if others hold the lock for too long. */
+static bool tool_lock(int lock_fd)
 {
-	/* legacy's lock, not shared with other tools of the host */
-	char lock[] = "XTABLES_LOCKFILE=/run/linnet/xtables.lock";
+	const struct timespec step = { .tv_nsec = LOCK_STEP_NS };
+
+	for (int i = 0; lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB);
+	     i++) {
+		if (i == LOCK_TRIES)
+			return false;
+		nanosleep(&step, NULL);
+	}
+	return true;
+}
+
+/* In the child; never returns. */
+__attribute__((noreturn)) static void tool_exec(pid_t parent, int lock_fd,
+						const char *path,
+						char *const argv[],
+						const int fd[3])
+{
+	static const char held[] = "others hold the lock of the rules";
+	char lock[] = "XTABLES_LOCKFILE=/proc/self/fd/0";
 	char *const env[] = { lock, NULL };
 	char *const none[] = { NULL };
-	bool legacy = strstr(path, "legacy") != NULL;
 	sigset_t empty;
 
 	sigemptyset(&empty);
@@ -143,8 +169,12 @@ tool_exec(pid_t parent, const char *path, char *const argv[], const int fd[3])
 		if (dup2(fd[i], i) < 0)
 			_exit(EXIT_MECHANISM);
 	}
+	if (!tool_lock(lock_fd)) {
+		(void)!write(STDERR_FILENO, held, sizeof(held) - 1);
+		_exit(EXIT_BUSY);
+	}
 	close_range(3, ~0u, 0);
-	execve(path, argv, legacy ? env : none);
+	execve(path, argv, lock_fd >= 0 ? env : none);
 	_exit(EXIT_MECHANISM);
 }
 
@@ -166,6 +196,8 @@ static int tool_file(const void *data, size_t len)
 static void tool_close(struct rules *r)
 {
 	loop_timer_cancel(&r->timeout);
+	if (r->lock_fd >= 0)
+		(void)flock(r->lock_fd, LOCK_UN);
 	if (r->out_fd >= 0)
 		close(r->out_fd);
 	if (r->err_fd >= 0)
@@ -199,7 +231,7 @@ static int tool_start(struct rules *r, const char *path, char *const argv[],
 		fd[2] = r->err_fd;
 		r->pid = fork();
 		if (r->pid == 0)
-			tool_exec(parent, path, argv, fd);
+			tool_exec(parent, r->lock_fd, path, argv, fd);
 		err = r->pid < 0 ? -errno : 0;
 	}
 	if (!err)
@@ -448,8 +480,20 @@ struct rules *rules_new(struct loop *loop, const struct ruleset_names *names,
 	r->tools = tools;
 	r->done = done;
 	r->arg = arg;
-	r->pid = r->out_fd = r->err_fd = -1;
+	r->lock_fd = r->pid = r->out_fd = r->err_fd = -1;
 	return r;
+}
+
+int rules_open_lock(struct rules *r, const char **path)
+{
+	const char *named = getenv("XTABLES_LOCKFILE");
+
+	*path = named && named[0] ? named : LOCK_PATH;
+	if (!r->tools->legacy)
+		return 0;
+	r->lock_fd =
+		open(*path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+	return r->lock_fd < 0 ? -errno : 0;
 }
 
 void rules_free(struct rules *r)
@@ -461,5 +505,7 @@ void rules_free(struct rules *r)
 		waitpid(r->pid, NULL, 0);
 	}
 	tool_close(r);
+	if (r->lock_fd >= 0)
+		close(r->lock_fd);
 	free(r);
 }

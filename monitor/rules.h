@@ -36,6 +36,11 @@ struct rules *rules_new(struct loop *loop, const struct ruleset_names *names,
 			const struct rules_tools *tools,
 			void (*done)(void *arg), void *arg);
 void rules_free(struct rules *r); /* ends a running tool */
+/*
+ * Opens the lock that the legacy tools share, if these are legacy; before
+ * privileges are given up.  0, or -errno of opening *path.
+ */
+int rules_open_lock(struct rules *r, const char **path);
 
 /* Wants one rule per filter; done() follows. */
 void rules_set(struct rules *r, const struct filter *f, size_t n);

@@ -121,12 +121,37 @@ static void clean_step(void *arg)
 	cleaned(s);
 }
 
+static void print_check(const struct supervisor *s)
+{
+	const struct ruleset_names *n = &s->config.names;
+
+	printf("back end: %s\n", s->config.capture.ops->name);
+	if (s->config.capture.path)
+		printf("file: %s\n", s->config.capture.path);
+	if (s->rules) {
+		printf("rules: %s, %s\n", s->tools.restore[RULESET_IP4],
+		       s->tools.restore[RULESET_IP6]);
+		printf("accounting: nfacct\n");
+		printf("queues: %u to %u, whole super-packets, fail-open\n",
+		       n->queue_first, n->queue_first + n->queues - 1u);
+	}
+	printf("instance: %s\n", n->instance);
+}
+
 static void rules_done(void *arg)
 {
 	struct supervisor *s = arg;
 
 	if (s->state == SUPERVISOR_CLEANING && rules_failed(s->rules)) {
 		supervisor_exit(s, EXIT_MECHANISM);
+		return;
+	}
+	if (s->state == SUPERVISOR_TRYING) {
+		bool failed = rules_failed(s->rules);
+
+		if (!failed)
+			print_check(s);
+		supervisor_stop(s, failed ? EXIT_MECHANISM : 0);
 		return;
 	}
 	requests_rules_done(s);
@@ -248,21 +273,32 @@ static void supervisor_start_readers(struct supervisor *s)
 	}
 }
 
-static void print_check(const struct supervisor *s)
+/*
+ * What --check is for: rules of all forms, but for addresses that are kept for
+ * documentation, so that no packet of the host's meets them.
+ */
+static int supervisor_try_rules(struct supervisor *s)
 {
-	const struct ruleset_names *n = &s->config.names;
+	static const char *const nobody[] = { "192.0.2.0", "2001:db8::" };
+	struct filter f[PACKET_DIRS * ARRAY_SIZE(nobody)] = { 0 };
+	int err = 0;
 
-	printf("back end: %s\n", s->config.capture.ops->name);
-	if (s->config.capture.path)
-		printf("file: %s\n", s->config.capture.path);
-	if (s->rules) {
-		printf("rules: %s, %s\n", s->tools.restore[RULESET_IP4],
-		       s->tools.restore[RULESET_IP6]);
-		printf("accounting: nfacct\n");
-		printf("queues: %u to %u, whole super-packets, fail-open\n",
-		       n->queue_first, n->queue_first + n->queues - 1u);
+	s->state = SUPERVISOR_TRYING;
+	for (size_t i = 0; i < ARRAY_SIZE(f) && !err; i++) {
+		const char *text = nobody[i / PACKET_DIRS];
+
+		f[i].dir = (uint8_t)(i % PACKET_DIRS);
+		f[i].has_src = 1;
+		err = prefix_parse(text, strlen(text), &f[i].src);
+		if (!err)
+			err = filter_normalize(&f[i]);
+		if (!err)
+			err = meter_create(&s->meter,
+					   (enum packet_dir)f[i].dir);
 	}
-	printf("instance: %s\n", n->instance);
+	if (!err)
+		rules_set(s->rules, f, ARRAY_SIZE(f));
+	return err;
 }
 
 static void supervisor_serve(struct supervisor *s)
@@ -270,9 +306,17 @@ static void supervisor_serve(struct supervisor *s)
 	uint64_t pet_ms = notify_watchdog_ms();
 	int err;
 
-	if (s->config.mode == SUPERVISOR_CHECK) {
+	if (s->config.mode == SUPERVISOR_CHECK && !s->rules) {
 		print_check(s);
 		supervisor_stop(s, 0);
+		return;
+	}
+	if (s->config.mode == SUPERVISOR_CHECK) {
+		err = supervisor_try_rules(s);
+		if (err) {
+			log_write(LOG_LEVEL_ERR, -err, "cannot try the rules");
+			supervisor_stop(s, EXIT_MECHANISM);
+		}
 		return;
 	}
 	err = control_listen(&s->control, s->loop, s->config.agent_uid,
@@ -434,6 +478,7 @@ static int watch_signals(struct supervisor *s)
 /* What a capture by rules needs.  0 or an exit code, after one line. */
 static int probe_netfilter(struct supervisor *s)
 {
+	const char *lock;
 	int err;
 
 	if (!priv_have(PRIV_NET_ADMIN)) {
@@ -458,6 +503,12 @@ static int probe_netfilter(struct supervisor *s)
 		rules_new(s->loop, &s->config.names, &s->tools, rules_done, s);
 	if (!s->rules) {
 		log_err("rules");
+		return EXIT_MECHANISM;
+	}
+	err = rules_open_lock(s->rules, &lock);
+	if (err) {
+		log_write(LOG_LEVEL_ERR, -err,
+			  "%s: cannot have the lock of iptables-legacy", lock);
 		return EXIT_MECHANISM;
 	}
 	return 0;

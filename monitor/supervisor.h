@@ -39,6 +39,7 @@ struct supervisor_config {
 enum supervisor_state {
 	SUPERVISOR_CLEANING, /* removes what a predecessor left */
 	SUPERVISOR_BINDING,  /* readers are starting */
+	SUPERVISOR_TRYING,   /* --check: puts rules and takes them back */
 	SUPERVISOR_SERVING,
 	SUPERVISOR_OFF,      /* gave up capturing */
 	SUPERVISOR_STOPPING, /* rules first */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The firewall rules: what is there, what is left, who is refused."""
+import fcntl
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ctl import IN, OUT, RULES, Control, task
+from ctl import IN, OUT, RULES, Control, Head, task
 from lab import (FlowRun, children_of, best_of_3, executable, wait_until,
                  within)
 from traffic import (capture_works, reader_of, readers_of,
@@ -168,6 +169,107 @@ def hidden(*programs):
     mounts = "; ".join(f"mount --bind /dev/null {p}" for p in programs)
     return ["unshare", "-m", "--propagation", "private", "sh", "-ec",
             f'{mounts}; exec "$@"', "sh"]
+
+
+@pytest.fixture
+def legacy(lab):
+    """Command prefix: only the legacy tools are there, and no /run/linnet."""
+    b = lab.hosts[1]
+    for tool in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        done = b.run([tool, "-t", "mangle"], check=False)
+        if done.returncode:
+            pytest.skip(f"this kernel has no legacy tables: {done.stderr}")
+    run = lab.dir / "run"
+    run.mkdir()
+    return ["unshare", "-m", "--propagation", "private", "sh", "-ec",
+            f'mount --bind /dev/null {RESTORE}; mount --bind {run} /run;'
+            'exec "$@"', "sh"]
+
+
+def legacy_rules(host, *options):
+    return "".join(host.run([f"{t}-legacy-save", "-t", "mangle",
+                             *options]).stdout for t in ("iptables",
+                                                         "ip6tables"))
+
+
+def legacy_counter(host, direction):
+    """(packets, bytes) of the capture rules, both families."""
+    rows = re.findall(rf"^\[(\d+):(\d+)\] -A linnet-lab-{direction}.*NFQUEUE",
+                      legacy_rules(host, "-c"), re.M)
+    return tuple(sum(int(x) for x in column) for column in zip(*rows))
+
+
+def test_legacy_tools(lab, legacy):
+    """Without iptables-nft: from a hand start, to the packet, twice."""
+    a, b = lab.hosts
+    check = b.monitor("--check", prefix=legacy, wait=False)
+    assert check.wait() == 0, check.log()
+    assert "iptables-legacy-restore" in check.log()
+    assert "linnet" not in legacy_rules(b)
+    for _ in range(2):
+        monitor = b.monitor(prefix=legacy)
+        with Control(b) as control:
+            control.put(task(1, IN), task(2, OUT))
+            assert a.ping(b.ip4, 20) == 20 and a.ping(b.ip6, 20) == 20
+            assert "NFQUEUE" not in b.rules(4) + b.rules(6)
+            for ident, direction in ((1, "in"), (2, "out")):
+                wait_until(lambda i=ident, d=direction:
+                           control.totals(i)[0]["pkt"]
+                           == legacy_counter(b, d)[0], 5, "all counted")
+                sums, loss = control.totals(ident)
+                assert sums["pkt"] >= 40
+                assert (sums["pkt"], sums["byte"]) == loss.matched.pair
+                assert loss.matched.pair == loss.received.pair
+                assert loss.matched.pair == legacy_counter(b, direction)
+                assert loss.matched.pair == b.nfacct()[
+                    f"linnet-lab-{direction}"]
+        monitor.kill_tree()
+        assert "linnet" in legacy_rules(b)
+    monitor = b.monitor(prefix=legacy)
+    assert "linnet" not in legacy_rules(b)
+    monitor.stop()
+
+
+def test_legacy_lock_excludes(lab, legacy):
+    """Who holds /run/xtables.lock makes our tools wait."""
+    b = lab.hosts[1]
+    b.monitor(prefix=legacy)
+    lock = open(lab.dir / "run/xtables.lock", encoding="ascii")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with Control(b) as control:
+        control.send_put(task(1, IN))
+        time_out = time.monotonic() + 0.5
+        wait_until(lambda: time.monotonic() > time_out, 1)
+        assert "linnet" not in legacy_rules(b)
+        lock.close()
+        control.receive(Head)
+        assert "linnet" in legacy_rules(b)
+
+
+def test_legacy_lock_is_missing(lab, legacy):
+    """No lock, no start, and --check says it."""
+    b = lab.hosts[1]
+    for options in ([], ["--check"]):
+        monitor = b.monitor(*options, wait=False, prefix=[
+            "env", "XTABLES_LOCKFILE=/nonexistent/lock", *legacy])
+        assert monitor.wait() == 69
+        assert monitor.log().count("\n") == 1, monitor.log()
+        assert "/nonexistent/lock" in monitor.log()
+
+
+def test_check_tries_the_rules(lab):
+    """What the kernel or the tool refuses, --check finds out."""
+    b = lab.hosts[1]
+    check = b.monitor("--check", wait=False)
+    assert check.wait() == 0, check.log()
+    assert "iptables-nft-restore" in check.log()
+    b.check_clean()
+    libs, = Path("/usr/lib").glob("*-linux-gnu/xtables")
+    check = b.monitor("--check", wait=False, prefix=[
+        "unshare", "-m", "--propagation", "private", "sh", "-ec",
+        f'mount --bind /dev/null {libs}/libxt_nfacct.so; exec "$@"', "sh"])
+    assert check.wait() == 69, check.log()
+    assert "rules: " in check.log()
 
 
 SHIM = ["env", "ASAN_OPTIONS=verify_asan_link_order=0",
