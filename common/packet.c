@@ -25,7 +25,6 @@ enum {
 	TCP_HEADER = 20,
 	TCP_UP_TO_FLAGS = 14,
 	IP_LENGTH_MAX = 65535, /* what the 16-bit length fields can say */
-	SSH_PORT = 22,
 };
 
 enum {
@@ -225,7 +224,8 @@ void packet_parse(struct packet *p, const uint8_t *data, size_t caplen,
 		p->flags |= PACKET_MALFORMED;
 }
 
-bool packet_protected(const struct packet *p, uint16_t agent_port)
+bool packet_protected(const struct packet *p, uint16_t agent_port,
+		      uint16_t management_port)
 {
 	const uint8_t syn_mask = TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK;
 
@@ -237,7 +237,7 @@ bool packet_protected(const struct packet *p, uint16_t agent_port)
 		return true;
 	if (p->proto != IPPROTO_TCP)
 		return false;
-	if (p->sport != SSH_PORT && p->dport != SSH_PORT)
+	if (p->sport != management_port && p->dport != management_port)
 		return false;
 	return (p->tcp_flags & syn_mask) != TCP_SYN;
 }

@@ -57,9 +57,10 @@ void packet_parse(struct packet *p, const uint8_t *data, size_t caplen,
 
 /*
  * Never measured, whatever the back end (the nfqueue rules say the same): TCP
- * and UDP with agent_port at either end; TCP with port 22 at either end, but
- * for the opening SYN.
+ * and UDP with agent_port at either end; TCP with management_port at either
+ * end, but for the opening SYN.
  */
-bool packet_protected(const struct packet *p, uint16_t agent_port);
+bool packet_protected(const struct packet *p, uint16_t agent_port,
+		      uint16_t management_port);
 
 #endif

@@ -288,6 +288,7 @@ int options_parse(struct options *o, int argc, char **argv)
 	}
 	o->config.capture.queue_first = names->queue_first;
 	o->config.capture.agent_port = names->agent_port;
+	o->config.capture.management_port = names->management_port;
 	return 0;
 }
 

@@ -20,7 +20,8 @@ struct capture_config {
 	const char *path;     /* of a file to replay */
 	int file_fd;          /* that file, once prepared; else -1 */
 	uint16_t queue_first; /* reader i has queue_first + i */
-	uint16_t agent_port;  /* never measured, packet_protected() */
+	/* never measured, packet_protected() */
+	uint16_t agent_port, management_port;
 };
 
 /* Who gets the packets: a reader. */

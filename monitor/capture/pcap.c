@@ -278,7 +278,8 @@ static void pcap_count(struct capture *c, const struct pcap_pkthdr *h,
 	p.dir = (uint8_t)f.dir;
 	p.flags = len_bytes > SEGMENT_MTU_DEFAULT ? PACKET_GSO : 0;
 	packet_parse(&p, f.data, f.caplen, len_bytes);
-	if (packet_protected(&p, c->config->agent_port)) {
+	if (packet_protected(&p, c->config->agent_port,
+			     c->config->management_port)) {
 		c->protected_packets++;
 		return;
 	}

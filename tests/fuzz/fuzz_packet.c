@@ -16,6 +16,7 @@
 
 #define HEAD       8
 #define AGENT_PORT 8000
+#define SSH_PORT   22
 #define MUST(cond) ((cond) ? (void)0 : abort())
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -190,8 +191,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (key_build(KEY_FLOW, &cut, &a)) {
 		MUST(key_build(KEY_FLOW, &whole, &b));
 		MUST(!memcmp(&a, &b, sizeof(a)));
-		MUST(packet_protected(&cut, AGENT_PORT) ||
-		     !packet_protected(&whole, AGENT_PORT));
+		MUST(packet_protected(&cut, AGENT_PORT, SSH_PORT) ||
+		     !packet_protected(&whole, AGENT_PORT, SSH_PORT));
 	}
 	check_keys(&cut);
 	check_keys(&whole);

@@ -189,6 +189,29 @@ def write_pcapng(path, link, frames, end):
                                          wire) + data))
 
 
+def test_ports_that_are_not_measured(lab):
+    """The two options hold for a replay as they do for the rules."""
+    def tcp(port, flags):
+        return ip_packet("10.0.0.1", "10.0.0.2", 6, struct.pack(
+            "!HHQBBHHH", 40000, port, 0, 0x50, flags, 9, 0, 0))
+
+    syn, ack = 2, 16
+    rows = [(22, ack), (8000, ack), (2222, syn), (2222, ack), (8002, syn)]
+    path = lab.dir / "ports.pcap"
+    write_pcap(path, 101, [(tcp(*r), 40) for r in rows], "<", 0xA1B2C3D4)
+    host = lab.hosts[1]
+    host.monitor("--capture", f"pcap:{path}", "--management-port", 2222,
+                 "--agent-port", 8002)
+    with Control(host) as control:
+        control.put(task(1, IN, "dport", kinds=TOPK))
+        wait_until(lambda: control.stats().finished, 5, "replayed")
+        image = control.image(1, TOPK)
+        (table, _), = read_topk([image])
+        image.close()
+    assert {k: upper for k, (upper, _) in table.items()} == {
+        "22": 1, "8000": 1, "2222": 1}
+
+
 def test_generated_captures(tmp_path):
     """Each link layer and file format, valid packets and damaged ones."""
     rng = reproducible(20)

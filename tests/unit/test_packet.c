@@ -259,10 +259,12 @@ static void test_protected(void **state)
 				    .tcp_flags = cases[i].tcp_flags,
 				    .flags = PACKET_PORTS };
 
-		assert_int_equal(packet_protected(&p, 8000), cases[i].want);
+		assert_int_equal(packet_protected(&p, 8000, 22), cases[i].want);
+		/* with other ports it is a packet like all others */
+		assert_false(packet_protected(&p, 8002, 23));
 		p.flags = PACKET_FRAGMENT; /* no ports to go by */
 		p.sport = p.dport = 0;
-		assert_false(packet_protected(&p, 8000));
+		assert_false(packet_protected(&p, 8000, 22));
 	}
 }
 
