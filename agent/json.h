@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
+#include "common/json_out.h"
 
 struct json; /* a parsed value; owned by the document's root */
 
@@ -49,27 +49,5 @@ int json_bool(const struct json *v, bool *out);
 int json_str(const struct json *v, size_t max, const char **out, size_t *len);
 /* Number or text as legacy requests write them -> text in out. */
 int json_scalar_text(const struct json *v, char *out, size_t size);
-
-/* ---- writing: commas are put by the writer ---- */
-struct json_out {
-	struct buf *b;
-	bool first; /* nothing yet at this level */
-};
-void json_out_init(struct json_out *o, struct buf *b);
-/* name NULL: array element or top value. */
-void json_open(struct json_out *o, const char *name, char bracket); /* { [ */
-void json_close(struct json_out *o, char bracket);                  /* } ] */
-void json_put_u64(struct json_out *o, const char *name, uint64_t v);
-/* Above 2^53 also as text in NAME_str. */
-void json_put_count(struct json_out *o, const char *name, uint64_t v);
-/* The shortest text that reads back as v; null if v is not finite. */
-void json_put_real(struct json_out *o, const char *name, double v);
-void json_put_fixed(struct json_out *o, const char *name, double v, int digits);
-void json_put_bool(struct json_out *o, const char *name, bool v);
-void json_put_null(struct json_out *o, const char *name);
-/* Everything but printable ASCII is escaped; invalid UTF-8 becomes U+FFFD. */
-void json_put_str(struct json_out *o, const char *name, const char *s);
-void json_put_bytes64(struct json_out *o, const char *name, const void *p,
-		      size_t n); /* base64 */
 
 #endif
