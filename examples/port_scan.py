@@ -1,20 +1,24 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Port scans of a host: when the number of ports that it was asked for in the
-last second jumps by more than 20, say who asked, and for how many.
+"""Port scans of a host: who asked it for more than 20 ports in a second, and
+for how many in all.
+
+The agent answers for the last second, which slides on.  Asked every 0.3 s it
+shows each port several times, and at first perhaps only the beginning of a
+scan.  So the ports of a scan are collected, and reported once, when its
+source has asked for no new one for a while.
 
     port_scan.py 10.0.0.5 --seconds 60
 """
 
 import argparse
-import re
 import time
-from collections import Counter
 
 import requests
 
 INTERVAL_S = 0.3
-JUMP = 20
+QUIET_S = 1.5           # by then the last port has left the last second
+FEW = 20
 
 
 def main():
@@ -30,27 +34,34 @@ def main():
                               timeout=5)
         if reply.status_code != 200:
             raise SystemExit(reply.text)
-        return reply.text
+        return reply
 
-    sid = int(ask(type="config sketch", interface="INPUT"))
-    for key in "src_dport", "dport":
-        ask(type="config sketch counter", sketch_id=sid, counter_key_type=key,
-            increment="pkt")
+    counter = {"sketch_id": ask(type="config sketch", interface="INPUT").text,
+               "counter_key_type": "src_dport"}
+    ask(type="config sketch counter", **counter)
     print("watching", args.agent, flush=True)
 
+    scans = {}              # source: (ports, when it asked for a new one)
     end = time.monotonic() + args.seconds if args.seconds else None
-    old = 0
     while end is None or time.monotonic() < end:
         time.sleep(INTERVAL_S)
-        new = int(ask(type="query sketch", sketch_id=sid,
-                      counter_key_type="dport",
-                      counter_key="real_time_key_num"))
-        if new - old > JUMP:
-            now = ask(type="query real time counter", sketch_id=sid,
-                      counter_key_type="src_dport")
-            sources = Counter(re.findall(r"\d+\.\d+\.\d+\.\d+", now))
-            print("portscan detected.", dict(sources), flush=True)
-        old = new
+        reply = ask(type="query real time counter", **counter)
+        now = time.monotonic()
+
+        last_second = {}    # source: ports
+        for key in reply.json():
+            source, port = key.split(",")
+            last_second.setdefault(source, set()).add(port)
+
+        for source, ports in last_second.items():
+            known, _ = scans.get(source, (set(), now))
+            if (known or len(ports) > FEW) and ports - known:
+                scans[source] = (known | ports, now)
+
+        for source, (ports, newest) in list(scans.items()):
+            if now - newest > QUIET_S:
+                print("portscan detected.", {source: len(ports)}, flush=True)
+                del scans[source]
 
 
 if __name__ == "__main__":
