@@ -4,7 +4,7 @@
 # second, and for how many in all. The same as port_scan.py:
 #     port_scan.sh 10.0.0.5 [SECONDS]
 [ $# -eq 1 ] || [ $# -eq 2 ] || { echo "usage: $0 AGENT [SECONDS]" >&2; exit 2; }
-agent=$1
+agent=$1 interval=0.3
 
 ask() {
 	reply=$(curl --silent --show-error --fail-with-body --max-time 5 \
@@ -22,7 +22,7 @@ echo "watching $agent"
 # replies in a row had no new one. (interactive: look at each line at once.)
 end=$(($(date +%s) + ${2:-0}))
 while [ $# -eq 1 ] || [ "$(date +%s)" -lt "$end" ]; do
-	sleep 0.3
+	sleep "$interval"
 	ask "type=query real time counter&$counter"
 	echo "$reply"
 done | awk -W interactive '
