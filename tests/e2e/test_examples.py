@@ -2,7 +2,9 @@
 """The port scan examples: one report for each scan, whenever it comes."""
 import ast
 import errno
+import os
 import pathlib
+import signal
 import sys
 import time
 
@@ -34,14 +36,16 @@ class Watch:
     lines that it has printed."""
 
     def __init__(self, hosts, script):
-        self.process = hosts.child.start([ROOT / "examples" / script, ASKED])
+        self.process = hosts.child.start([ROOT / "examples" / script, ASKED],
+                                         start_new_session=True)
 
     def __enter__(self):
         wait_until(lambda: "watching" in self.process.log(), 10, "it watches")
         return self
 
     def __exit__(self, *exc):
-        self.process.kill_tree()
+        os.killpg(self.process.pid, signal.SIGKILL)     # its group alone
+        self.process.wait()
 
     @property
     def reports(self):
