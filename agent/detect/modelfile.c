@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Model files.  The new text is written beside the old file, synced, and
+ * renamed over it; the directory is synced, too.  Who is killed meanwhile
+ * leaves the file as it was, and perhaps NAME.*.tmp beside it.
+ */
+#include "agent/detect/modelfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/util.h"
+
+static int write_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* The entry of the directory survives a crash, too. */
+static int sync_directory(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash ? strndup(path, (size_t)(slash - path) + 1)
+			  : strdup(".");
+	int fd, ret = 0;
+
+	if (!dir)
+		return -ENOMEM;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	/* Some file systems cannot, and who may write may not always read. */
+	if (fd >= 0 && fsync(fd) && errno != EINVAL)
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* old NULL: there is no such file yet. */
+static int replace(const char *path, const struct stat *old, const char *text,
+		   size_t len)
+{
+	char *tmp = NULL;
+	int fd, ret;
+
+	if (asprintf(&tmp, "%s.%016jx.tmp", path, (uintmax_t)random_u64()) < 0)
+		return -ENOMEM;
+	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (fd < 0) {
+		ret = -errno;
+		goto out;
+	}
+	ret = old && fchmod(fd, old->st_mode & 0777) ? -errno : 0;
+	if (!ret)
+		ret = write_all(fd, text, len);
+	if (!ret && fsync(fd))
+		ret = -errno;
+	if (close(fd) && !ret)
+		ret = -errno;
+	if (!ret && rename(tmp, path))
+		ret = -errno;
+	if (ret)
+		(void)unlink(tmp);
+	else
+		ret = sync_directory(path);
+out:
+	free(tmp);
+	return ret;
+}
+
+static int write_to(const char *path, const char *text, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = write_all(fd, text, len);
+	if (close(fd) && !ret)
+		ret = -errno;
+	return ret;
+}
+
+int modelfile_save(const char *path, const struct detect_model *model)
+{
+	struct buf b = BUF_INIT;
+	char *real = NULL;
+	struct stat st;
+	bool old;
+	int ret = modelfile_format(model, &b);
+
+	if (ret)
+		goto out;
+	old = stat(path, &st) == 0;
+	if (old && !S_ISREG(st.st_mode)) {
+		ret = write_to(path, b.data, b.len);
+		goto out;
+	}
+	/* A link stays, what it names is replaced. */
+	real = old ? realpath(path, NULL) : strdup(path);
+	ret = real ? replace(real, old ? &st : NULL, b.data, b.len) : -errno;
+out:
+	free(real);
+	buf_fini(&b);
+	return ret;
+}
+
+static int read_all(int fd, struct buf *out)
+{
+	char chunk[16384];
+	ssize_t n;
+
+	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (out->len + (size_t)n > MODELFILE_BYTES_MAX)
+			return -EFBIG;
+		buf_add(out, chunk, (size_t)n);
+	}
+	return out->failed ? -ENOMEM : 0;
+}
+
+int modelfile_load(const char *path, struct detect_model **model,
+		   char why[MODELFILE_WHY_LEN])
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	struct buf b = BUF_INIT;
+
+	if (fd < 0)
+		return -errno;
+	ret = read_all(fd, &b);
+	close(fd);
+	if (!ret)
+		ret = modelfile_parse(b.data ? b.data : "", b.len, model, why);
+	buf_fini(&b);
+	return ret;
+}
