@@ -31,8 +31,9 @@ double detect_ewma_n(const struct detect_ewma *state);
 bool detect_warming(const struct detect_model *model);
 
 /*
- * Learns a batch of n rows and makes the next model, with limits by theory;
- * after a failure the state is as before.  0, an outcome or -ENOMEM.
+ * Learns a batch of n rows and makes the next model, with limits by theory.
+ * DETECT_CONSTANT and DETECT_LV: the batch is learned but what is known allows
+ * no model yet.  After any other outcome, or -ENOMEM, the state is as before.
  */
 int detect_ewma_learn(struct detect_ewma *state, const double *rows, size_t n,
 		      const struct detect_ewma_options *options,

@@ -19,8 +19,9 @@ int lapack_svd(double *a, size_t n, size_t c, double *sigma, double *right);
 int lapack_eigen(double *a, size_t c, double *value, double *vector);
 
 /*
- * Solves a x = b for the symmetric positive definite a[c][c], destroyed; x
- * replaces b.  0, DETECT_SOLVER (not definite) or -ENOMEM.
+ * Solves a x = b for the symmetric positive definite a[c][c] with a diagonal
+ * of 1, destroyed; x replaces b.  0, DETECT_SOLVER (not definite, or singular
+ * within 1e-12) or -ENOMEM.
  */
 int lapack_solve(double *a, size_t c, double *b);
 
