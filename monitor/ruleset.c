@@ -161,9 +161,8 @@ static void print_capture(struct ruleset_text *t, const struct ruleset_names *n,
 		print_prefix(t, "-d", &f->dst);
 	print_proto(t, f->proto);
 	text_add(t,
-		 " -m nfacct --nfacct-name linnet-%s-%s"
-		 " -m comment --comment linnet:%s -j NFQUEUE",
-		 n->instance, dir, n->instance);
+		 " -m nfacct --nfacct-name linnet-%s-%s -j NFQUEUE",
+		 n->instance, dir);
 	if (n->queues > 1)
 		text_add(t, " --queue-balance %u:%u", n->queue_first,
 			 n->queue_first + n->queues - 1u);
@@ -172,7 +171,10 @@ static void print_capture(struct ruleset_text *t, const struct ruleset_names *n,
 	text_add(t, " --queue-bypass\n");
 }
 
-/* What never waits for a reader. */
+/*
+ * What never waits for a reader.  The chain's comment stands in the first rule,
+ * behind the match of lo: elsewhere each packet would pay for it.
+ */
 static void print_returns(struct ruleset_text *t, const struct ruleset_names *n,
 			  enum packet_dir dir)
 {
@@ -182,7 +184,8 @@ static void print_returns(struct ruleset_text *t, const struct ruleset_names *n,
 
 	snprintf(chain, sizeof(chain), "linnet-%s-%s", n->instance,
 		 dirs[dir].name);
-	text_add(t, "-A %s %s -j RETURN\n", chain, dirs[dir].lo);
+	text_add(t, "-A %s %s -m comment --comment linnet:%s -j RETURN\n",
+		 chain, dirs[dir].lo, n->instance);
 	for (int e = 0; e < 2; e++)
 		text_add(t,
 			 "-A %s -p tcp -m tcp %s %u"
@@ -214,8 +217,8 @@ static void print_body(struct ruleset_text *t, const struct ruleset_names *n,
 static void print_jump(struct ruleset_text *t, const struct ruleset_names *n,
 		       enum packet_dir dir)
 {
-	text_add(t, "-A %s -m comment --comment linnet:%s -j linnet-%s-%s\n",
-		 dirs[dir].builtin, n->instance, n->instance, dirs[dir].name);
+	text_add(t, "-A %s -j linnet-%s-%s\n", dirs[dir].builtin, n->instance,
+		 dirs[dir].name);
 }
 
 void ruleset_print(struct ruleset_text *out, const struct ruleset_seen *seen,

@@ -21,15 +21,14 @@ LEGACY = "/usr/sbin/xtables-legacy-multi"
 # Every line that a monitor with instance "lab" may write.
 ALLOWED = [
     r":linnet-lab-(in|out) - \[0:0\]",
-    r"-A INPUT (-m comment --comment \"?linnet:lab\"? )?-j linnet-lab-in",
-    r"-A OUTPUT (-m comment --comment \"?linnet:lab\"? )?-j linnet-lab-out",
-    r"-A linnet-lab-in -i lo -j RETURN",
-    r"-A linnet-lab-out -o lo -j RETURN",
+    r"-A INPUT -j linnet-lab-in",
+    r"-A OUTPUT -j linnet-lab-out",
+    r"-A linnet-lab-in -i lo -m comment --comment \"?linnet:lab\"? -j RETURN",
+    r"-A linnet-lab-out -o lo -m comment --comment \"?linnet:lab\"? -j RETURN",
     r"-A linnet-lab-(in|out) -p tcp -m tcp --[sd]port 22 .*-j RETURN",
     r"-A linnet-lab-(in|out) -p (tcp|udp) -m \2 --[sd]port 8000 -j RETURN",
     r"-A linnet-lab-(in|out)( -[sd] [0-9a-f.:]+/\d+)*( -p [a-z0-9-]+)?"
     r" -m nfacct --nfacct-name +linnet-lab-\1"
-    r" -m comment --comment \"?linnet:lab\"?"
     r" -j NFQUEUE --queue-(num|balance) [\d:]+ --queue-bypass",
 ]
 

@@ -73,7 +73,8 @@ static void print_from_nothing(void **state)
 	static const char want[] =
 		"*mangle\n"
 		":linnet-lab-in - [0:0]\n"
-		"-A linnet-lab-in -i lo -j RETURN\n"
+		"-A linnet-lab-in -i lo -m comment --comment linnet:lab"
+		" -j RETURN\n"
 		"-A linnet-lab-in -p tcp -m tcp --sport 22"
 		" ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN\n"
 		"-A linnet-lab-in -p tcp -m tcp --dport 22"
@@ -84,9 +85,8 @@ static void print_from_nothing(void **state)
 		"-A linnet-lab-in -p udp -m udp --dport 8000 -j RETURN\n"
 		"-A linnet-lab-in -s 10.0.0.0/8 -p udp"
 		" -m nfacct --nfacct-name linnet-lab-in"
-		" -m comment --comment linnet:lab"
 		" -j NFQUEUE --queue-num 7000 --queue-bypass\n"
-		"-A INPUT -m comment --comment linnet:lab -j linnet-lab-in\n"
+		"-A INPUT -j linnet-lab-in\n"
 		"COMMIT\n";
 	struct filter f = filter(PACKET_IN, 17, "10.0.0.0/8");
 	struct ruleset_seen none = { 0 };
@@ -111,9 +111,10 @@ static const char saved[] =
 	":linnet-lab-in - [0:0]\n"
 	":linnet-lab-in-2 - [0:0]\n"
 	"-A INPUT -p icmp -j MARK --set-xmark 0x7/0xffffffff\n"
-	"-A INPUT -m comment --comment \"linnet:lab\" -j linnet-lab-in\n"
+	"-A INPUT -j linnet-lab-in\n"
 	"-A INPUT -j linnet-lab-in-2\n"
-	"-A linnet-lab-in -i lo -j RETURN\n"
+	"-A linnet-lab-in -i lo -m comment --comment \"linnet:lab\""
+	" -j RETURN\n"
 	"-A linnet-lab-in -p tcp -m tcp --sport 22"
 	" ! --tcp-flags FIN,SYN,RST,ACK SYN -j RETURN\n"
 	"-A linnet-lab-in -p tcp -m tcp --dport 22"
@@ -123,7 +124,6 @@ static const char saved[] =
 	"-A linnet-lab-in -p udp -m udp --sport 8000 -j RETURN\n"
 	"-A linnet-lab-in -p udp -m udp --dport 8000 -j RETURN\n"
 	"-A linnet-lab-in -p gre -m nfacct --nfacct-name  linnet-lab-in"
-	" -m comment --comment \"linnet:lab\""
 	" -j NFQUEUE --queue-num 7000 --queue-bypass\n"
 	"COMMIT\n";
 
@@ -166,8 +166,7 @@ static void removal_is_what_was_seen(void **state)
 {
 	static const char want[] =
 		"*mangle\n"
-		"-D INPUT -m comment --comment \"linnet:lab\""
-		" -j linnet-lab-in\n"
+		"-D INPUT -j linnet-lab-in\n"
 		"-F linnet-lab-in\n"
 		"-X linnet-lab-in\n"
 		"COMMIT\n";
@@ -189,8 +188,8 @@ static void jumps_are_made_single(void **state)
 		"-A INPUT -s 10.0.0.1/32 -j linnet-lab-in\n"
 		"-A INPUT -m comment --comment \"linnet:lab\""
 		" -j linnet-lab-in\n"
-		"-A INPUT -m comment --comment \"linnet:lab\""
-		" -j linnet-lab-in\n";
+		"-A INPUT -j linnet-lab-in\n"
+		"-A INPUT -j linnet-lab-in\n";
 	struct filter f = filter(PACKET_IN, 0, NULL);
 	struct ruleset_seen seen;
 	struct ruleset_text text;
@@ -203,6 +202,7 @@ static void jumps_are_made_single(void **state)
 	assert_non_null(strstr(text.s, "\n-D INPUT -s 10.0.0.1/32 "
 				       "-j linnet-lab-in\n"));
 	assert_non_null(strstr(text.s, "\n-D INPUT -m comment"));
+	assert_non_null(strstr(text.s, "\n-D INPUT -j linnet-lab-in\n"));
 	assert_null(strstr(text.s, "\n-A INPUT"));
 }
 
