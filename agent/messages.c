@@ -186,12 +186,12 @@ static enum increment call_increment(const struct call *c)
 	return c->f.set & FIELD(INCREMENT) ? c->f.increment : INCREMENTS;
 }
 
-/* The counter is there: it goes round again, with this threshold. */
+/* The counter is there: it goes round again, with this threshold if >= 0. */
 static void configure_again(struct call *c, const struct task *old,
 			    double threshold)
 {
 	if (!registry_set_threshold(c->agent, old->spec.id, threshold,
-				    c->budget_ms, created, c))
+				    c->f.host_only, c->budget_ms, created, c))
 		call_error(c, ERR_INTERNAL, "", "");
 }
 
@@ -217,8 +217,7 @@ static void run_config_sketch_counter(struct call *c)
 		create(c, &t);
 	else
 		configure_again(c, old,
-				c->f.set & FIELD(THRESHOLD) ? t.threshold
-							    : old->threshold);
+				c->f.set & FIELD(THRESHOLD) ? t.threshold : -1);
 }
 
 static void run_config_counter(struct call *c)
@@ -230,7 +229,7 @@ static void run_config_counter(struct call *c)
 	t.spec.filter = c->f.filter;
 	t.spec.key = KEY_NONE;
 	if (old)
-		configure_again(c, old, old->threshold);
+		configure_again(c, old, -1);
 	else
 		create(c, &t);
 }
@@ -396,7 +395,8 @@ static void run_query_hitters(struct call *c)
 
 	if (!t)
 		return;
-	q.share = c->f.set & FIELD(THRESHOLD) ? c->f.threshold : t->threshold;
+	q.share = c->f.set & FIELD(THRESHOLD) ? c->f.threshold
+					      : task_threshold(t);
 	ask(c, &q, t);
 }
 

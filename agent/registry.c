@@ -156,6 +156,11 @@ const struct task *registry_plain(const struct registry *r,
 	return NULL;
 }
 
+double task_threshold(const struct task *t)
+{
+	return t->has_here ? t->threshold_here : t->threshold;
+}
+
 void registry_touch(struct registry *r, uint64_t id)
 {
 	struct entry *e = entry_find(r, id);
@@ -182,6 +187,8 @@ static struct counts count(const struct registry *r, uint64_t sketch)
 	for (unsigned i = 0; i < r->n; i++) {
 		const struct task *t = &r->row[i]->t;
 
+		if (r->row[i]->leaving)
+			continue;
 		c.sketches += t->is_sketch;
 		c.tasks += !t->is_sketch;
 		c.of_sketch += sketch && t->sketch == sketch;
@@ -191,19 +198,22 @@ static struct counts count(const struct registry *r, uint64_t sketch)
 
 /*
  * The legacy sketch that nobody named for the longest time, at least a minute,
- * and is neither chosen yet nor the one that is to have a counter more (keep);
- * with_counters: one whose removal frees some.
+ * and is neither chosen yet nor the one that is to have a counter more (keep)
+ * nor the parent's: that one would put it again.  with_counters: one whose
+ * removal frees some.
  */
 static const struct task *unused_sketch(const struct registry *r,
 					const uint64_t *chosen, unsigned n,
 					uint64_t keep, bool with_counters)
 {
+	bool child = overlay_parent(r->agent->overlay) != NULL;
 	uint64_t now = clock_mono_ms();
 	const struct task *best = NULL;
 
 	for (unsigned i = 0; i < r->n; i++) {
 		const struct task *t = &r->row[i]->t;
-		bool taken = false;
+		bool taken = r->row[i]->leaving ||
+			     (child && entry_from_above(r, r->row[i]));
 
 		if (!t->is_sketch || t->spec.id == keep ||
 		    t->named_ms + UNUSED_MS > now)
@@ -271,6 +281,13 @@ struct entry *entry_add(struct registry *r, const struct task *t, bool local,
 	e->t.monitor_status = 1;
 	r->row[r->n++] = e;
 	return e;
+}
+
+void entry_leaves(struct registry *r, uint64_t id, bool leaving)
+{
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->row[i]->t.spec.id == id || r->row[i]->t.sketch == id)
+			r->row[i]->leaving = leaving;
 }
 
 static void row_drop(struct registry *r, unsigned i)
@@ -348,6 +365,8 @@ static void row_load(struct registry *r, const struct json *v)
 		return;
 	added->t.alias = e.t.alias;
 	added->t.order = e.t.order;
+	added->t.has_here = e.t.has_here;
+	added->t.threshold_here = e.t.threshold_here;
 }
 
 static int registry_load(struct registry *r)

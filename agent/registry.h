@@ -46,7 +46,11 @@ struct task {
 	uint64_t order;     /* rises with each (re)configuration here */
 	uint64_t named_ms;  /* monotonic: last request that named it */
 	int monitor_status; /* of the last put: 0, -errno; 1: not answered */
+	bool has_here;      /* scope=host gave it another threshold here */
+	double threshold_here;
 };
+/* hitter_threshold of a counter, as this agent applies it. */
+double task_threshold(const struct task *t);
 
 int registry_open(struct registry **out, struct agent *a); /* loads state */
 void registry_free(struct registry *r);
@@ -71,11 +75,12 @@ const struct task *registry_plain(const struct registry *r,
 void registry_touch(struct registry *r, uint64_t id);
 
 /*
- * Creates the task here: chooses id, generation, seed, owner, alias; makes
- * room by dropping the longest-unused legacy sketch where that is allowed; or
+ * Creates the task here: chooses id, generation, seed, owner, alias, and the
+ * longest-unused legacy sketches that make room where that is allowed; or
  * refuses with *e (ERR_LIMIT) and changes nothing.  Then puts it to the
- * monitor and the subtree; done gets the coverage of hosts that hold it.  With
- * none the task is removed again and e->code is ERR_NO_HOST.
+ * monitor and the subtree; done gets the coverage of hosts that hold it.  Old
+ * sketches go when the first host holds it.  With none the task is removed
+ * again, they stay, and e->code is ERR_NO_HOST.
  */
 struct registry_op;
 struct registry_op *
@@ -92,12 +97,14 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 		void *arg);
 void registry_cancel(struct registry_op *op);
 /*
- * Configures again what is there: only the default threshold changes.  Goes to
- * the monitor and the subtree as at first; done as above.  NULL: no such task,
- * no memory.
+ * Configures again what is there: only the default threshold changes (< 0: not
+ * even that), here alone if host_only.  Goes to the monitor and the subtree as
+ * at first; done as above.  If no host holds it, nothing changes and e->code is
+ * ERR_NO_HOST.  NULL: no such task, no memory.
  */
 struct registry_op *registry_set_threshold(
-	struct agent *a, uint64_t id, double threshold, uint32_t budget_ms,
+	struct agent *a, uint64_t id, double threshold, bool host_only,
+	uint32_t budget_ms,
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c),
 	void *arg);

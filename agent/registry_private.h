@@ -7,13 +7,15 @@
 #include "agent/json.h"
 #include "agent/registry.h"
 
-#define REGISTRY_ROWS  (TASKS_MAX + REGISTRY_SKETCHES)
 #define REGISTRY_EVICT REGISTRY_SKETCHES
+/* all there may be, and what goes for others that are not held yet */
+#define REGISTRY_ROWS  (2 * (TASKS_MAX + REGISTRY_SKETCHES))
 #define EXPIRES_MAX    (10u * 366 * 86400)
 
 struct entry {
 	struct task t;
 	bool local;             /* of this host alone: children do not get it */
+	bool leaving;           /* makes room for one that is being put */
 	uint64_t expire_ms;     /* monotonic; 0: never */
 	uint64_t tried_ms;      /* last put to the monitor */
 	struct monlink_op *put; /* under way, nobody waits for it */
@@ -43,6 +45,8 @@ int registry_room(const struct registry *r, const struct task *t,
 /* Takes a copy of t; NULL: no memory.  left_ms: until it expires, 0: never. */
 struct entry *entry_add(struct registry *r, const struct task *t, bool local,
 			uint64_t left_ms);
+/* It, and a sketch's counters, will go: not counted, not chosen again. */
+void entry_leaves(struct registry *r, uint64_t id, bool leaving);
 /* Out of the rows and the monitor, a sketch with its counters. */
 void entry_remove(struct registry *r, uint64_t id);
 void registry_save(struct registry *r);

@@ -87,6 +87,8 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 		json_put_u64(o, "alias", t->alias);
 		json_put_u64(o, "order", t->order);
 		json_put_bool(o, "local", e->local);
+		if (t->has_here)
+			json_put_real(o, "threshold_here", t->threshold_here);
 	}
 	json_close(o, '}');
 }
@@ -178,12 +180,15 @@ static bool name_valid(const char *s)
 
 static int get_state(const struct json *v, struct entry *e)
 {
-	return json_u64(json_get(v, "alias"), 0, UINT64_MAX / 2, &e->t.alias) ||
-			       json_u64(json_get(v, "order"), 0, UINT64_MAX / 2,
-					&e->t.order) ||
-			       json_bool(json_get(v, "local"), &e->local)
-		       ? -EINVAL
-		       : 0;
+	const struct json *here = json_get(v, "threshold_here");
+
+	if (json_u64(json_get(v, "alias"), 0, UINT64_MAX / 2, &e->t.alias) ||
+	    json_u64(json_get(v, "order"), 0, UINT64_MAX / 2, &e->t.order) ||
+	    json_bool(json_get(v, "local"), &e->local) ||
+	    (here && json_real(here, 0, 1, &e->t.threshold_here)))
+		return -EINVAL;
+	e->t.has_here = here != NULL;
+	return 0;
 }
 
 int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,

@@ -5,6 +5,10 @@
  * the task.  A change is the same whether a client or the parent asked for it.
  * Puts and deletes may come twice and in any order: a generation never goes
  * back, equal content changes nothing.  What was missed is repair.c's.
+ *
+ * Nothing is half-changed: old sketches that must make room go, and a new
+ * threshold counts, when the first host has confirmed; if none does, all stays
+ * as it was.  Who was asked chooses the sketches, all below follow its list.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -36,6 +40,13 @@ struct registry_op {
 	struct loop_timer now;
 	struct coverage coverage;
 	struct error error;
+	bool held;  /* by a first host */
+	bool again; /* the monitor got a second put, after it was told to
+		     * delete what goes */
+	uint64_t evict[2 * REGISTRY_EVICT]; /* chosen above, and here */
+	unsigned n_evict;
+	bool retune, here; /* threshold: of the task, or of this host alone */
+	double threshold;  /* < 0: as it is */
 	struct http_request *rq; /* of the parent, or NULL */
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c);
@@ -70,6 +81,8 @@ static void op_free(struct registry_op *op)
 	while (*at != op)
 		at = &(*at)->next;
 	*at = op->next;
+	for (unsigned i = 0; i < op->n_evict; i++)
+		entry_leaves(op->registry, op->evict[i], false);
 	monlink_cancel(op->put);
 	fanout_free(op->children);
 	loop_timer_cancel(&op->now);
@@ -80,6 +93,70 @@ void registry_cancel(struct registry_op *op)
 {
 	if (op)
 		op_free(op);
+}
+
+/* These go once a host holds what op puts; above: only what came from there. */
+static void op_evicts(struct registry_op *op, const uint64_t *id, unsigned n,
+		      bool above)
+{
+	struct registry *r = op->registry;
+
+	for (unsigned i = 0; i < n && op->n_evict < ARRAY_SIZE(op->evict);
+	     i++) {
+		const struct entry *e = entry_find(r, id[i]);
+
+		/* what is not here may be below */
+		op->evict[op->n_evict++] = id[i];
+		if (e && (!above || entry_from_above(r, e)))
+			entry_leaves(r, id[i], true);
+	}
+}
+
+/* A host may hold it now: with the first the change counts. */
+static void op_held(struct registry_op *op)
+{
+	struct registry *r = op->registry;
+	struct entry *e;
+
+	if (op->held || !op->coverage.answered)
+		return;
+	op->held = true;
+	for (unsigned i = 0; i < op->n_evict; i++) {
+		e = entry_find(r, op->evict[i]);
+		if (e && e->leaving)
+			entry_remove(r, op->evict[i]);
+	}
+	e = entry_find(r, op->id);
+	if (e && op->retune)
+		e->t.order = ++r->next_order;
+	if (e && op->retune && op->threshold >= 0) {
+		e->t.has_here = op->here;
+		*(op->here ? &e->t.threshold_here : &e->t.threshold) =
+			op->threshold;
+	}
+	if (op->n_evict || op->retune)
+		registry_save(r);
+}
+
+/* Tasks of this host that go with what op puts. */
+static bool op_victim(const struct registry_op *op, const struct entry *e)
+{
+	for (unsigned i = 0; i < op->n_evict; i++)
+		if (e->leaving && !e->t.is_sketch &&
+		    (e->t.sketch == op->evict[i] ||
+		     e->t.spec.id == op->evict[i]))
+			return true;
+	return false;
+}
+
+/* The monitor was told to delete what stays after all. */
+static void op_restore(struct registry_op *op)
+{
+	struct registry *r = op->registry;
+
+	for (unsigned i = 0; i < r->n; i++)
+		if (op_victim(op, r->row[i]))
+			entry_put_monitor(r, r->row[i]);
 }
 
 static void reply_coverage(struct http_request *rq, const struct coverage *c)
@@ -95,17 +172,27 @@ static void reply_coverage(struct http_request *rq, const struct coverage *c)
 	http_send(rq, &r);
 }
 
+static void op_undo(struct registry_op *op, const struct entry *e)
+{
+	struct registry *r = op->registry;
+
+	if (e && e->t.is_sketch && e->t.alias + 1 == r->next_alias)
+		r->next_alias--;
+	entry_remove(r, op->id);
+	registry_save(r);
+}
+
 static void op_finish(struct registry_op *op)
 {
 	struct registry *r = op->registry;
 	const struct entry *e = entry_find(r, op->id);
 
-	if (op->made && !op->coverage.answered) {
+	if (op->again && !op->held)
+		op_restore(op);
+	if ((op->made || op->retune) && !op->held) {
 		/* nobody holds it: as if it had not been asked for */
-		if (e && e->t.is_sketch && e->t.alias + 1 == r->next_alias)
-			r->next_alias--;
-		entry_remove(r, op->id);
-		registry_save(r);
+		if (op->made)
+			op_undo(op, e);
 		e = NULL;
 		if (op->local_status == -ENOSPC)
 			error_set(&op->error, ERR_LIMIT, "memory", "");
@@ -151,6 +238,7 @@ static void op_local(struct registry_op *op, enum missing_reason r)
 	coverage_answered(&own, a->conf->overlay_name, overlay_self(a->overlay),
 			  &none, now, now);
 	coverage_merge(&op->coverage, &own, false);
+	op_held(op);
 }
 
 static enum missing_reason put_reason(int status)
@@ -170,9 +258,22 @@ static enum missing_reason put_reason(int status)
 static void put_done(void *arg, int status)
 {
 	struct registry_op *op = arg;
-	struct entry *e = entry_find(op->registry, op->id);
+	struct registry *r = op->registry;
+	struct entry *e = entry_find(r, op->id);
 
 	op->put = NULL;
+	if (status == -ENOSPC && e && op->n_evict && !op->again) {
+		op->again = true;
+		for (unsigned i = 0; i < r->n; i++)
+			if (op_victim(op, r->row[i]))
+				(void)monlink_del(r->agent->monlink,
+						  r->row[i]->t.spec.id, NULL,
+						  NULL);
+		op->put = monlink_put(r->agent->monlink, &e->t.spec, put_done,
+				      op);
+		if (op->put)
+			return;
+	}
 	op->local_status = status;
 	op->local_in = true;
 	if (e)
@@ -248,6 +349,7 @@ static void child_replied(void *arg, const struct fanout_child *c,
 		coverage_merge(&op->coverage, &cov, true);
 	else
 		coverage_missing(&op->coverage, &c->id, why);
+	op_held(op);
 }
 
 static void children_done(void *arg)
@@ -305,30 +407,24 @@ void entry_write_put(struct buf *b, const struct entry *e,
 	json_close(&o, '}');
 }
 
-/* To the monitor (local: true) and the children; 0 or -ENOMEM. */
-static int op_spread(struct registry_op *op, struct entry *e, bool local,
-		     const uint64_t *evict, unsigned n_evict,
-		     uint32_t budget_ms)
+/* To the monitor, and as it is in sent to the children; 0 or -ENOMEM. */
+static int op_spread(struct registry_op *op, struct entry *e,
+		     const struct entry *sent, uint32_t budget_ms)
 {
 	struct buf b = BUF_INIT;
 	int ret = 0;
 
-	if (e->local) {
+	if (e->local || op->here) {
 		op->children_in = true;
 	} else {
-		entry_write_put(&b, e, evict, n_evict);
+		entry_write_put(&b, sent, op->evict, op->n_evict);
 		ret = b.failed ? -ENOMEM
 			       : op_fan_out(op, HTTP_PUT, &b, budget_ms);
 		if (b.data)
 			explicit_bzero(b.data, b.len);
 		buf_fini(&b);
 	}
-	if (!ret && local)
-		ret = op_put_monitor(op, e);
-	if (!ret && !local)
-		ret = loop_timer_in(op->registry->agent->loop, &op->now, 0,
-				    op_now, op);
-	return ret;
+	return ret ? ret : op_put_monitor(op, e);
 }
 
 /* ---- what clients ask for ---- */
@@ -368,8 +464,7 @@ registry_create(struct agent *a, const struct task *t, bool host_only,
 		op_free(op);
 		return NULL;
 	}
-	for (unsigned i = 0; i < n_evict; i++)
-		entry_remove(r, evict[i]);
+	op_evicts(op, evict, n_evict, false);
 	mine.spec.id = op->id = new_id(r);
 	mine.spec.generation = 1;
 	random_bytes(mine.spec.seed.b, sizeof(mine.spec.seed.b));
@@ -381,7 +476,7 @@ registry_create(struct agent *a, const struct task *t, bool host_only,
 	if (e) {
 		registry_save(r);
 		op->made = true;
-		if (!op_spread(op, e, true, evict, n_evict, budget_ms))
+		if (!op_spread(op, e, e, budget_ms))
 			return op;
 		entry_remove(r, op->id);
 		registry_save(r);
@@ -420,22 +515,27 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 }
 
 struct registry_op *registry_set_threshold(
-	struct agent *a, uint64_t id, double threshold, uint32_t budget_ms,
+	struct agent *a, uint64_t id, double threshold, bool host_only,
+	uint32_t budget_ms,
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c),
 	void *arg)
 {
 	struct registry *r = a->registry;
-	struct entry *e = entry_find(r, id);
+	struct entry *e = entry_find(r, id), sent;
 	struct registry_op *op = e ? op_new(r, id, done, arg) : NULL;
 
 	if (!op)
 		return NULL;
-	e->t.threshold = threshold;
-	e->t.order = ++r->next_order;
-	registry_save(r);
+	sent = *e;
+	op->retune = true;
+	/* a task of this host alone has no other threshold */
+	op->here = host_only && !e->local;
+	op->threshold = threshold;
+	if (threshold >= 0)
+		sent.t.threshold = threshold;
 	/* who is not reached now is repaired by the next beats */
-	if (!op_spread(op, e, true, NULL, 0, budget_ms))
+	if (!op_spread(op, e, &sent, budget_ms))
 		return op;
 	op_free(op);
 	return NULL;
@@ -476,22 +576,18 @@ static uint32_t budget_left(const struct agent *a, struct http_request *rq)
 	return (uint32_t)(budget > spent ? budget - spent : 1);
 }
 
-static void evict_all(struct registry *r, const struct json *list)
+static unsigned evict_parse(const struct json *list,
+			    uint64_t out[2 * REGISTRY_EVICT])
 {
-	uint64_t id;
+	unsigned n = 0;
 	const char *s;
 	size_t len;
 
-	for (size_t i = 0; i < json_len(list) && i < REGISTRY_EVICT; i++) {
-		const struct entry *e;
-
-		if (json_str(json_at(list, i), 16, &s, &len) ||
-		    hex_parse_u64(s, len, &id))
-			continue;
-		e = entry_find(r, id);
-		if (e && entry_from_above(r, e))
-			entry_remove(r, id);
-	}
+	for (size_t i = 0; i < json_len(list) && n < 2 * REGISTRY_EVICT; i++)
+		if (!json_str(json_at(list, i), 16, &s, &len) &&
+		    !hex_parse_u64(s, len, &out[n]))
+			n++;
+	return n;
 }
 
 enum put_outcome {
@@ -502,10 +598,11 @@ enum put_outcome {
 };
 
 /* Into the rows: *out is the row afterwards. */
-static enum put_outcome put_row(struct registry *r, const struct entry *in,
+static enum put_outcome put_row(struct registry_op *op, const struct entry *in,
 				uint64_t left_ms, struct entry **out,
 				struct error *err)
 {
+	struct registry *r = op->registry;
 	struct entry *e = entry_find(r, in->t.spec.id);
 	uint64_t evict[REGISTRY_EVICT];
 	unsigned n_evict;
@@ -518,6 +615,7 @@ static enum put_outcome put_row(struct registry *r, const struct entry *in,
 		if (entry_hash(in) == entry_hash(e))
 			return PUT_SAME;
 		e->t.threshold = in->t.threshold;
+		e->t.has_here = false;
 		e->t.owner = in->t.owner;
 		e->t.expires_s = in->t.expires_s;
 		e->expire_ms = left_ms ? clock_mono_ms() + left_ms : 0;
@@ -532,8 +630,7 @@ static enum put_outcome put_row(struct registry *r, const struct entry *in,
 		entry_remove(r, in->t.spec.id);
 	if (registry_room(r, &in->t, evict, &n_evict, err))
 		return PUT_FULL;
-	for (unsigned i = 0; i < n_evict; i++)
-		entry_remove(r, evict[i]);
+	op_evicts(op, evict, n_evict, false);
 	*out = entry_add(r, &in->t, false, left_ms);
 	if (!*out) {
 		error_set(err, ERR_LIMIT, "memory", "");
@@ -551,7 +648,7 @@ static void put_task(struct agent *a, struct http_request *rq,
 	struct registry_op *op;
 	enum put_outcome res;
 	struct entry in, *e = NULL;
-	uint64_t left, id;
+	uint64_t left, id, evict[2 * REGISTRY_EVICT];
 	struct error err;
 
 	if (entry_parse(json_get(v, "task"), &in, &left, false) ||
@@ -560,24 +657,23 @@ static void put_task(struct agent *a, struct http_request *rq,
 		reply_error(rq, ERR_VALUE, "task");
 		return;
 	}
-	evict_all(r, json_get(v, "evict"));
-	res = put_row(r, &in, left, &e, &err);
-	if (res == PUT_CONFLICT) {
-		reply_error(rq, ERR_CONFLICT, "");
-		return;
-	}
-	if (res == PUT_FULL) {
-		http_send_error(rq, &err);
-		return;
-	}
 	op = op_new(r, id, NULL, NULL);
 	if (!op) {
 		reply_error(rq, ERR_INTERNAL, "");
 		return;
 	}
+	op_evicts(op, evict, evict_parse(json_get(v, "evict"), evict), true);
+	res = put_row(op, &in, left, &e, &err);
+	if (res == PUT_CONFLICT || res == PUT_FULL) {
+		if (res == PUT_CONFLICT)
+			error_set(&err, ERR_CONFLICT, "", "");
+		http_send_error(rq, &err);
+		op_free(op);
+		return;
+	}
 	op->rq = rq;
 	/* also what is the same goes to the monitor: there it is the same too */
-	if (op_spread(op, e, true, NULL, 0, budget_ms)) {
+	if (op_spread(op, e, e, budget_ms)) {
 		op_free(op);
 		reply_error(rq, ERR_INTERNAL, "");
 	}

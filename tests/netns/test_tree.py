@@ -183,6 +183,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_activate()
         self.node, self.play = node, None
         self.asked, self.last = 0, None
+        self.change, self.puts = None, []
 
     def handle_error(self, *_):
         """The agent closes connections of late answers."""
@@ -201,6 +202,10 @@ class Middle(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length else None
         keep = {k: v for k, v in self.headers.items()
                 if k.startswith("X-") or k == "Content-Type"}
+        if self.command == "PUT":
+            if self.server.change:
+                body = json.dumps(self.server.change(json.loads(body)))
+            self.server.puts.append(json.loads(body))
         r = request(self.server.node.host, self.server.node.address + ":8001",
                     self.command, self.path, body, keep)
         if self.path.endswith("/ask"):
@@ -224,32 +229,36 @@ class Middle(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def middle(node):
+    """What others hear of this node goes through a Server."""
+    node.agent.stop()
+    argv = [a for a in node.agent.argv]
+    argv[argv.index(f"{node.address}:8000")] = f"{node.address}:8001"
+    del argv[argv.index("--ready-fd"):]
+    node.agent = node.host.start(argv, ready=True).wait_ready()
+    server = Server(node, 8000)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
 def star_with_middle():
     """Four hosts; what the root hears of the last goes through a Server."""
     with Tree(STAR) as tree:
-        last = tree.nodes[3]
         configure(tree)
         configure(tree, "udp")
         ping_all(tree.nodes)
         ledger = ledger_of(tree.nodes, **COUNTER)
         tree.wait_complete(**COUNTER)
-        last.agent.stop()
-        last.args = ["--listen", f"{last.address}:8001"]
-        argv = [a for a in last.agent.argv]
-        at = argv.index(f"{last.address}:8000")
-        argv[at] = f"{last.address}:8001"
-        del argv[argv.index("--ready-fd"):]
-        last.agent = last.host.start(argv, ready=True).wait_ready()
-        server = Server(last, 8000)
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with middle(tree.nodes[3]) as server:
             tree.wait_complete(**COUNTER)
             yield tree, server, ledger
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
 
 def late(seconds):
@@ -492,6 +501,60 @@ def test_tasks_follow():
         tree.root.start()
         tree.wait_complete(**query, proto="udp")
         assert tree.root.ask(type="config sketch", interface="INPUT").text == "1"
+
+
+def test_what_makes_room_is_chosen_once():
+    """A list of sketches that go travels to the last host."""
+    with Tree({0: [1], 1: [2]}) as tree:
+        configure(tree)
+        tree.wait_complete(**COUNTER)
+        with middle(tree.nodes[1]) as one, middle(tree.nodes[2]) as two:
+            tree.wait_complete(**COUNTER)
+            there = tree.root.get("/api/v1/tasks").json()["data"][0]["id"]
+            one.change = lambda body: {**body, "evict": ["ab" * 8, there]}
+            two.puts.clear()
+            configure(tree, "udp")
+            one.change = None
+            assert two.puts[0]["evict"] == ["ab" * 8, there]
+            # the root still has it: it is back with the next beats
+            tree.wait_complete(**COUNTER)
+
+
+def test_configured_again_for_one_host():
+    """scope=host stays there; what no host confirms changes nothing."""
+    with Tree({0: [1]}) as tree:
+        root, child = tree.nodes
+        sketch = root.ask(type="config sketch", proto="icmp").text
+        counter = {"sketch_id": sketch, "counter_key_type": "src"}
+        config = {"type": "config sketch counter", **counter}
+        hitters = {"type": "query heavy hitters", **counter}
+        assert root.ask(**config).answered == (2, 2)
+        tree.wait_complete(**hitters)
+        ping_all(tree.nodes, 10)
+        assert set(root.ask(**hitters).json()) == {n.address
+                                                   for n in tree.nodes}
+        with middle(child) as server:
+            tree.wait_complete(**hitters)
+            server.puts.clear()
+            r = root.ask(**config, hitter_threshold=1, scope="host")
+            assert (r.status, r.answered) == (200, (1, 1))
+            assert root.ask(**hitters).json() == {}
+            r = root.ask(**config, scope="host")
+            assert (r.status, r.answered) == (200, (1, 1))
+            assert root.ask(**hitters).json() == {}
+            assert not server.puts
+        # nobody is there
+        child.agent.kill()
+        root.monitor.kill()
+        wait_until(lambda: root.get("/api/v1/status").json()["data"]
+                   ["monitor"]["state"] == "absent", 5, "no monitor")
+        r = root.ask(**config, hitter_threshold=0)
+        assert (r.status, r.text) == (503, "error: no host answered")
+        root.monitor = root.host.monitor(instance="lab")
+        child.start()
+        tree.wait_complete(**hitters)
+        ping_all(tree.nodes, 10)
+        assert root.ask(**hitters).json() == {}
 
 
 # ---- add leaf agent ----

@@ -36,6 +36,7 @@ struct world {
 	struct loop_io accept_io, io;
 	unsigned puts, dels;
 	int put_status; /* what the monitor says */
+	bool full;      /* it has no room until something is deleted */
 	/* outcome of the last operation */
 	bool finished;
 	enum error_code code;
@@ -72,10 +73,12 @@ static void monitor_io(void *arg, uint32_t events)
 		else if (m.head.type == CTL_TASK_PUT)
 			w->puts++;
 		else if (m.head.type == CTL_TASK_DEL)
-			w->dels++;
+			w->dels++, w->full = false;
 		memset(m.b + sizeof(m.head), 0, sizeof(m) - sizeof(m.head));
 		m.head.len = (uint32_t)len;
-		m.head.status = m.head.type == CTL_TASK_PUT ? w->put_status : 0;
+		m.head.status = 0;
+		if (m.head.type == CTL_TASK_PUT)
+			m.head.status = w->full ? -ENOSPC : w->put_status;
 		assert_int_equal(send(w->fd, &m, len, 0), len);
 	}
 }
@@ -250,6 +253,16 @@ static enum error_code delete (struct world *w, uint64_t id) {
 		run(w, is_finished); return w->code;
 }
 
+static enum error_code retune(struct world *w, uint64_t id, double threshold,
+			      bool host_only)
+{
+	w->finished = false;
+	assert_non_null(registry_set_threshold(&w->a, id, threshold, host_only,
+					       500, done, w));
+	run(w, is_finished);
+	return w->code;
+}
+
 static struct task counter(uint64_t sketch, enum task_origin origin,
 			   enum key_type key)
 {
@@ -373,7 +386,7 @@ static void test_last_configured(void **state)
 					  INCREMENTS)
 				 ->spec.id,
 			 w->task.spec.id);
-	registry_set_threshold(&w->a, pkt, 0.5, 100, NULL, NULL);
+	assert_int_equal(retune(w, pkt, 0.5, false), ERR_NONE);
 	assert_int_equal(registry_counter(w->a.registry, id, KEY_SRC,
 					  INCREMENTS)
 				 ->spec.id,
@@ -442,6 +455,85 @@ static void test_room_for_counters(void **state)
 	assert_null(registry_find(w->a.registry, full));
 	assert_non_null(registry_find(w->a.registry, empty));
 	assert_int_equal(registry_count(w->a.registry), TASKS_MAX - 1);
+}
+
+/* What makes room goes when a host holds the new one, and not before. */
+static void test_room_only_if_held(void **state)
+{
+	struct world *w = *state;
+	struct task s = sketch(), t = counter(0, ORIGIN_V1, KEY_SRC);
+	uint64_t old, mine, last, hash;
+	unsigned dels;
+
+	create(w, &s);
+	old = w->task.spec.id;
+	create(w, &s);
+	mine = w->task.spec.id;
+	for (unsigned i = 1; i < TASKS_MAX; i++)
+		assert_int_equal(create(w, &t), ERR_NONE);
+	last = w->task.spec.id;
+	t = counter(old, ORIGIN_LEGACY, KEY_SRC);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	make_old(w, old, 80000);
+	hash = registry_hash(w->a.registry);
+	dels = w->dels;
+
+	t = counter(mine, ORIGIN_LEGACY, KEY_SRC);
+	w->put_status = -ESHUTDOWN;
+	assert_int_equal(create(w, &t), ERR_NO_HOST);
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	assert_non_null(registry_find(w->a.registry, old));
+
+	/* still no room where room was made: what was there is put again */
+	w->put_status = -ENOSPC;
+	w->puts = 0;
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	w->put_status = 0;
+	assert_int_equal(retune(w, last, -1, false), ERR_NONE);
+	assert_int_equal(w->dels, dels + 3);
+	assert_int_equal(w->puts, 4);
+
+	w->full = true;
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_null(registry_find(w->a.registry, old));
+	assert_int_equal(registry_count(w->a.registry), TASKS_MAX);
+	assert_int_equal(w->coverage.answered, 1);
+}
+
+/* A threshold that no host heard of does not count. */
+static void test_threshold_only_if_held(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_LEGACY, KEY_SRC);
+	const struct task *found;
+	uint64_t id, order, hash;
+
+	create(w, &t);
+	id = w->task.spec.id;
+	order = w->task.order;
+	hash = registry_hash(w->a.registry);
+	w->put_status = -ESHUTDOWN;
+	assert_int_equal(retune(w, id, 0.5, false), ERR_NO_HOST);
+	assert_int_equal(retune(w, id, 0.5, true), ERR_NO_HOST);
+	found = registry_find(w->a.registry, id);
+	assert_true(task_threshold(found) == 0.1);
+	assert_int_equal(found->order, order);
+	assert_int_equal(registry_hash(w->a.registry), hash);
+
+	/* of this host alone: nothing that travels changes */
+	w->put_status = 0;
+	assert_int_equal(retune(w, id, 0.5, true), ERR_NONE);
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	agent_down(w);
+	agent_up(w);
+	found = registry_find(w->a.registry, id);
+	assert_true(task_threshold(found) == 0.5 && found->threshold == 0.1);
+	assert_int_equal(retune(w, id, -1, false), ERR_NONE);
+	assert_true(task_threshold(found) == 0.5);
+	assert_int_equal(retune(w, id, 0.25, false), ERR_NONE);
+	assert_true(task_threshold(found) == 0.25);
+	assert_int_not_equal(registry_hash(w->a.registry), hash);
 }
 
 static void test_expiry(void **state)
@@ -631,6 +723,8 @@ int main(void)
 		ROW(test_last_configured),
 		ROW(test_room),
 		ROW(test_room_for_counters),
+		ROW(test_room_only_if_held),
+		ROW(test_threshold_only_if_held),
 		ROW(test_expiry),
 		ROW(test_task_json),
 		ROW(test_restart),
