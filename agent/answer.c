@@ -32,6 +32,7 @@ struct answer_op {
 	struct ask ask;
 	bool host_only, base_tree;
 	uint32_t n_top;
+	struct coverage_scope scope;
 	uint64_t began_ms, deadline_ms; /* monotonic */
 	char *via, *request_id;
 	void (*done)(void *arg, const struct answer *an);
@@ -65,7 +66,7 @@ static void op_finish(struct answer_op *op)
 				   ? l->matched.bytes - l->received.bytes
 				   : 0;
 	an->elapsed_ms = (uint32_t)(clock_mono_ms() - op->began_ms);
-	coverage_report(op->agent, &an->coverage, op->host_only, &an->report);
+	coverage_report(op->agent, &an->coverage, &op->scope, &an->report);
 	op->done(op->arg, an);
 	op_free(op);
 }
@@ -332,6 +333,7 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 	op->base_tree = rq->base_tree;
 	op->n_top = rq->n_top;
 	op->began_ms = clock_mono_ms();
+	coverage_begin(a, rq->host_only, &op->scope);
 	op->deadline_ms = op->began_ms + rq->budget_ms;
 	op->done = done;
 	op->arg = arg;

@@ -35,6 +35,7 @@ struct call {
 	const struct message *row;
 	struct fields f;
 	uint32_t budget_ms;
+	struct coverage_scope scope; /* of a configuration */
 };
 
 struct message {
@@ -138,7 +139,7 @@ static void created(void *arg, const struct error *e, const struct task *t,
 		free(c);
 		return;
 	}
-	coverage_report(c->agent, cov, c->f.host_only, &rep);
+	coverage_report(c->agent, cov, &c->scope, &rep);
 	http_reply_init(&r, 200, HTTP_TEXT);
 	if (e || !t)
 		rep.answered = 0;
@@ -151,6 +152,7 @@ static void created(void *arg, const struct error *e, const struct task *t,
 
 static void create(struct call *c, const struct task *t)
 {
+	coverage_begin(c->agent, c->f.host_only, &c->scope);
 	if (!registry_create(c->agent, t, c->f.host_only, c->budget_ms, created,
 			     c))
 		call_error(c, ERR_INTERNAL, "", "");
@@ -190,6 +192,7 @@ static enum increment call_increment(const struct call *c)
 static void configure_again(struct call *c, const struct task *old,
 			    double threshold)
 {
+	coverage_begin(c->agent, c->f.host_only, &c->scope);
 	if (!registry_set_threshold(c->agent, old->spec.id, threshold,
 				    c->f.host_only, c->budget_ms, created, c))
 		call_error(c, ERR_INTERNAL, "", "");

@@ -334,10 +334,23 @@ static void report_names(const struct coverage *c, const struct member *rows,
 	}
 }
 
-void coverage_report(struct agent *a, const struct coverage *c, bool host_only,
+void coverage_begin(struct agent *a, bool host_only, struct coverage_scope *out)
+{
+	const struct member *rows = overlay_rows(a->overlay, &out->expected);
+
+	if (host_only)
+		out->expected = MIN(out->expected, 1);
+	out->digest = 0;
+	for (uint32_t i = 0; i < out->expected; i++)
+		out->digest +=
+			coverage_digest(a->conf->overlay_name, &rows[i].id);
+	out->epoch = overlay_epoch(a->overlay);
+}
+
+void coverage_report(struct agent *a, const struct coverage *c,
+		     const struct coverage_scope *scope,
 		     struct coverage_report *out)
 {
-	uint64_t digest = 0;
 	const struct member *rows;
 	bool reasons = false;
 	uint32_t missing;
@@ -345,17 +358,14 @@ void coverage_report(struct agent *a, const struct coverage *c, bool host_only,
 
 	memset(out, 0, sizeof(*out));
 	rows = overlay_rows(a->overlay, &n);
-	if (host_only)
-		n = MIN(n, 1);
-	for (unsigned i = 0; i < n; i++)
-		digest += coverage_digest(a->conf->overlay_name, &rows[i].id);
 	for (unsigned r = 0; r < MISSING_REASONS; r++)
 		reasons |= c->reasons[r] != 0;
 	out->answered = c->answered;
-	out->expected = MAX(n, c->answered);
-	out->complete = c->answered == n && c->digest == digest && !reasons &&
+	out->expected = MAX(scope->expected, c->answered);
+	out->complete = c->answered == scope->expected &&
+			c->digest == scope->digest && !reasons &&
 			!c->saturated && !c->skew;
-	out->epoch = overlay_epoch(a->overlay);
+	out->epoch = scope->epoch;
 	report_names(c, rows, n, out);
 	missing = out->expected - out->answered;
 	/* never more names than hosts that are missing */

@@ -75,7 +75,16 @@ struct query *query_start(struct agent *a, const struct ask *ask,
 void query_cancel(struct query *q); /* done is not called */
 unsigned query_running(const struct agent *a);
 
-/* Subtree hosts known when the query starts, for expected and complete. */
+/* The hosts that a question or change speaks of, as known at its start. */
+struct coverage_scope {
+	uint32_t expected;
+	uint64_t digest; /* of all of them */
+	uint64_t epoch;  /* its number */
+};
+/* host_only: this host alone. */
+void coverage_begin(struct agent *a, bool host_only,
+		    struct coverage_scope *out);
+
 struct coverage_report {
 	uint32_t expected, answered;
 	bool complete;
@@ -87,11 +96,9 @@ struct coverage_report {
 		uint64_t last_seen_ms; /* wall clock; 0: never */
 	} missing[COVERAGE_TOPS];
 };
-/*
- * Names what is missing: tops expanded to their known descendants (behind).
- * host_only: expected is this host alone.
- */
-void coverage_report(struct agent *a, const struct coverage *c, bool host_only,
+/* Names what is missing: tops expanded to their present descendants (behind). */
+void coverage_report(struct agent *a, const struct coverage *c,
+		     const struct coverage_scope *scope,
 		     struct coverage_report *out);
 
 /* ---- parts on the wire ---- */

@@ -474,7 +474,7 @@ static void task_created(void *arg, const struct error *e, const struct task *t,
 		v1_error(c, ERR_NO_HOST, "", "");
 		return;
 	}
-	coverage_report(c->agent, cov, c->f.host_only, &rep);
+	coverage_report(c->agent, cov, &c->scope, &rep);
 	v1_begin(&r, &o, 201);
 	hex_u64(t->spec.id, id);
 	snprintf(location, sizeof(location), "/api/v1/tasks/%s", id);
@@ -512,6 +512,7 @@ static void post_task(void *ctx, struct http_request *rq)
 		v1_refuse(c, &e);
 		return;
 	}
+	coverage_begin(c->agent, c->f.host_only, &c->scope);
 	if (task_parse(body, &t, &e))
 		v1_refuse(c, &e);
 	else if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),

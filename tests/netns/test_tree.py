@@ -306,6 +306,42 @@ def test_t52_slow_child():
                 assert not any(came)
 
 
+def test_expected_is_who_was_there_at_the_start():
+    """Hosts that leave or come while an answer is made change nothing in it."""
+    with star_with_middle() as (tree, server, ledger):
+        root, other = tree.root, tree.nodes[2]
+
+        def meanwhile(change):
+            server.play, before = late(0.8), server.asked
+            with ThreadPoolExecutor(1) as pool:
+                reply = pool.submit(root.ask, **COUNTER)
+                wait_until(lambda: server.asked > before, 5, "it is asked")
+                change()
+                server.play = None
+                return reply.result()
+
+        def known(n):
+            status = root.get("/api/v1/status").json()["data"]
+            return status["overlay"]["hosts_expected"] == n
+
+        def leave():
+            path = f"/api/v1/overlay/children/{other.address}"
+            assert request(root.host, root.address, "DELETE",
+                           path).status == 204
+            wait_until(lambda: known(3), 5, "it left")
+
+        def come():
+            assert add(root, other.address)[0] == 200
+            wait_until(lambda: known(4), 5, "it came")
+
+        check_answer(meanwhile(leave), ledger, set(), set())
+        three = {a: n for a, n in ledger.items() if a != other.address}
+        wait_until(lambda: root.ask(**COUNTER).complete, 10, "a tree of three")
+        wait_until(lambda: other.get("/api/v1/overlay").json()["data"]["parent"]
+                   is None, 10, "it is a root again")
+        check_answer(meanwhile(come), three, set(), set())
+
+
 def test_t52_spine():
     """An agent that is silent deep down hides what is below it alone."""
     with Tree({0: [1, 5], 1: [2, 6], 2: [3, 7], 3: [4, 8]}) as tree:
