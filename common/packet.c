@@ -24,6 +24,7 @@ enum {
 	EXT_HEADERS_MAX = 20,
 	TCP_HEADER = 20,
 	TCP_UP_TO_FLAGS = 14,
+	UDP_AFTER_PORTS = 4,
 	IP_LENGTH_MAX = 65535, /* what the 16-bit length fields can say */
 };
 
@@ -68,6 +69,11 @@ static inline uint16_t get_be16(const uint8_t *b)
 	return (uint16_t)(b[0] << 8 | b[1]);
 }
 
+static inline uint32_t get_be32(const uint8_t *b)
+{
+	return (uint32_t)get_be16(b) << 16 | get_be16(b + 2);
+}
+
 static inline void get_ipv6(struct ip_addr *a, const uint8_t *b)
 {
 	memcpy(a->b, b, sizeof(a->b));
@@ -82,13 +88,35 @@ static bool cursor_limit(struct cursor *c, uint32_t total, uint32_t len_bytes)
 	return true;
 }
 
+/* What a rule may ask of protocols without ports; short ones ask nothing. */
+static void parse_icmp(struct packet *p, struct cursor *c)
+{
+	uint8_t own = p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	const uint8_t *h = p->proto == own ? cursor_take(c, 1) : NULL;
+
+	if (!h)
+		return;
+	p->flags |= PACKET_ICMP;
+	p->icmp_type = h[0];
+}
+
+static void parse_payload(struct packet *p, struct cursor *c)
+{
+	if (p->proto != IPPROTO_UDP || !cursor_take(c, UDP_AFTER_PORTS))
+		return;
+	p->payload = c->data + c->at;
+	p->payload_len = c->end - c->at;
+}
+
 static bool parse_transport(struct packet *p, struct cursor *c)
 {
 	unsigned int hdr = port_header[p->proto];
 	const uint8_t *h;
 
-	if (!hdr)
+	if (!hdr) {
+		parse_icmp(p, c);
 		return true;
+	}
 	h = cursor_take(c, 4);
 	if (!h)
 		return false;
@@ -100,8 +128,10 @@ static bool parse_transport(struct packet *p, struct cursor *c)
 	if (p->proto == IPPROTO_TCP && cursor_take(c, TCP_UP_TO_FLAGS - 4)) {
 		p->flags |= PACKET_TCP;
 		p->tcp_flags = h[13];
+		p->tcp_seq = get_be32(h + 4);
 		hdr = MAX(hdr, (h[12] >> 4) * 4u);
 	}
+	parse_payload(p, c);
 	p->hdr_bytes = (uint16_t)(p->hdr_bytes + hdr);
 	return true;
 }
@@ -114,6 +144,7 @@ static bool parse_ipv4(struct packet *p, struct cursor *c)
 
 	if (!h)
 		return false;
+	p->tos = h[1];
 	p->proto = h[9];
 	addr_from_v4(&p->src, h + 12);
 	addr_from_v4(&p->dst, h + 16);
@@ -179,6 +210,7 @@ static bool parse_ipv6(struct packet *p, struct cursor *c)
 
 	if (!h)
 		return false;
+	p->tos = (uint8_t)(get_be16(h) >> 4);
 	p->proto = h[6];
 	p->hdr_bytes = IPV6_HEADER;
 	get_ipv6(&p->src, h + 8);
@@ -210,6 +242,7 @@ void packet_parse(struct packet *p, const uint8_t *data, size_t caplen,
 	*p = (struct packet){
 		.dir = p->dir,
 		.flags = p->flags & PACKET_GSO,
+		.ifindex = p->ifindex,
 		.len_bytes = len_bytes,
 		.segments = 1,
 	};

@@ -23,7 +23,8 @@ enum packet_flag {
 	PACKET_MALFORMED = 1 << 1, /* yields no key: see packet_parse() */
 	PACKET_FRAGMENT = 1 << 2,  /* any fragment, the first included */
 	PACKET_GSO = 1 << 3,       /* super-packet: set by the back end */
-	PACKET_TCP = 1 << 4,       /* tcp_flags is valid */
+	PACKET_TCP = 1 << 4,       /* tcp_flags and tcp_seq are valid */
+	PACKET_ICMP = 1 << 5,      /* icmp_type is valid; ICMPv6 too */
 };
 
 struct packet {
@@ -34,15 +35,23 @@ struct packet {
 	uint8_t dir;           /* enum packet_dir, set by the caller */
 	uint8_t flags;         /* enum packet_flag */
 	uint8_t tcp_flags;     /* as on the wire: FIN 1, SYN 2, RST 4, ACK 16 */
-	uint16_t hdr_bytes;    /* IP and transport headers, as far as known */
-	uint32_t len_bytes;    /* network-layer length as the kernel says */
+	uint8_t tos;           /* or traffic class, all eight bits */
+	uint8_t icmp_type;
+	uint16_t hdr_bytes; /* IP and transport headers, as far as known */
+	uint32_t len_bytes; /* network-layer length as the kernel says */
 	uint32_t segments; /* wire packets, estimated; 1 if not a super-packet */
+	uint32_t tcp_seq;
+	uint32_t ifindex; /* came in or leaves by; 0: not known; the caller's */
+	/* what UDP carries, as far as captured; borrowed, NULL: nothing */
+	const uint8_t *payload;
+	size_t payload_len;
 };
 
 /*
  * Fills p from caplen bytes at data; len_bytes is the kernel's length of the
  * packet (>= what the header says or not: the header is not trusted for it).
- * p->dir and PACKET_GSO are the caller's and kept; segments becomes 1.
+ * p->dir, p->ifindex and PACKET_GSO are the caller's and kept; segments
+ * becomes 1.
  * Ports: TCP, UDP, UDP-Lite, SCTP, DCCP, only in unfragmented packets and
  * first fragments.  IPv6 extension headers (hop-by-hop, routing, destination,
  * fragment, AH) are followed, at most 20.

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -47,21 +48,57 @@ const char *increment_name(enum increment i)
 	return increments[i];
 }
 
+static bool features_valid(const struct task_spec *t)
+{
+	uint32_t window_s = t->window_ms / 1000;
+
+	if (t->key != KEY_NONE || t->increment != INC_SEGMENT || t->both > 1)
+		return false;
+	if (t->semantics != FEATURES_PACKETS &&
+	    t->semantics != FEATURES_NETFLOW)
+		return false;
+	if (t->records_log2 && (t->records_log2 < TASK_RECORDS_LOG2_MIN ||
+				t->records_log2 > TASK_RECORDS_LOG2))
+		return false;
+	return t->window_ms % 1000 == 0 && window_s >= TASK_WINDOW_MIN_S &&
+	       window_s <= TASK_WINDOW_MAX_S && TASK_DAY_S % window_s == 0;
+}
+
+static bool keyed_valid(const struct task_spec *t)
+{
+	if (t->both || t->semantics || t->records_log2 || t->window_ms)
+		return false;
+	if (t->kinds & ~SKETCH_DEFAULT_KINDS)
+		return false;
+	return t->key != KEY_NONE || !t->kinds;
+}
+
 bool task_valid(const struct task_spec *t)
 {
 	if (!t->id || t->key >= KEY_TYPES || t->increment >= INCREMENTS)
 		return false;
-	if (t->kinds & ~SKETCH_DEFAULT_KINDS)
+	if (t->reserved || t->reserved2 || t->reserved3)
 		return false;
-	if (t->key == KEY_NONE && t->kinds)
+	if (t->kinds == TASK_FEATURES ? !features_valid(t) : !keyed_valid(t))
 		return false;
-	if (t->window_ms || t->reserved2 || t->reserved3)
-		return false;
-	for (size_t i = 0; i < sizeof(t->reserved); i++) {
-		if (t->reserved[i])
-			return false;
-	}
 	return filter_valid(&t->filter);
+}
+
+struct filter task_mirror(const struct task_spec *t)
+{
+	struct filter f = t->filter;
+
+	f.dir = f.dir == PACKET_IN ? PACKET_OUT : PACKET_IN;
+	f.has_src = t->filter.has_dst;
+	f.has_dst = t->filter.has_src;
+	f.src = t->filter.dst;
+	f.dst = t->filter.src;
+	return f;
+}
+
+uint32_t task_dirs(const struct task_spec *t)
+{
+	return t->both ? (1u << PACKET_DIRS) - 1 : 1u << t->filter.dir;
 }
 
 bool task_equal(const struct task_spec *a, const struct task_spec *b)

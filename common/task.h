@@ -22,16 +22,30 @@ enum increment {
 
 #define TASKS_MAX 32
 
-/* Bits of task_spec.kinds: 1 << enum sketch_kind of sketch.h. */
+/*
+ * Bits of task_spec.kinds: 1 << enum sketch_kind of sketch.h; or, alone and
+ * without a key, the rows of common/sketch/features.h.
+ */
+#define TASK_FEATURES         (1u << 16)
+#define TASK_WINDOW_MIN_S     10
+#define TASK_WINDOW_MAX_S     3600
+#define TASK_DAY_S            86400 /* windows divide it */
+#define TASK_RECORDS_LOG2     16    /* default and largest */
+#define TASK_RECORDS_LOG2_MIN 8
+
 struct task_spec {
 	uint64_t id;         /* not 0; chosen where the client asked */
 	uint64_t generation; /* a new one starts from zero counts */
 	struct filter filter;
 	uint8_t key;       /* enum key_type */
 	uint8_t increment; /* enum increment */
-	uint8_t reserved[4];
+	/* the rest of this line only with TASK_FEATURES, else 0 */
+	uint8_t both;         /* also what task_mirror() says */
+	uint8_t semantics;    /* enum feature_semantics: PACKETS, NETFLOW */
+	uint8_t records_log2; /* flow records a window; 0: the default */
+	uint8_t reserved;
 	uint32_t kinds;     /* 0 with KEY_NONE */
-	uint32_t window_ms; /* 0: since creation; nothing else yet */
+	uint32_t window_ms; /* 0: since creation; TASK_FEATURES: its windows */
 	uint32_t reserved2;
 	struct hash_key seed; /* secret of the overlay */
 	uint32_t reserved3;   /* no padding: bytes are compared and sent */
@@ -45,6 +59,10 @@ const char *increment_name(enum increment i); /* singular */
 bool task_valid(const struct task_spec *t);
 /* Same content (id, generation and seed included). */
 bool task_equal(const struct task_spec *a, const struct task_spec *b);
+/* The filter of the replies: other direction, source and destination swapped. */
+struct filter task_mirror(const struct task_spec *t);
+/* Directions that a task counts, as bits 1 << enum packet_dir. */
+uint32_t task_dirs(const struct task_spec *t);
 /* What one packet adds to a counter with this increment. */
 static inline uint64_t increment_weight(enum increment i,
 					const struct packet *p)

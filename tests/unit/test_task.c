@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/features.h"
 #include "common/sketch/sketch.h"
 #include "common/task.h"
 #include "common/util.h"
@@ -68,8 +69,10 @@ static void test_valid(void **state)
 	REFUSED(good, key = 255);
 	REFUSED(good, key = KEY_NONE); /* with kinds */
 	REFUSED(good, increment = INCREMENTS);
-	REFUSED(good, reserved[0] = 1);
-	REFUSED(good, reserved[3] = 1);
+	REFUSED(good, reserved = 1);
+	REFUSED(good, both = 1);
+	REFUSED(good, semantics = FEATURES_PACKETS);
+	REFUSED(good, records_log2 = 16);
 	REFUSED(good, kinds = 1u << SKETCH_KINDS);
 	REFUSED(good, kinds = UINT32_MAX);
 	REFUSED(good, window_ms = 1000);
@@ -78,7 +81,68 @@ static void test_valid(void **state)
 	REFUSED(good, filter.dir = PACKET_DIRS);
 	REFUSED(good, filter.reserved[0] = 1);
 	REFUSED(plain, kinds = 1);
+	REFUSED(plain, both = 1);
+}
+
+static const struct task_spec rows = {
+	.id = 9,
+	.increment = INC_SEGMENT,
+	.both = 1,
+	.semantics = FEATURES_PACKETS,
+	.kinds = TASK_FEATURES,
+	.window_ms = 60000,
+};
+
+static void test_valid_features(void **state)
+{
+	struct task_spec t = rows;
+
+	(void)state;
+	assert_true(task_valid(&rows));
+	for (uint32_t s = 0; s <= 4000; s++) {
+		t.window_ms = s * 1000;
+		assert_int_equal(task_valid(&t),
+				 s >= 10 && s <= 3600 && 86400 % s == 0);
+	}
+	REFUSED(rows, window_ms = 60001);
+	REFUSED(rows, key = KEY_FLOW);
+	REFUSED(rows, increment = INC_PKT);
+	REFUSED(rows, kinds |= 1);
+	REFUSED(rows, kinds <<= 1);
+	REFUSED(rows, both = 2);
+	REFUSED(rows, semantics = FEATURES_CSV);
+	REFUSED(rows, semantics = FEATURES_SEMANTICS);
+	REFUSED(rows, records_log2 = 7);
+	REFUSED(rows, records_log2 = 17);
+	REFUSED(rows, reserved = 1);
+	REFUSED(rows, filter.dir = PACKET_DIRS);
 #undef REFUSED
+}
+
+/* Replies go the other way, between the same ends. */
+static void test_mirror(void **state)
+{
+	struct task_spec t = rows;
+	struct filter f;
+
+	(void)state;
+	t.filter =
+		(struct filter){ .dir = PACKET_IN, .proto = 6, .has_dst = 1 };
+	assert_int_equal(prefix_parse("10.0.0.0/8", 10, &t.filter.dst), 0);
+	assert_int_equal(filter_normalize(&t.filter), 0);
+	f = task_mirror(&t);
+	assert_true(filter_valid(&f));
+	assert_int_equal(f.dir, PACKET_OUT);
+	assert_int_equal(f.proto, 6);
+	assert_true(f.has_src && !f.has_dst);
+	assert_memory_equal(&f.src, &t.filter.dst, sizeof(f.src));
+	t.filter = f;
+	f = task_mirror(&t);
+	assert_int_equal(f.dir, PACKET_IN);
+	assert_true(!f.has_src && f.has_dst);
+	assert_int_equal(task_dirs(&t), 3);
+	t.both = 0;
+	assert_int_equal(task_dirs(&t), 1 << PACKET_OUT);
 }
 
 /* Every byte of a task counts. */
@@ -128,6 +192,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_increments),
 		cmocka_unit_test(test_valid),
+		cmocka_unit_test(test_valid_features),
+		cmocka_unit_test(test_mirror),
 		cmocka_unit_test(test_equal),
 		cmocka_unit_test(test_totals),
 	};
