@@ -608,7 +608,7 @@ void overlay_add(struct agent *a, const struct endpoint *ep,
 		return;
 	}
 	if (o->n_children == OVERLAY_CHILDREN) {
-		adding_at_once(ad, ERR_LIMIT, "children", "");
+		adding_at_once(ad, ERR_LIMIT, "", "children");
 		return;
 	}
 	b = branch_new(o, ep);

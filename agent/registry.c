@@ -236,7 +236,7 @@ int registry_room(const struct registry *r, const struct task *t,
 
 	*n_evict = 0;
 	if (t->sketch && c.of_sketch >= REGISTRY_COUNTERS) {
-		error_set(e, ERR_LIMIT, "counters of a sketch", "");
+		error_set(e, ERR_LIMIT, "", "counters of a sketch");
 		return -ENOSPC;
 	}
 	while (t->is_sketch ? c.sketches >= REGISTRY_SKETCHES
@@ -248,8 +248,8 @@ int registry_room(const struct registry *r, const struct task *t,
 					    !t->is_sketch);
 		if (!old || *n_evict == REGISTRY_EVICT) {
 			*n_evict = 0;
-			error_set(e, ERR_LIMIT,
-				  t->origin == ORIGIN_V1 ? "tasks" : what, "");
+			error_set(e, ERR_LIMIT, "",
+				  t->origin == ORIGIN_V1 ? "tasks" : what);
 			return -ENOSPC;
 		}
 		evict[(*n_evict)++] = old->spec.id;

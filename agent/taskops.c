@@ -195,7 +195,7 @@ static void op_finish(struct registry_op *op)
 			op_undo(op, e);
 		e = NULL;
 		if (op->local_status == -ENOSPC)
-			error_set(&op->error, ERR_LIMIT, "memory", "");
+			error_set(&op->error, ERR_LIMIT, "", "memory");
 		else
 			error_set(&op->error, ERR_NO_HOST, "", "");
 	}
@@ -633,7 +633,7 @@ static enum put_outcome put_row(struct registry_op *op, const struct entry *in,
 	op_evicts(op, evict, n_evict, false);
 	*out = entry_add(r, &in->t, false, left_ms);
 	if (!*out) {
-		error_set(err, ERR_LIMIT, "memory", "");
+		error_set(err, ERR_LIMIT, "", "memory");
 		return PUT_FULL;
 	}
 	registry_save(r);

@@ -225,6 +225,19 @@ def test_problems_name_every_field(network, path, body, status, fields):
     assert not errors or all(e["reason"] for e in errors)
 
 
+def test_a_limit_is_no_bad_field():
+    with pair(child=False) as p:
+        for _ in range(33):
+            r = p.post("/api/v1/tasks", {"key": "src"})
+            if r.status != 201:
+                break
+        problem = r.json
+        assert (r.status, problem["type"]) == (507, "/problems/limit-reached")
+        assert problem["detail"] in ("limit reached: tasks",
+                                     "limit reached: memory")
+        assert "errors" not in problem
+
+
 def test_bad_parameters_are_named_together(network):
     task = network.post("/api/v1/tasks", {"key": "src"}).json["data"]["id"]
     r = network.get(f"/api/v1/tasks/{task}/top?n=0&threshold=7&scope=x&base=y")

@@ -59,7 +59,7 @@ static void test_legacy(void **state)
 	check_text(ERR_NO_MONITOR, NULL, NULL, 503,
 		   "error: monitor not attached");
 	check_text(ERR_NO_HOST, NULL, NULL, 503, "error: no host answered");
-	check_text(ERR_LIMIT, "sketches", NULL, 507,
+	check_text(ERR_LIMIT, "", "sketches", 507,
 		   "error: limit reached: sketches");
 }
 

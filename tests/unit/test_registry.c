@@ -40,7 +40,7 @@ struct world {
 	/* outcome of the last operation */
 	bool finished;
 	enum error_code code;
-	char field[65];
+	char what[160];
 	struct task task;
 	struct coverage coverage;
 	struct loop_timer guard;
@@ -230,7 +230,7 @@ static void done(void *arg, const struct error *e, const struct task *t,
 
 	w->finished = true;
 	w->code = e ? e->code : ERR_NONE;
-	snprintf(w->field, sizeof(w->field), "%s", e ? e->field : "");
+	snprintf(w->what, sizeof(w->what), "%s", e ? e->detail : "");
 	memset(&w->task, 0, sizeof(w->task));
 	if (t)
 		w->task = *t;
@@ -307,7 +307,7 @@ static void test_create_delete(void **state)
 	/* nobody can hold it: as if it had not been asked for */
 	w->put_status = -ENOSPC;
 	assert_int_equal(create(w, &t), ERR_LIMIT);
-	assert_string_equal(w->field, "memory");
+	assert_string_equal(w->what, "memory");
 	w->put_status = -ESHUTDOWN;
 	assert_int_equal(create(w, &t), ERR_NO_HOST);
 	assert_int_equal(registry_rows(w->a.registry), 0);
@@ -324,14 +324,14 @@ static void test_task_limit(void **state)
 		assert_int_equal(create(w, &t), ERR_NONE);
 	hash = registry_hash(w->a.registry);
 	assert_int_equal(create(w, &t), ERR_LIMIT);
-	assert_string_equal(w->field, "tasks");
+	assert_string_equal(w->what, "tasks");
 	assert_int_equal(registry_hash(w->a.registry), hash);
 	assert_int_equal(registry_count(w->a.registry), TASKS_MAX);
 	t = sketch();
 	assert_int_equal(create(w, &t), ERR_NONE);
 	t = counter(w->task.spec.id, ORIGIN_LEGACY, KEY_SRC);
 	assert_int_equal(create(w, &t), ERR_LIMIT);
-	assert_string_equal(w->field, "counters");
+	assert_string_equal(w->what, "counters");
 }
 
 static void test_counters_of_a_sketch(void **state)
@@ -406,7 +406,7 @@ static void test_room(void **state)
 		id[i] = w->task.spec.id;
 	}
 	assert_int_equal(create(w, &t), ERR_LIMIT);
-	assert_string_equal(w->field, "sketches");
+	assert_string_equal(w->what, "sketches");
 	make_old(w, id[3], 59000);
 	assert_int_equal(create(w, &t), ERR_LIMIT);
 	make_old(w, id[3], 61000);
