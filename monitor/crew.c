@@ -145,6 +145,8 @@ static void slot_clear(struct meter_slot *s)
 	atomic_store(&s->protected_packets, 0);
 	atomic_store(&s->finished, 0);
 	atomic_store(&s->tick_ms, 0);
+	atomic_store(&s->asked, 0);
+	atomic_store(&s->answered, 0);
 }
 
 int crew_start(struct crew *c, uint32_t i)
@@ -163,6 +165,7 @@ int crew_start(struct crew *c, uint32_t i)
 		       0, sock) < 0)
 		return -errno;
 	slot_clear(rc.slot);
+	atomic_store(&rc.slot->asked, c->asks);
 	rc.sock = sock[1];
 	r->pid = fork();
 	if (r->pid == 0)
@@ -313,6 +316,32 @@ bool crew_dismiss(struct crew *c)
 		none = none && c->reader[i].pid == 0;
 	}
 	return none;
+}
+
+void crew_ask(struct crew *c)
+{
+	c->asks++;
+	for (uint32_t i = 0; i < c->n; i++)
+		atomic_store(&c->meter->slot[i].asked, c->asks);
+}
+
+bool crew_passed(const struct crew *c, struct ctl_volume out[PACKET_DIRS])
+{
+	struct ctl_volume sum[PACKET_DIRS];
+
+	memcpy(sum, c->lost, sizeof(sum));
+	for (uint32_t i = 0; i < c->n; i++) {
+		const struct meter_slot *s = &c->meter->slot[i];
+
+		if (!c->reader[i].bound || atomic_load(&s->answered) != c->asks)
+			return false;
+		for (int d = 0; d < PACKET_DIRS; d++) {
+			sum[d].packets += atomic_load(&s->passed[d].packets);
+			sum[d].bytes += atomic_load(&s->passed[d].bytes);
+		}
+	}
+	memcpy(out, sum, sizeof(sum));
+	return true;
 }
 
 struct ctl_volume crew_received(const struct crew *c, enum packet_dir dir)

@@ -47,6 +47,7 @@ struct crew {
 	struct ctl_volume lost[PACKET_DIRS]; /* received by readers now gone */
 	uint64_t protected_lost;
 	uint64_t watched_ms, patient_until_ms;
+	uint64_t asks; /* number of the last */
 };
 
 void crew_init(struct crew *c, struct loop *loop,
@@ -74,6 +75,10 @@ void crew_watch(struct crew *c, uint64_t matched);
 bool crew_healthy(const struct crew *c);
 /* Lets the readers finish and end; true: there are none. */
 bool crew_dismiss(struct crew *c);
+/* Asks the readers to say when what waits now is received. */
+void crew_ask(struct crew *c);
+/* True if they all did; what they had received then, gone ones included. */
+bool crew_passed(const struct crew *c, struct ctl_volume out[PACKET_DIRS]);
 /* What all readers received since the start, gone ones included. */
 struct ctl_volume crew_received(const struct crew *c, enum packet_dir dir);
 

@@ -24,6 +24,14 @@ struct meter_slot {
 	} received[PACKET_DIRS];
 	_Atomic uint64_t protected_packets;
 	_Atomic uint32_t finished; /* a replay has nothing left to do */
+	/*
+	 * The supervisor asks; the reader answers with the same number once it
+	 * received whatever waited then, and with what it had received.
+	 */
+	_Atomic uint64_t asked, answered;
+	struct {
+		_Atomic uint64_t packets, bytes;
+	} passed[PACKET_DIRS];
 };
 
 struct meter {

@@ -37,6 +37,8 @@ struct reader {
 	bool stop;
 
 	struct count count;
+	uint64_t asked, answered; /* the supervisor's question */
+	uint64_t asked_at;        /* packets that were received then */
 
 	struct image image;
 	struct reader_request reading; /* what image is for */
@@ -67,6 +69,43 @@ static void reader_publish(struct reader *r)
 	atomic_store_explicit(&s->finished, finished, memory_order_relaxed);
 	atomic_store_explicit(&s->tick_ms, clock_mono_ms(),
 			      memory_order_relaxed);
+}
+
+static uint64_t reader_packets(const struct reader *r)
+{
+	uint64_t sum = 0;
+
+	for (int d = 0; d < PACKET_DIRS; d++)
+		sum += r->count.received[d].packets;
+	return sum;
+}
+
+/* True while the supervisor waits to hear that its packets are through. */
+static bool reader_asked(struct reader *r)
+{
+	uint64_t asked = atomic_load(&r->config->slot->asked);
+
+	if (asked != r->asked) {
+		r->asked = asked;
+		r->asked_at = reader_packets(r);
+	}
+	return r->asked != r->answered;
+}
+
+/* empty: nothing waited a moment ago, and since it was asked. */
+static void reader_pass(struct reader *r, bool empty)
+{
+	struct meter_slot *s = r->config->slot;
+
+	if (!empty && reader_packets(r) - r->asked_at < CAPTURE_WAITING_MAX)
+		return;
+	for (int d = 0; d < PACKET_DIRS; d++) {
+		atomic_store(&s->passed[d].packets,
+			     r->count.received[d].packets);
+		atomic_store(&s->passed[d].bytes, r->count.received[d].bytes);
+	}
+	r->answered = r->asked;
+	atomic_store(&s->answered, r->answered);
 }
 
 /* Answers */
@@ -244,7 +283,8 @@ static int reader_capture_turn(struct reader *r, bool readable)
 
 static int reader_turn(struct reader *r)
 {
-	bool work = r->capture.busy || r->image.active || r->n_reads;
+	bool asked = reader_asked(r);
+	bool work = r->capture.busy || r->image.active || r->n_reads || asked;
 	struct epoll_event ev[2];
 	bool readable = false;
 	int n = epoll_wait(r->epoll_fd, ev, 2, work ? 0 : TICK_MS), err;
@@ -258,6 +298,8 @@ static int reader_turn(struct reader *r)
 	err = reader_capture_turn(r, readable);
 	if (err)
 		return err;
+	if (asked && n >= 0)
+		reader_pass(r, !readable && !r->capture.busy);
 	if (r->image.active)
 		copy_turn(r);
 	if (!r->image.active && r->n_reads) {

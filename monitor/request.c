@@ -7,10 +7,9 @@
  *
  * Loss.  "Matched" is the kernel's count for a direction, "received" the
  * readers'.  When a task is put, readers say what they had received by then;
- * what was missed earlier is the smallest difference of the last second, as a
- * larger one is packets on their way.  Later, matched is read after all images
- * are in.  So matched = received + missed for the task's own time, and what a
- * dead reader took with it is missed.
+ * what was missed earlier is the business of loss.c.  Later, matched is read
+ * after all images are in.  So matched = received + missed for the task's own
+ * time, and what a dead reader took with it is missed.
  */
 #include "monitor/request.h"
 
@@ -57,17 +56,6 @@ static struct ctl_volume volume_add(struct ctl_volume a, struct ctl_volume b)
 	return (struct ctl_volume){ a.packets + b.packets, a.bytes + b.bytes };
 }
 
-static struct ctl_volume missed_lately(const struct supervisor *s, uint8_t dir)
-{
-	struct ctl_volume least = s->deficit[0][dir];
-
-	for (int i = 1; i < DEFICITS; i++) {
-		if (s->deficit[i][dir].packets < least.packets)
-			least = s->deficit[i][dir];
-	}
-	return least;
-}
-
 /* TASK_PUT */
 
 static void put_set_base(struct request *q)
@@ -78,8 +66,7 @@ static void put_set_base(struct request *q)
 	const struct ctl_volume *lost = &s->crew.lost[t->filter.dir];
 
 	if (e && e->spec.generation == t->generation)
-		e->matched_base = volume_add(volume_add(q->received, *lost),
-					     q->missed_base);
+		e->received_base = volume_add(q->received, *lost);
 }
 
 static void put_undo(struct supervisor *s, uint64_t id)
@@ -126,7 +113,8 @@ static void read_loss(struct request *q, struct ctl_loss *out)
 	if (s->rules && e &&
 	    !meter_read(&s->meter, (enum packet_dir)e->spec.filter.dir,
 			&matched))
-		matched = volume_sub(matched, e->matched_base);
+		matched = volume_sub(matched, volume_add(e->received_base,
+							 e->missed_base));
 	out->received = q->received;
 	out->matched.packets = MAX(matched.packets, q->received.packets);
 	out->matched.bytes = MAX(matched.bytes, q->received.bytes);
@@ -176,7 +164,7 @@ static void request_wait(struct supervisor *s, struct control_client *c,
 	q->m = *m;
 	q->seq = to_readers->seq = ++s->requests.seq;
 	q->rules = false;
-	q->received = q->missed_base = (struct ctl_volume){ 0 };
+	q->received = (struct ctl_volume){ 0 };
 	q->status = 0;
 	q->n_fds = 0;
 	q->readers = crew_broadcast(&s->crew, to_readers);
@@ -194,20 +182,15 @@ static void request_put(struct supervisor *s, struct control_client *c,
 		.op = READER_PUT,
 		.task = m->put.task,
 	};
-	uint8_t dir = m->put.task.filter.dir;
 	int rc = tasks_put(&s->tasks, &m->put.task), err;
 
 	if (rc < 0 || rc == TASK_PUT_SAME) {
 		reply(c, m, MIN(rc, 0), sizeof(m->head));
 		return;
 	}
-	supervisor_sample(s);
+	loss_begin(&s->loss, tasks_find(&s->tasks, m->put.task.id));
 	request_wait(s, c, m, &to_readers);
 	explicit_bzero(&to_readers, sizeof(to_readers));
-	q->missed_base = missed_lately(s, dir);
-	/* for now; the readers' answers will say it exactly */
-	tasks_find(&s->tasks, m->put.task.id)->matched_base = volume_add(
-		crew_received(&s->crew, (enum packet_dir)dir), q->missed_base);
 	q->rules = s->rules;
 	err = supervisor_follow_tasks(s);
 	if (err) {
@@ -285,7 +268,6 @@ static void request_stats(struct supervisor *s, struct control_client *c,
 	struct ctl_stats *st = &m->stats;
 	uint64_t depth = 0;
 
-	supervisor_sample(s);
 	st->incarnation = s->incarnation;
 	st->memory_used = s->tasks.memory_used;
 	st->memory_limit = TASKS_MEMORY;
@@ -299,8 +281,7 @@ static void request_stats(struct supervisor *s, struct control_client *c,
 		st->received[d] = crew_received(&s->crew, dir);
 		if (!s->rules || meter_read(&s->meter, dir, &st->matched[d]))
 			st->matched[d] = st->received[d];
-		depth += s->deficit[0][d].packets -
-			 missed_lately(s, (uint8_t)d).packets;
+		depth += s->rules ? loss_waiting(&s->loss, dir) : 0;
 	}
 	st->queue_depth = (uint32_t)MIN(depth, UINT32_MAX);
 	st->protected_packets = s->crew.protected_lost;

@@ -23,7 +23,6 @@ struct request {
 	uint32_t readers;              /* whose answers are missing, as bits */
 	bool rules;                    /* waits for the rules too */
 	struct ctl_volume received;    /* sum of the answers */
-	struct ctl_volume missed_base; /* PUT */
 	int status;                    /* worst of the answers */
 	int fds[CTL_READERS];
 	uint32_t n_fds;

@@ -193,45 +193,19 @@ static void check_rules(void *arg)
 
 /* Watching */
 
-static struct ctl_volume deficit(struct supervisor *s, enum packet_dir dir)
-{
-	/* received first: what comes between counts as on its way */
-	struct ctl_volume received = crew_received(&s->crew, dir), matched;
-
-	if (!s->rules || meter_read(&s->meter, dir, &matched))
-		return (struct ctl_volume){ 0 };
-	return (struct ctl_volume){
-		.packets = matched.packets -
-			   MIN(matched.packets, received.packets),
-		.bytes = matched.bytes - MIN(matched.bytes, received.bytes),
-	};
-}
-
-void supervisor_sample(struct supervisor *s)
-{
-	for (int d = 0; d < PACKET_DIRS; d++) {
-		struct ctl_volume v = deficit(s, (enum packet_dir)d);
-
-		if (v.packets < s->deficit[0][d].packets)
-			s->deficit[0][d] = v;
-	}
-}
-
 static void watch(void *arg)
 {
 	struct supervisor *s = arg;
 	uint64_t matched = 0;
 
-	memmove(s->deficit[1], s->deficit[0],
-		sizeof(s->deficit) - sizeof(s->deficit[0]));
-	for (int d = 0; d < PACKET_DIRS; d++) {
-		enum packet_dir dir = (enum packet_dir)d;
+	for (int d = 0; s->rules && d < PACKET_DIRS; d++) {
 		struct ctl_volume v = { 0 };
 
-		s->deficit[0][d] = deficit(s, dir);
-		if (s->rules && !meter_read(&s->meter, dir, &v))
+		if (!meter_read(&s->meter, (enum packet_dir)d, &v))
 			matched += v.packets;
 	}
+	if (s->rules)
+		loss_sample(&s->loss);
 	crew_watch(&s->crew, matched);
 	(void)loop_timer_in(s->loop, &s->watch, CREW_WATCH_MS, watch, s);
 }
@@ -394,6 +368,7 @@ static void reader_ended(void *arg, struct crew_reader *r, int status)
 	struct supervisor *s = arg;
 
 	requests_reader_gone(s, r->number);
+	loss_reader_gone(&s->loss);
 	if (s->state == SUPERVISOR_ENDING) {
 		if (crew_dismiss(&s->crew))
 			loop_stop(s->loop);
@@ -560,6 +535,9 @@ static int supervisor_init(struct supervisor *s)
 	if (code)
 		return code;
 	s->tasks.readers = s->config.names.queues;
+	s->loss = (struct loss){ .meter = &s->meter,
+				 .crew = &s->crew,
+				 .tasks = &s->tasks };
 	crew_init(&s->crew, s->loop, &s->config.capture, &s->meter,
 		  s->config.names.queues, &crew_ops, s);
 	return 0;

@@ -15,6 +15,7 @@
 #include "monitor/capture/capture.h"
 #include "monitor/control.h"
 #include "monitor/crew.h"
+#include "monitor/loss.h"
 #include "monitor/meter.h"
 #include "monitor/request.h"
 #include "monitor/rules.h"
@@ -46,8 +47,7 @@ enum supervisor_state {
 	SUPERVISOR_ENDING,   /* then readers */
 };
 
-#define DEATHS_MAX 4  /* within DEATHS_MS: capture goes off */
-#define DEFICITS   10 /* samples, one a watch */
+#define DEATHS_MAX 4 /* within DEATHS_MS: capture goes off */
 
 struct supervisor {
 	struct supervisor_config config;
@@ -62,13 +62,12 @@ struct supervisor {
 	struct crew crew;
 	struct task_table tasks;
 	struct requests requests;
+	struct loss loss;
 
 	struct loop_timer watch, clean, check, restart, pet, deadline;
 	uint64_t clean_until_ms;
 	uint64_t restarts;
 	uint64_t death_ms[DEATHS_MAX]; /* oldest first */
-	/* matched and not received, lately; [0] is the newest */
-	struct ctl_volume deficit[DEFICITS][PACKET_DIRS];
 };
 
 /* Runs until it is told to end; returns the exit status. */
@@ -76,7 +75,5 @@ int supervisor_run(const struct supervisor_config *config);
 
 /* For requests: makes rules follow the tasks.  0 or -errno. */
 int supervisor_follow_tasks(struct supervisor *s);
-/* Takes a sample of what matched and was not received. */
-void supervisor_sample(struct supervisor *s);
 
 #endif

@@ -14,8 +14,10 @@
 
 struct task_entry {
 	struct task_spec spec;
-	uint64_t memory;                /* of all readers */
-	struct ctl_volume matched_base; /* matched before this was put */
+	uint64_t memory; /* of all readers */
+	/* received, matched and at least missed before this was put */
+	struct ctl_volume received_base, matched_then, missed_base;
+	bool unsettled; /* missed_base may become larger, loss.c */
 };
 
 struct task_table {

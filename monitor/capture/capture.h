@@ -14,6 +14,9 @@
 
 struct capture_ops;
 
+/* Most that can wait for one reader: a full queue, a batch, some on the way. */
+#define CAPTURE_WAITING_MAX (8192 + 64 + 64)
+
 /* What the command line says; the same for all readers. */
 struct capture_config {
 	const struct capture_ops *ops;

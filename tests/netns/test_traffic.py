@@ -263,3 +263,54 @@ def test_t04_overload(lab, hooks_build):
     assert sums["pkt"] == loss.received.packets
     assert sums["byte"] == loss.received.bytes
     assert loss.matched.bytes - sums["byte"] == missed * (64 + 28)
+
+
+def test_missed_of_a_task_put_under_overload(lab, hooks_build):
+    """It may say more than was missed since, never less."""
+    a, b = lab.hosts
+    b.iptables("-A", "INPUT", "-p", "udp", "-j", "DROP")
+    b.foreign_keep()
+    b.monitor(build=hooks_build,
+              env=dict(os.environ, LINNET_HOOK_DELAY_US="120"))
+    count, waiting = 30000, 8192 + 128
+
+    def spray_from(port, count):
+        path = lab.dir / f"spray-{port}"
+        packet = udp_packet(a.ip4, b.ip4, port, 9)
+        path.write_bytes((struct.pack("=H", len(packet)) + packet) * count)
+        return a.start([FLOWGEN, "spray", path, 15000])
+
+    def settled(ident):
+        """(counted, missed packets, missed bytes), when nothing waits."""
+        sums, loss = control.totals(ident)
+        if control.stats().queue_depth:
+            return None
+        return sums["pkt"], loss.matched.packets - loss.received.packets, \
+            loss.matched.bytes - loss.received.bytes
+
+    with Control(b) as control:
+        assert a.ping(b.ip4, 1) == 1
+        control.put(task(1, IN, proto=17))
+        early = spray_from(1, 90000)
+        wait_until(lambda: (lambda v: v.matched.packets
+                            > v.received.packets + 1.3 * waiting)(
+                                control.totals(1)[1]), 10, "an overload")
+        before = b.nfacct()["linnet-lab-in"][0]
+        control.put(task(2, IN, "sport", proto=17))
+        early.signal(signal.SIGTERM)
+        late = spray_from(2, count)
+        early.wait()
+        between = b.nfacct()["linnet-lab-in"][0] - before
+        assert late.wait(30) == 0, late.log()
+        _, missed, size = wait_until(lambda: settled(2), 10, "all counted")
+        image = control.image(2)
+        truth = count - image.points(["2"])["2"][1]
+        image.close()
+        assert truth > waiting / 2, "not overloaded: the test shows nothing"
+        assert truth <= missed <= truth + between + waiting / 2
+        assert truth * 28 <= size <= (truth + between + waiting) * 28
+
+        # an overload of the past is nobody's any more
+        control.put(task(3, IN, proto=17))
+        spray(a, [udp_packet(a.ip4, b.ip4, 3, 9)] * 1000, 2000)
+        wait_until(lambda: settled(3) == (1000, 0, 0), 5, "1,000, none missed")
