@@ -47,7 +47,7 @@
 
 #define COALESCE_PPS   20000
 #define COALESCE_BATCH 32
-#define COALESCE_NS    150000
+#define COALESCE_NS    100000
 #define RATE_WINDOW_NS 10000000
 
 struct verdict {

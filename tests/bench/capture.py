@@ -7,7 +7,8 @@ a shuffled order; the figure of an arm is the median over the blocks of its
 ratio to the bare arm of the same block.  Needs root, and a build with
 -Dbench=true in LINNET_BUILD.
 
-  capture.py [--blocks 7] [--seconds 3] [--arms rule,naive,nfqueue] [--json F]
+  capture.py [--blocks 7] [--seconds 3] [--arms rule,naive,nfqueue]
+             [--loads tcp,udp,flood,lossless] [--json F]
 """
 import argparse
 import contextlib
@@ -63,6 +64,22 @@ def arm_naive_gso(host):
 
 
 @contextlib.contextmanager
+def arm_floor(host):
+    """The system calls of linnet-monitor without linnet-monitor."""
+    with rule(host):
+        reader = host.start([BUILD / "tests/bench/floor", QUEUE])
+        wait_until(lambda: "ready" in reader.log(), 5, "the floor")
+        yield lambda: {}
+        reader.kill()
+
+
+def queue_drops(host):
+    """Packets that the queue dropped, and messages that it could not send."""
+    text = host.run(["cat", "/proc/self/net/netfilter/nfnetlink_queue"]).stdout
+    return sum(int(n) for n in text.split()[5:7])
+
+
+@contextlib.contextmanager
 def arm_nfqueue(host):
     """linnet-monitor with the default sketches on all that comes in."""
     monitor = host.monitor(instance="bench")
@@ -72,14 +89,15 @@ def arm_nfqueue(host):
         def loss():
             stats = client.stats()
             matched, got = stats.matched[0], stats.received[0]
-            return {"missed": matched.packets - got.packets}
+            return {"missed": matched.packets - got.packets,
+                    "dropped": queue_drops(host)}
 
         yield loss
     monitor.stop()
 
 
 ARMS = {"bare": arm_bare, "rule": arm_rule, "naive": arm_naive,
-        "naive-g": arm_naive_gso, "nfqueue": arm_nfqueue}
+        "naive-g": arm_naive_gso, "floor": arm_floor, "nfqueue": arm_nfqueue}
 
 
 def tcp(src, dst, seconds):
@@ -107,24 +125,48 @@ def udp(src, dst, seconds):
     return (end["packets"] - end["lost_packets"]) / end["seconds"]
 
 
-def flood(src, dst, seconds):
-    """64-byte datagrams per second of a sender that batches, that arrive."""
+def datagrams(src, dst, seconds, *rate):
+    """64-byte datagrams: how many were sent, how many arrived."""
     sink = dst.start([BUILD / "tests/bench/udpflood", "recv", dst.ip4, 5301])
     wait_until(lambda: "ready" in sink.log(), 5, "udp sink")
-    src.run([BUILD / "tests/bench/udpflood", "send", dst.ip4, 5301, seconds])
+    done = src.run([BUILD / "tests/bench/udpflood", "send", dst.ip4, 5301,
+                    seconds, *rate])
     sink.stop()
-    return int(sink.log().split()[-1]) / seconds
+    return int(done.stdout), int(sink.log().split()[-1])
 
 
-LOADS = {"tcp": tcp, "udp": udp, "flood": flood}
+def flood(src, dst, seconds):
+    """64-byte datagrams per second of a sender that batches, that arrive."""
+    return datagrams(src, dst, seconds)[1] / seconds
 
 
-def run(lab, arms, blocks, seconds, seed):
+def lossless(src, dst, seconds):
+    """The highest rate of 64-byte datagrams, a call each, without a loss."""
+    low, high = 20e3, 2e6
+
+    def carried(rate):
+        for _ in range(2):  # a moment of another process's is no answer
+            sent, got = datagrams(src, dst, seconds / 4, rate)
+            if got == sent and sent > 0.98 * rate * seconds / 4:
+                return True
+        return False
+
+    while high > 1.03 * low:
+        rate = (low * high) ** 0.5
+        low, high = (rate, high) if carried(rate) else (low, rate)
+    return low
+
+
+LOADS = {"tcp": tcp, "udp": udp, "flood": flood, "lossless": lossless}
+
+
+def run(lab, arms, loads, blocks, seconds, seed):
     order = random.Random(seed)
     a, b = lab.hosts
     rows = []
     for block in range(blocks):
-        for load, drive in LOADS.items():
+        for load in loads:
+            drive = LOADS[load]
             for arm in order.sample(arms, len(arms)):
                 with ARMS[arm](b) as after:
                     rate = drive(a, b, seconds)
@@ -136,10 +178,10 @@ def run(lab, arms, blocks, seconds, seed):
     return rows
 
 
-def report(rows, arms):
-    print(f"{'arm':10} {'load':5} {'median':>7} {'min':>7} {'max':>7} "
-          f"{'missed':>7}  goal")
-    for load in LOADS:
+def report(rows, arms, loads):
+    print(f"{'arm':10} {'load':9} {'median':>7} {'min':>7} {'max':>7} "
+          f"{'missed':>7} {'dropped':>7}  goal")
+    for load in loads:
         for arm in arms:
             mine = [r for r in rows if r["load"] == load and r["arm"] == arm]
             base = {r["block"]: r["rate"] for r in rows
@@ -147,12 +189,12 @@ def report(rows, arms):
             ratio = sorted(r["rate"] / base[r["block"]] for r in mine)
             goal = PASS.get((arm, load))
             median = statistics.median(ratio)
-            missed = sum(r.get("missed", 0) for r in mine)
+            lost = [sum(r[k] for r in mine) if k in mine[0] else "-"
+                    for k in ("missed", "dropped")]
             verdict = "" if goal is None else \
                 f"{goal} {'pass' if median >= goal else 'MISS'}"
-            print(f"{arm:10} {load:5} {median:7.3f} {ratio[0]:7.3f} "
-                  f"{ratio[-1]:7.3f} "
-                  f"{missed if arm == 'nfqueue' else '-':>7}  {verdict}")
+            print(f"{arm:10} {load:9} {median:7.3f} {ratio[0]:7.3f} "
+                  f"{ratio[-1]:7.3f} {lost[0]:>7} {lost[1]:>7}  {verdict}")
 
 
 def main():
@@ -161,14 +203,16 @@ def main():
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--loads", default=",".join(LOADS))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     arms = [a for a in args.arms.split(",") if a in ARMS]
     if "bare" not in arms:
         arms.insert(0, "bare")
+    loads = [x for x in args.loads.split(",") if x in LOADS]
     with Lab(2) as lab:
-        rows = run(lab, arms, args.blocks, args.seconds, args.seed)
-    report(rows, arms)
+        rows = run(lab, arms, loads, args.blocks, args.seconds, args.seed)
+    report(rows, arms, loads)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

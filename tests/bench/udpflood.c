@@ -5,8 +5,10 @@
  * host is done with it, even across a veth pair; a sender's buffer that is
  * never full stands for a sender on another machine.
  *
- *   udpflood send ADDR PORT SECONDS     prints the number sent
- *   udpflood recv ADDR PORT             until SIGTERM, prints the number
+ *   udpflood send ADDR PORT SECONDS [RATE]   prints the number sent
+ *   udpflood recv ADDR PORT                  until SIGTERM, prints the number
+ *
+ * RATE is in datagrams a second, a call each; without it 64 a call, no pause.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -52,6 +54,21 @@ static uint64_t flood(int fd, struct mmsghdr *m, double seconds)
 	return sent;
 }
 
+/* Never ahead of the clock; how far behind it, the number tells. */
+static uint64_t pace(int fd, struct mmsghdr *m, double seconds, double rate)
+{
+	uint64_t start = clock_mono_ns(), sent = 0;
+
+	for (;;) {
+		double past = (double)(clock_mono_ns() - start) / 1e9;
+
+		if (past >= seconds)
+			return sent;
+		if ((double)sent < rate * past && sendmmsg(fd, m, 1, 0) == 1)
+			sent++;
+	}
+}
+
 static uint64_t count(int fd, struct mmsghdr *m)
 {
 	/* is seldom woken: not its turns on a processor are measured */
@@ -82,16 +99,18 @@ int main(int argc, char **argv)
 	struct sockaddr_storage ss;
 	struct endpoint ep;
 	uint64_t port, n;
-	double seconds = 0;
-	int fd, size = 8 << 20, send = argc == 5;
+	double seconds = 0, rate = 0;
+	int fd, size = 8 << 20, send = argc >= 5;
 	socklen_t len;
 
-	if ((argc != 4 && argc != 5) ||
+	if (argc < 4 || argc > 6 ||
 	    addr_parse(argv[2], strlen(argv[2]), &ep.addr) ||
 	    parse_u64(argv[3], strlen(argv[3]), 1, UINT16_MAX, &port) ||
-	    (send && parse_real(argv[4], strlen(argv[4]), 0, 60, &seconds))) {
-		fprintf(stderr,
-			"usage: udpflood send|recv ADDR PORT [SECONDS]\n");
+	    (send && parse_real(argv[4], strlen(argv[4]), 0, 60, &seconds)) ||
+	    (argc == 6 &&
+	     parse_real(argv[5], strlen(argv[5]), 1, 1e8, &rate))) {
+		fprintf(stderr, "usage: udpflood send|recv ADDR PORT"
+				" [SECONDS [RATE]]\n");
 		return 64;
 	}
 	ep.port = (uint16_t)port;
@@ -105,7 +124,12 @@ int main(int argc, char **argv)
 		perror("udpflood");
 		return 1;
 	}
-	n = send ? flood(fd, m, seconds) : count(fd, m);
+	if (!send)
+		n = count(fd, m);
+	else if (rate > 0)
+		n = pace(fd, m, seconds, rate);
+	else
+		n = flood(fd, m, seconds);
 	printf("%llu\n", (unsigned long long)n);
 	return 0;
 }
