@@ -194,7 +194,8 @@ static const struct field_row rows[] = {
 	[F_SKETCH_ID] = { "sketch_id", "integer from 0", get_sketch_id },
 	[F_KEY_TYPE] = { "counter_key_type", NULL, get_key_type },
 	[F_COUNTER_KEY] = { "counter_key",
-			    "a key of that type, key_num or real_time_key_num",
+			    "a key of that type with addresses of one family, "
+			    "key_num or real_time_key_num",
 			    get_counter_key },
 	[F_INCREMENT] = { "increment", "pkt, byte, bytes or segment",
 			  get_increment },

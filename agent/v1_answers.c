@@ -399,7 +399,8 @@ static void get_estimate(void *ctx, struct http_request *rq)
 		    key_parse((enum key_type)t->spec.key, c->form.pair[i].value,
 			      c->form.pair[i].len, &keys[q.n_keys])) {
 			v1_error(c, ERR_VALUE, "key",
-				 "1 to 32 keys of the task's key type");
+				 "1 to 32 keys of the task's key type, "
+				 "each with addresses of one family");
 			return;
 		}
 		q.n_keys++;

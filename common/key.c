@@ -198,7 +198,7 @@ int key_parse(enum key_type t, const char *s, size_t len, struct flow_key *out)
 {
 	const struct key_row *row = &key_types[t];
 	struct flow_key key = { 0 };
-	uint8_t *at = (uint8_t *)key.w;
+	uint8_t *at = (uint8_t *)key.w, *first = at;
 
 	assert(t < KEY_TYPES);
 	for (unsigned int i = 0; i < row->n; i++) {
@@ -210,6 +210,11 @@ int key_parse(enum key_type t, const char *s, size_t len, struct flow_key *out)
 		if (!comma != (i + 1u == row->n))
 			return -EINVAL;
 		if (field_parse(form, s, n, at))
+			return -EINVAL;
+		/* no packet has addresses of both families */
+		if (form == FORM_ADDR &&
+		    addr_is_v4((const struct ip_addr *)at) !=
+			    addr_is_v4((const struct ip_addr *)first))
 			return -EINVAL;
 		at += form_len[form];
 		n += comma ? 1 : 0;

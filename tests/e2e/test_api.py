@@ -335,7 +335,12 @@ BAD = [
     ("type=config counter&target=DROP", 400, "bad value: target (ACCEPT)"),
     ("type=query sketch&sketch_id=SID&counter_key_type=src_dst"
      "&counter_key=10.0.0.1", 400, "bad value: counter_key "
-     "(a key of that type, key_num or real_time_key_num)"),
+     "(a key of that type with addresses of one family, key_num or "
+     "real_time_key_num)"),
+    ("type=query sketch&sketch_id=SID&counter_key_type=src_dst"
+     "&counter_key=10.0.0.1,fd77::1", 400, "bad value: counter_key "
+     "(a key of that type with addresses of one family, key_num or "
+     "real_time_key_num)"),
     ("type=query sketch&sketch_id=SID&counter_key_type=dport&counter_key=80",
      400, "unknown counter: dport"),
     ("type=query heavy hitters&sketch_id=SID&counter_key_type=src_dst"
@@ -451,7 +456,8 @@ V1_BAD = [
      "missing field: key"),
     ("GET", "/api/v1/tasks/TASK/estimate?key=10.0.0.1", None, 422,
      "invalid-value",
-     "bad value: key (1 to 32 keys of the task's key type)"),
+     "bad value: key (1 to 32 keys of the task's key type, each with "
+     "addresses of one family)"),
     ("GET", "/api/v1/tasks/TASK/top?timeout=1ms", None, 422, "invalid-value",
      "bad value: timeout (50ms..30s)"),
     ("POST", "/api/v1/tasks", {}, 400, "bad-request", "missing field: key"),
