@@ -84,9 +84,7 @@ void overlay_detach(struct overlay *o, const char *why)
 	o->offset_ms = o->error_ms = 0;
 	/* own epochs again, above all that were heard */
 	o->epoch.term = MAX(o->incarnation, o->epoch.term + 1);
-	o->epoch.root = 0;
-	for (unsigned i = 0; i < 8; i++)
-		o->epoch.root = o->epoch.root << 8 | o->self.b[i];
+	o->epoch.root = node_id_head(&o->self);
 	o->dirty = true;
 }
 

@@ -323,9 +323,7 @@ static void say_invite(struct branch *b)
 	struct json_out out;
 
 	/* of our own, whoever the root is: the same parent never repeats it */
-	lease.root = 0;
-	for (unsigned i = 0; i < 8; i++)
-		lease.root = lease.root << 8 | o->self.b[i];
+	lease.root = node_id_head(&o->self);
 	epoch_format(&lease, b->pub.lease);
 	json_out_init(&out, &body);
 	json_open(&out, NULL, '{');

@@ -102,6 +102,9 @@ static void repair_step(struct repair *p)
 		repair_free(p);
 	else
 		repair_send(p, HTTP_PUT, path, &b, repair_done);
+	/* the seed is in it */
+	if (b.data)
+		explicit_bzero(b.data, b.len);
 	buf_fini(&b);
 }
 

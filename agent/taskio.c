@@ -30,14 +30,19 @@ static int get_hex(const struct json *obj, const char *name, uint64_t *out)
 		       : hex_parse_u64(s, len, out);
 }
 
-static void put_filter(struct json_out *o, const struct filter *f)
+void task_put_filter(struct json_out *o, const struct filter *f, bool peer)
 {
-	char text[PREFIX_TEXT_LEN];
+	char text[PREFIX_TEXT_LEN], proto[8];
 
 	json_open(o, "filter", '{');
 	json_put_str(o, "direction", f->dir == PACKET_IN ? "in" : "out");
-	json_put_u64(o, "family", f->family);
-	json_put_u64(o, "proto", f->proto);
+	if (peer) {
+		json_put_u64(o, "family", f->family);
+		json_put_u64(o, "proto", f->proto);
+	} else if (f->proto) {
+		proto_format(f->proto, proto);
+		json_put_str(o, "proto", proto);
+	}
 	if (f->has_src) {
 		prefix_format(&f->src, text);
 		json_put_str(o, "src", text);
@@ -62,7 +67,7 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 	put_hex(o, "id", t->spec.id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
-	put_filter(o, &t->spec.filter);
+	task_put_filter(o, &t->spec.filter, true);
 	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
 	json_put_str(o, "increment",
 		     increment_name((enum increment)t->spec.increment));

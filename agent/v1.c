@@ -183,27 +183,6 @@ void v1_put_coverage(struct json_out *o, const struct coverage_report *rep)
 
 /* ---- task objects ---- */
 
-static void put_filter(struct json_out *o, const struct filter *f)
-{
-	char text[PREFIX_TEXT_LEN], proto[8];
-
-	json_open(o, "filter", '{');
-	json_put_str(o, "direction", f->dir == PACKET_IN ? "in" : "out");
-	if (f->proto) {
-		proto_format(f->proto, proto);
-		json_put_str(o, "proto", proto);
-	}
-	if (f->has_src) {
-		prefix_format(&f->src, text);
-		json_put_str(o, "src", text);
-	}
-	if (f->has_dst) {
-		prefix_format(&f->dst, text);
-		json_put_str(o, "dst", text);
-	}
-	json_close(o, '}');
-}
-
 static void put_sketch_id(struct json_out *o, const struct agent *a,
 			  const struct task *t)
 {
@@ -233,7 +212,7 @@ static void put_task(struct json_out *o, const char *name,
 	json_put_str(o, "id", id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
-	put_filter(o, &t->spec.filter);
+	task_put_filter(o, &t->spec.filter, false);
 	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
 	json_put_str(o, "increment",
 		     increment_name((enum increment)t->spec.increment));
