@@ -36,6 +36,7 @@ struct csv {
 	bool has_id;
 	char semantics[CSV_SEMANTICS_LEN]; /* "csv" if nothing is said */
 	uint32_t window_s;
+	uint64_t header_line;
 	/* the last row, until the next call; x or cells by the mode */
 	double *x;
 	char **cells;
@@ -53,7 +54,7 @@ struct csv {
 	char *buf, *header;
 	size_t size, start, end;
 	bool eof;
-	uint64_t line, header_line, blank_line;
+	uint64_t line, blank_line;
 };
 
 /* Borrows the descriptor. */

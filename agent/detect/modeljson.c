@@ -177,7 +177,7 @@ int modelfile_format(const struct detect_model *model, struct buf *out)
 	struct json_out o;
 
 	if ((model->rank + 2) * model->m > MODELFILE_BYTES_MAX / NUMBER_BYTES)
-		return -EFBIG;
+		return MODELFILE_LARGE;
 	json_out_init(&o, out);
 	json_open(&o, NULL, '{');
 	json_put_str(&o, "format", FORMAT);
@@ -200,7 +200,7 @@ int modelfile_format(const struct detect_model *model, struct buf *out)
 	buf_text(out, "\n");
 	if (out->failed)
 		return -ENOMEM;
-	return out->len > MODELFILE_BYTES_MAX ? -EFBIG : 0;
+	return out->len > MODELFILE_BYTES_MAX ? MODELFILE_LARGE : 0;
 }
 
 /* ---- reading ---- */
@@ -659,8 +659,10 @@ int modelfile_parse(const char *text, size_t len, struct detect_model **model,
 	struct json_object *root;
 	int ret;
 
-	if (len > MODELFILE_BYTES_MAX)
-		return -EFBIG;
+	if (len > MODELFILE_BYTES_MAX) {
+		refuse(&r, "model", "is too large");
+		return MODELFILE_LARGE;
+	}
 	tok = json_tokener_new_ex(DEPTH);
 	if (!tok)
 		return -ENOMEM;

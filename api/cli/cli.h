@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "api/cli/doc.h"
+#include "api/cli/msnm.h"
 #include "api/cli/table.h"
 #include "common/args.h"
 #include "common/buf.h"
@@ -20,7 +21,8 @@ enum cli_exit {
 	CLI_NOT_FOUND = 4,   /* no such task, host, probe */
 	CLI_UNREACHABLE = 5, /* or timed out, or nobody could answer */
 	CLI_DENIED = 6,      /* token, role, mode of the token file */
-	CLI_CONFIG = 78,     /* the environment is not valid */
+	CLI_OUTPUT = 74,     /* the output cannot be written */
+	CLI_CONFIG = 78,     /* the environment, or an input, is not valid */
 	CLI_INTERRUPTED = 130,
 };
 
@@ -43,6 +45,7 @@ struct options {
 	uint64_t expires_s;
 	double duration_s;
 	bool dry_run;
+	struct msnm_options msnm;
 };
 
 struct cli {

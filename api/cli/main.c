@@ -54,6 +54,20 @@ static const struct verb verbs[] = {
 	  2, 2, .options = probe_options, .run = verb_probe_bw },
 	{ "probe jitter", "[--duration TIME] SRC DST", "jitter between agents",
 	  2, 2, .options = probe_options, .run = verb_probe_jitter },
+#ifdef LINNET_MSNM
+	{ "msnm calibrate", "--input FILE --lv A --output FILE [OPTION]...",
+	  "make a model of normal rows of counters", 0, 0, .offline = true,
+	  .options = msnm_calibrate_options, .run = verb_msnm_calibrate },
+	{ "msnm observe", "--model FILE --input FILE [OPTION]...",
+	  "judge rows against a model", 0, 0, .offline = true,
+	  .options = msnm_observe_options, .run = verb_msnm_observe },
+	{ "msnm replay", "--input FILE --batch B --lambda L --lv A [OPTION]...",
+	  "judge and learn recorded rows", 0, 0, .offline = true,
+	  .options = msnm_replay_options, .run = verb_msnm_replay },
+	{ "msnm count", "--input FILE [--per-record]",
+	  "counters of flow records", 0, 0, .offline = true,
+	  .options = msnm_count_options, .run = verb_msnm_count },
+#endif
 	{ "token new", "ROLE NAME", "a token and its line for the token file",
 	  2, 2, .offline = true, .run = verb_token_new },
 	{ "version", "", "versions of this command and of the agent", 0, 0,
@@ -87,8 +101,8 @@ static void help_all(void)
 	printf("\noptions of every verb:\n");
 	args_print(global_options, rows_count(global_options), stdout);
 	printf("\nexit status: 0 done, 1 failed, 2 usage, 3 partial answer, "
-	       "4 not found,\n  5 unreachable, 6 denied, 78 configuration, "
-	       "130 interrupted\n");
+	       "4 not found,\n  5 unreachable, 6 denied, 74 output, "
+	       "78 configuration or input,\n  130 interrupted\n");
 }
 
 static void help_verb(const struct verb *v)
@@ -140,9 +154,10 @@ static int verb_parse(struct cli *c, const struct verb *v, int argc,
 	bool only_args = false;
 	int i = 0, n;
 
-	memcpy(rows, global_options, n_global * sizeof(*rows));
+	/* first its own: the first of two that have the same name counts */
 	if (n_own)
-		memcpy(rows + n_global, v->options, n_own * sizeof(*rows));
+		memcpy(rows, v->options, n_own * sizeof(*rows));
+	memcpy(rows + n_own, global_options, n_global * sizeof(*rows));
 	while (++i < argc) {
 		if (!only_args) {
 			argv[i - 1] = (char *)PROGRAM;
@@ -231,7 +246,7 @@ out:
 /* Output that nobody could take is a failure. */
 static int output_flush(int ret)
 {
-	if (fflush(stdout) == 0 && !ferror(stdout))
+	if (ret == CLI_OUTPUT || (fflush(stdout) == 0 && !ferror(stdout)))
 		return ret;
 	complain("cannot write the output");
 	return CLI_FAILED;

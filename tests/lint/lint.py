@@ -389,10 +389,13 @@ def manual_options(tree):
             found.append(f"{manual}: there is no such page")
             continue
         text = run(tree.build / program, "--help").stdout
+        for verb in re.findall(r"^  ([a-z]+(?: [a-z]+)?)(?: |$)", text, re.M):
+            text += run(tree.build / program, *verb.split(), "--help").stdout
         shown = set(re.findall(r"(?<![\w-])--([a-z][a-z0-9-]+)", text))
         # mdoc(7), or the tags of man(7)
         page = tree.text(manual).replace("\\-", "-")
-        listed = set(re.findall(r"^\.It .*?Fl -([a-z][a-z0-9-]+)", page, re.M))
+        listed = set(re.findall(r"Fl -([a-z][a-z0-9-]+)", "".join(
+            re.findall(r"^\.(?:It|Op) .*", page, re.M))))
         for tag in re.findall(r"^\.T[PQ].*\n(.*)", page, re.M):
             listed |= set(re.findall(r"--([a-z][a-z0-9-]+)", tag))
         found += [f"{manual}: --{o} of --help is missing"
