@@ -114,7 +114,7 @@ uint64_t registry_hash(const struct registry *r);
 /* The same of those that came from above: what a parent compares. */
 uint64_t registry_hash_from_above(const struct registry *r);
 uint64_t task_hash(const struct task_spec *t);
-/* Member "filter"; peer: in numbers, as agents exchange it. */
+/* The members of a filter; peer: in numbers, as agents exchange it. */
 void task_put_filter(struct json_out *o, const struct filter *f, bool peer);
 /* A child came, came back or differs: puts what it lacks, deletes the rest. */
 void registry_repair_child(struct agent *a, const struct node_id *child);

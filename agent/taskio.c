@@ -34,7 +34,6 @@ void task_put_filter(struct json_out *o, const struct filter *f, bool peer)
 {
 	char text[PREFIX_TEXT_LEN], proto[8];
 
-	json_open(o, "filter", '{');
 	json_put_str(o, "direction", f->dir == PACKET_IN ? "in" : "out");
 	if (peer) {
 		json_put_u64(o, "family", f->family);
@@ -51,7 +50,6 @@ void task_put_filter(struct json_out *o, const struct filter *f, bool peer)
 		prefix_format(&f->dst, text);
 		json_put_str(o, "dst", text);
 	}
-	json_close(o, '}');
 }
 
 void entry_write(struct json_out *o, const char *name, const struct entry *e,
@@ -67,7 +65,9 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 	put_hex(o, "id", t->spec.id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
+	json_open(o, "filter", '{');
 	task_put_filter(o, &t->spec.filter, true);
+	json_close(o, '}');
 	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
 	json_put_str(o, "increment",
 		     increment_name((enum increment)t->spec.increment));

@@ -212,7 +212,9 @@ static void put_task(struct json_out *o, const char *name,
 	json_put_str(o, "id", id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
+	json_open(o, "filter", '{');
 	task_put_filter(o, &t->spec.filter, false);
+	json_close(o, '}');
 	json_put_str(o, "key", key_type_name((enum key_type)t->spec.key));
 	json_put_str(o, "increment",
 		     increment_name((enum increment)t->spec.increment));
