@@ -61,6 +61,28 @@ def test_cluster_needs_a_build(tmp_path):
     assert "build first" in run.stderr
 
 
+def test_demo_configures_an_old_build_again(tmp_path):
+    """With stand-ins for all that it runs."""
+    def script(path, text):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    for name in "tests/setup", "mininet/scenarios.py":
+        script(tmp_path / name, "")
+    for tool in "meson", "ninja":
+        script(tmp_path / "bin" / tool, f'echo {tool} "$@" >>{tmp_path}/log')
+    demo = tmp_path / "mininet/demo"
+    demo.write_text((ROOT / "mininet/demo").read_text())
+    (tmp_path / "build").mkdir()
+    for setup in "meson setup build", "meson setup build --reconfigure":
+        (tmp_path / "log").write_text("")
+        subprocess.run(["sh", demo], check=True, capture_output=True,
+                       env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+        assert (tmp_path / "log").read_text().splitlines()[0] == setup
+        (tmp_path / "build/build.ninja").write_text("")
+
+
 @pytest.mark.parametrize("hosts, fanout, children", [
     (9, 3, {2: [3, 4, 7], 4: [5, 6], 7: [8, 9]}),
     (8, 2, {2: [3, 5], 3: [4], 5: [6, 7], 7: [8]}),
