@@ -4,9 +4,7 @@
 #include <stdio.h>
 
 #include "common/sketch/hllreg.h"
-#include "tests/unit/sketch_case.h"
-
-static uint64_t rnd;
+#include "tests/unit/case_main.h"
 
 /* From the definitions, with 60 digits. */
 static void test_series(void **state)
@@ -178,11 +176,9 @@ static struct part *feed(const struct task_spec *t, uint32_t hll_p,
 			 const uint64_t *hash, uint32_t n)
 {
 	struct sketch_params params;
-	struct arena arena;
 	struct part *p;
 	void *mem;
 
-	arena_init(&arena, 1 << 18);
 	sketch_params_default(&params, t);
 	params.hll_p = hll_p;
 	mem = arena_sketch(&arena, SKETCH_HLL, &params, 1);
@@ -195,7 +191,6 @@ static struct part *feed(const struct task_spec *t, uint32_t hll_p,
 					    sketch_image_len(mem), &params),
 			 0);
 	assert_int_equal(part_hll(t, mem, &p), 0);
-	arena_fini(&arena);
 	return p;
 }
 
@@ -267,13 +262,6 @@ static void test_from_exact(void **state)
 	part_free(e);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -288,5 +276,5 @@ int main(void)
 		cmocka_unit_test(test_from_exact),
 	};
 
-	return cmocka_run_group_tests(tests, setup, NULL);
+	return case_run(tests);
 }

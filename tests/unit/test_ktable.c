@@ -3,11 +3,9 @@
 #include <stdio.h>
 
 #include "common/sketch/ktable.h"
-#include "tests/unit/sketch_case.h"
+#include "tests/unit/case_main.h"
 
 #define KEYS 64
-
-static uint64_t rnd;
 
 struct model {
 	uint32_t key[KEYS], n; /* in pool order */
@@ -132,13 +130,6 @@ static void test_adversary(void **state)
 	free(tab);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -146,5 +137,5 @@ int main(void)
 		cmocka_unit_test(test_adversary),
 	};
 
-	return cmocka_run_group_tests(tests, setup, NULL);
+	return case_run(tests);
 }

@@ -3,10 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "tests/unit/sketch_case.h"
-
-static uint64_t rnd;
-static struct arena arena;
+#include "tests/unit/case_main.h"
 
 /* What was accepted is what it says: the same columns come out again. */
 static bool try_decode(const struct world *w, const struct part *p,
@@ -196,26 +193,6 @@ static void test_saturation(void **state)
 	world_fini(&w);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	arena_init(&arena, 16 << 20);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	arena_fini(&arena);
-	return 0;
-}
-
-static enum sketch_kind kinds[] = { SKETCH_CMS, SKETCH_EXACT, SKETCH_TOPK,
-				    SKETCH_HLL };
-
-#define ON(test, kind) cmocka_unit_test_prestate(test, &kinds[kind])
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,5 +207,5 @@ int main(void)
 		cmocka_unit_test(test_impossible),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return case_run(tests);
 }

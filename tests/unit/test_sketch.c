@@ -7,12 +7,9 @@
 #include <stdio.h>
 
 #include "common/sketch/ops.h"
-#include "tests/unit/sketch_case.h"
+#include "tests/unit/case_main.h"
 
 #define CASES 10000
-
-static uint64_t rnd;
-static struct arena arena;
 
 /* Checks a part over all hosts against the truth. */
 typedef void check_fn(const struct world *w, const struct part *p);
@@ -443,26 +440,6 @@ static void test_refusal(void **state)
 	world_fini(&w);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	arena_init(&arena, 16 << 20);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	arena_fini(&arena);
-	return 0;
-}
-
-static enum sketch_kind kinds[] = { SKETCH_CMS, SKETCH_EXACT, SKETCH_TOPK,
-				    SKETCH_HLL };
-
-#define ON(test, kind) cmocka_unit_test_prestate(test, &kinds[kind])
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -480,5 +457,5 @@ int main(void)
 		cmocka_unit_test(test_exact_cap),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return case_run(tests);
 }

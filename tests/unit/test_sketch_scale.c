@@ -6,10 +6,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "tests/unit/sketch_case.h"
-
-static uint64_t rnd;
-static struct arena arena;
+#include "tests/unit/case_main.h"
 
 static void world_setup(struct world *w, enum key_type k, uint32_t n_keys,
 			uint32_t n_events)
@@ -432,21 +429,6 @@ static void test_image_check(void **state)
 	free(img);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	arena_init(&arena, 16 << 20);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	arena_fini(&arena);
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -461,5 +443,5 @@ int main(void)
 		cmocka_unit_test(test_image_check),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return case_run(tests);
 }

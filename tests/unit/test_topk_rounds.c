@@ -7,12 +7,10 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "tests/unit/sketch_case.h"
+#include "tests/unit/case_main.h"
 
 #define HOSTS_MAX      256
 #define CANDIDATES_MAX 4096
-
-static uint64_t rnd;
 
 enum split {
 	BY_FLOW,
@@ -254,13 +252,6 @@ static void test_small_tables(void **state)
 	assert_true(sure > 0 && sure < runs);
 }
 
-static int setup(void **state)
-{
-	(void)state;
-	rnd = seed_start();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -268,5 +259,5 @@ int main(void)
 		cmocka_unit_test(test_small_tables),
 	};
 
-	return cmocka_run_group_tests(tests, setup, NULL);
+	return case_run(tests);
 }
