@@ -64,6 +64,8 @@ static int get_key_type(struct fields *f, const char *s, size_t len)
 
 static int get_counter_key(struct fields *f, const char *s, size_t len)
 {
+	if (len >= sizeof(f->counter_key))
+		return -EINVAL;
 	memcpy(f->counter_key, s, len + 1);
 	return 0;
 }

@@ -58,7 +58,7 @@ struct fields {
 	struct filter filter;
 	uint64_t sketch_id;
 	enum key_type key;
-	char counter_key[FORM_VALUE_MAX + 1]; /* parsed once the type is known */
+	char counter_key[FORM_VALUE_OLD + 1]; /* parsed once the type is known */
 	enum increment increment;
 	double threshold; /* 0..1 */
 	bool base_tree;

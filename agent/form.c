@@ -59,7 +59,7 @@ static enum error_code add_pair(struct form *f, const char *repeat)
 	return ERR_NONE;
 }
 
-static enum error_code decode_pair(const char *s, size_t len,
+static enum error_code decode_pair(const char *s, size_t len, size_t value_max,
 				   const char *repeat, struct form *f)
 {
 	const char *eq = memchr(s, '=', len);
@@ -69,7 +69,7 @@ static enum error_code decode_pair(const char *s, size_t len,
 
 	if (f->n == (repeat ? FORM_SLOTS : FORM_PAIRS) ||
 	    decode_text(s, name_len, f->pair[f->n].name, FORM_NAME_MAX, &n) ||
-	    decode_text(value, value_len, f->pair[f->n].value, FORM_VALUE_MAX,
+	    decode_text(value, value_len, f->pair[f->n].value, value_max,
 			&f->pair[f->n].len))
 		return ERR_MALFORMED;
 	return add_pair(f, repeat);
@@ -90,8 +90,8 @@ static void drop_empty(struct form *f)
 	f->n = kept;
 }
 
-enum error_code form_decode(const char *body, size_t len, const char *repeat,
-			    struct form *out)
+enum error_code form_decode(const char *body, size_t len, size_t value_max,
+			    const char *repeat, struct form *out)
 {
 	const char *end = body + len;
 
@@ -102,8 +102,8 @@ enum error_code form_decode(const char *body, size_t len, const char *repeat,
 		enum error_code e = ERR_NONE;
 
 		if (stop > body)
-			e = decode_pair(body, (size_t)(stop - body), repeat,
-					out);
+			e = decode_pair(body, (size_t)(stop - body), value_max,
+					repeat, out);
 		if (e != ERR_NONE)
 			return e;
 		body = amp ? amp + 1 : end;
@@ -125,7 +125,7 @@ static enum error_code decode_object(const struct json *root, struct form *f)
 
 		if (len > FORM_NAME_MAX || !utf8_is_text(name, len) ||
 		    json_scalar_text(value, f->pair[f->n].value,
-				     FORM_VALUE_MAX + 1) != 0)
+				     FORM_VALUE_OLD + 1) != 0)
 			return ERR_MALFORMED;
 		memcpy(f->pair[f->n].name, name, len + 1);
 		f->pair[f->n].len = strlen(f->pair[f->n].value);

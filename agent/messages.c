@@ -616,7 +616,8 @@ static int call_decode(struct call *c, struct error *e)
 
 	code = rq->body_type == HTTP_BODY_JSON
 		       ? form_decode_json(rq->body, rq->body_len, &form)
-		       : form_decode(rq->body, rq->body_len, NULL, &form);
+		       : form_decode(rq->body, rq->body_len, FORM_VALUE_OLD,
+				     NULL, &form);
 	type = code ? NULL : form_get(&form, "type", NULL);
 	if (!code && !type)
 		code = ERR_NO_TYPE;

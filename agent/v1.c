@@ -58,7 +58,8 @@ struct v1_call *v1_call_new(void *ctx, struct http_request *rq, uint64_t takes,
 	}
 	c->agent = ctx;
 	c->rq = rq;
-	code = form_decode(rq->query, strlen(rq->query), repeat, &c->form);
+	code = form_decode(rq->query, strlen(rq->query), FORM_VALUE_MAX, repeat,
+			   &c->form);
 	if (code) {
 		v1_error(c, code, "", "");
 		return NULL;
@@ -269,6 +270,30 @@ static void members_known(const struct json *obj, const char *const *names,
 	}
 }
 
+/* No text in it is longer than a value may be. */
+static bool texts_fit(const struct json *v)
+{
+	const struct json *member;
+	const char *s;
+	bool fit = true;
+	size_t len;
+
+	switch (json_type(v)) {
+	case JSON_STRING:
+		return !json_str(v, FORM_VALUE_MAX, &s, &len);
+	case JSON_ARRAY:
+		for (size_t i = 0; fit && i < json_len(v); i++)
+			fit = texts_fit(json_at(v, i));
+		return fit;
+	case JSON_OBJECT:
+		for (size_t i = 0; fit && json_member(v, i, &member); i++)
+			fit = texts_fit(member);
+		return fit;
+	default:
+		return true;
+	}
+}
+
 int v1_body(const struct http_request *rq, const char *const *names,
 	    struct json **out, struct error *e)
 {
@@ -276,7 +301,7 @@ int v1_body(const struct http_request *rq, const char *const *names,
 
 	error_set(e, ERR_NONE, "", "");
 	if (json_parse(rq->body, rq->body_len, &body) ||
-	    json_type(body) != JSON_OBJECT)
+	    json_type(body) != JSON_OBJECT || !texts_fit(body))
 		error_set(e, ERR_MALFORMED, "", "");
 	else
 		members_known(body, names, e);

@@ -458,6 +458,15 @@ V1_BAD = [
      "invalid-value",
      "bad value: key (1 to 32 keys of the task's key type, each with "
      "addresses of one family)"),
+    ("GET", "/api/v1/tasks/TASK/estimate?key=" + "1" * 1024, None, 422,
+     "invalid-value", "bad value: key (1 to 32 keys of the task's key type, "
+     "each with addresses of one family)"),
+    ("GET", "/api/v1/tasks/TASK/estimate?key=" + "1" * 1025, None, 400,
+     "bad-request", "malformed body"),
+    ("POST", "/api/v1/tasks", {"key": "src", "filter": {"src": "1" * 1024}},
+     422, "invalid-value", f"bad value: src ({PREFIX})"),
+    ("POST", "/api/v1/tasks", {"key": "src", "filter": {"src": "1" * 1025}},
+     400, "bad-request", "malformed body"),
     ("GET", "/api/v1/tasks/TASK/top?timeout=1ms", None, 422, "invalid-value",
      "bad value: timeout (50ms..30s)"),
     ("POST", "/api/v1/tasks", {}, 400, "bad-request", "missing field: key"),

@@ -40,9 +40,9 @@ static void fuzz_form(const char *text, size_t len)
 {
 	static struct form f;
 
-	if (form_decode(text, len, NULL, &f) == ERR_NONE)
+	if (form_decode(text, len, FORM_VALUE_OLD, NULL, &f) == ERR_NONE)
 		check_form(&f);
-	if (form_decode(text, len, "key", &f) == ERR_NONE)
+	if (form_decode(text, len, FORM_VALUE_MAX, "key", &f) == ERR_NONE)
 		check_form(&f);
 }
 

@@ -69,7 +69,8 @@ static void legacy(void *ctx, struct http_request *rq)
 		abort();
 	code = rq->body_type == HTTP_BODY_JSON
 		       ? form_decode_json(rq->body, rq->body_len, f)
-		       : form_decode(rq->body, rq->body_len, NULL, f);
+		       : form_decode(rq->body, rq->body_len, FORM_VALUE_OLD,
+				     NULL, f);
 	if (code == ERR_NONE && !form_get(f, "type", NULL))
 		code = ERR_NO_TYPE;
 	error_set(&e, code, NULL, NULL);

@@ -17,7 +17,7 @@ static struct form form;
 
 static enum error_code decode(const char *body)
 {
-	return form_decode(body, strlen(body), NULL, &form);
+	return form_decode(body, strlen(body), FORM_VALUE_OLD, NULL, &form);
 }
 
 static enum error_code decode_json(const char *body)
@@ -74,7 +74,8 @@ static void test_malformed(void **state)
 		if (decode(bad[i]) != ERR_MALFORMED)
 			fail_msg("accepted: %s", bad[i]);
 	}
-	assert_int_equal(form_decode("a=\0", 3, NULL, &form), ERR_MALFORMED);
+	assert_int_equal(form_decode("a=\0", 3, FORM_VALUE_OLD, NULL, &form),
+			 ERR_MALFORMED);
 	assert_int_equal(decode("a=1&%61=2"), ERR_REPEATED);
 }
 
@@ -132,12 +133,17 @@ static void test_repeat(void **state)
 	static const char query[] = "key=a&key=b&n=1";
 
 	(void)state;
-	assert_int_equal(form_decode(query, strlen(query), "key", &form), 0);
+	assert_int_equal(form_decode(query, strlen(query), FORM_VALUE_MAX,
+				     "key", &form),
+			 0);
 	assert_int_equal(form.n, 3);
 	assert_string_equal(form.pair[1].value, "b");
-	assert_int_equal(form_decode(query, strlen(query), NULL, &form),
+	assert_int_equal(form_decode(query, strlen(query), FORM_VALUE_MAX, NULL,
+				     &form),
 			 ERR_REPEATED);
-	assert_int_equal(form_decode("n=1&n=1", 7, "key", &form), ERR_REPEATED);
+	assert_int_equal(form_decode("n=1&n=1", 7, FORM_VALUE_MAX, "key",
+				     &form),
+			 ERR_REPEATED);
 }
 
 static void test_json(void **state)
