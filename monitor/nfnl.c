@@ -14,6 +14,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -119,10 +120,22 @@ int nfnl_call(int fd, struct nfnl_request *r,
 	return rc < 0 ? -errno : 0;
 }
 
-int nfnl_probe_tables(int fd)
+static void generation_attr(void *arg, uint16_t type, const void *data,
+			    size_t len)
+{
+	if (type == NFTA_GEN_ID && len == sizeof(uint32_t))
+		memcpy(arg, data, len);
+}
+
+int nfnl_generation(int fd, uint32_t *out)
 {
 	struct nfnl_request r;
+	uint32_t be = 0;
+	int err;
 
 	nfnl_begin(&r, NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN, 0, 0);
-	return nfnl_call(fd, &r, NULL, NULL);
+	err = nfnl_call(fd, &r, generation_attr, &be);
+	if (!err)
+		*out = ntohl(be);
+	return err;
 }

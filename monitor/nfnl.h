@@ -31,7 +31,7 @@ int nfnl_call(int fd, struct nfnl_request *r,
 			   size_t len),
 	      void *arg);
 
-/* 0 if the kernel has nf_tables; -errno. */
-int nfnl_probe_tables(int fd);
+/* Number of the last change to this namespace's nf_tables.  0 or -errno. */
+int nfnl_generation(int fd, uint32_t *out);
 
 #endif

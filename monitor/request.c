@@ -58,15 +58,26 @@ static struct ctl_volume volume_add(struct ctl_volume a, struct ctl_volume b)
 
 /* TASK_PUT */
 
-static void put_set_base(struct request *q)
+/* These readers were told to begin the task. */
+static void task_begins(struct task_entry *e, uint64_t seq, uint32_t readers)
 {
-	struct supervisor *s = q->supervisor;
-	const struct task_spec *t = &q->m.put.task;
-	struct task_entry *e = tasks_find(&s->tasks, t->id);
-	const struct ctl_volume *lost = &s->crew.lost[t->filter.dir];
+	e->begin_seq = seq;
+	e->begin_readers = readers;
+	e->begin_sum = (struct ctl_volume){ 0 };
+}
 
-	if (e && e->spec.generation == t->generation)
-		e->received_base = volume_add(q->received, *lost);
+/* One of them did, and says what it had received; or it is gone. */
+static void task_began(struct supervisor *s, struct task_entry *e,
+		       uint32_t reader, const struct ctl_volume *received)
+{
+	const struct ctl_volume *lost = &s->crew.lost[e->spec.filter.dir];
+
+	if (!(e->begin_readers >> reader & 1))
+		return;
+	e->begin_readers &= ~(1u << reader);
+	e->begin_sum = volume_add(e->begin_sum, *received);
+	if (!e->begin_readers)
+		e->received_base = volume_add(e->begin_sum, *lost);
 }
 
 static void put_undo(struct supervisor *s, uint64_t id)
@@ -120,14 +131,27 @@ static void read_loss(struct request *q, struct ctl_loss *out)
 	out->matched.bytes = MAX(matched.bytes, q->received.bytes);
 }
 
+/* Have the rules been there until now?  False: what is known is said. */
+static bool read_must_wait(struct supervisor *s)
+{
+	if (!s->rules || rules_state(s->rules) != CTL_RULES_OK ||
+	    rules_current(s->rules))
+		return false;
+	rules_check(s->rules);
+	return true;
+}
+
 static void read_finish(struct request *q)
 {
 	struct ctl_task_read *r = &q->m.read;
 
 	r->head.status = q->n_fds ? 0 : q->status ? q->status : -EAGAIN;
+	/* what was copied ends before a hole, and is gone */
+	if (q->anew != q->supervisor->requests.anew)
+		r->head.status = -EAGAIN;
 	r->head.len = sizeof(*r);
 	r->n_images = q->n_fds;
-	r->rules = capture_state(q->supervisor);
+	r->rules = q->rules ? CTL_RULES_DEGRADED : capture_state(q->supervisor);
 	read_loss(q, &r->loss);
 	control_reply(q->client, &q->m, q->fds, q->n_fds);
 	request_free(q);
@@ -164,6 +188,7 @@ static void request_wait(struct supervisor *s, struct control_client *c,
 	q->m = *m;
 	q->seq = to_readers->seq = ++s->requests.seq;
 	q->rules = false;
+	q->anew = s->requests.anew;
 	q->received = (struct ctl_volume){ 0 };
 	q->status = 0;
 	q->n_fds = 0;
@@ -183,13 +208,16 @@ static void request_put(struct supervisor *s, struct control_client *c,
 		.task = m->put.task,
 	};
 	int rc = tasks_put(&s->tasks, &m->put.task), err;
+	struct task_entry *e;
 
 	if (rc < 0 || rc == TASK_PUT_SAME) {
 		reply(c, m, MIN(rc, 0), sizeof(m->head));
 		return;
 	}
-	loss_begin(&s->loss, tasks_find(&s->tasks, m->put.task.id));
+	e = tasks_find(&s->tasks, m->put.task.id);
+	loss_begin(&s->loss, e);
 	request_wait(s, c, m, &to_readers);
+	task_begins(e, q->seq, q->readers);
 	explicit_bzero(&to_readers, sizeof(to_readers));
 	q->rules = s->rules;
 	err = supervisor_follow_tasks(s);
@@ -220,6 +248,7 @@ static void request_read(struct supervisor *s, struct control_client *c,
 		return;
 	}
 	request_wait(s, c, m, &to_readers);
+	q->rules = read_must_wait(s);
 	request_progress(q);
 }
 
@@ -368,14 +397,18 @@ static void request_answer(struct request *q, uint32_t reader,
 		q->fds[q->n_fds++] = *fd;
 		*fd = -1;
 	}
-	if (!q->readers && q->m.head.type == CTL_TASK_PUT)
-		put_set_base(q);
 	request_progress(q);
 }
 
 void requests_answer(struct supervisor *s, uint32_t reader,
 		     const struct reader_answer *a, int fd)
 {
+	for (uint32_t i = 0; i < s->tasks.n; i++) {
+		struct task_entry *e = &s->tasks.entry[i];
+
+		if (a->op == READER_PUT && e->begin_seq == a->seq)
+			task_began(s, e, reader, &a->received);
+	}
 	for (int i = 0; i < CTL_CLIENTS; i++) {
 		struct request *q = &s->requests.request[i];
 
@@ -391,14 +424,16 @@ void requests_answer(struct supervisor *s, uint32_t reader,
 
 void requests_reader_gone(struct supervisor *s, uint32_t reader)
 {
+	const struct ctl_volume none = { 0 };
+
+	for (uint32_t i = 0; i < s->tasks.n; i++)
+		task_began(s, &s->tasks.entry[i], reader, &none);
 	for (int i = 0; i < CTL_CLIENTS; i++) {
 		struct request *q = &s->requests.request[i];
 
 		if (!q->client || !(q->readers >> reader & 1))
 			continue;
 		q->readers &= ~(1u << reader);
-		if (!q->readers && q->m.head.type == CTL_TASK_PUT)
-			put_set_base(q);
 		request_progress(q);
 	}
 }
@@ -410,7 +445,26 @@ void requests_rules_done(struct supervisor *s)
 
 		if (!q->client || !q->rules)
 			continue;
-		q->rules = false;
+		q->rules = q->m.head.type == CTL_TASK_READ && read_must_wait(s);
 		request_progress(q);
 	}
+}
+
+void requests_begin_anew(struct supervisor *s)
+{
+	s->requests.anew++;
+	for (uint32_t i = 0; i < s->tasks.n; i++) {
+		struct task_entry *e = &s->tasks.entry[i];
+		struct reader_request q = {
+			.op = READER_PUT,
+			.seq = ++s->requests.seq,
+			.task = e->spec,
+		};
+
+		loss_begin(&s->loss, e);
+		task_begins(e, q.seq, crew_broadcast(&s->crew, &q));
+		explicit_bzero(&q, sizeof(q));
+	}
+	if (s->tasks.n > 0)
+		log_warnx("packets passed unseen: all tasks begin anew");
 }

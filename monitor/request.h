@@ -22,6 +22,7 @@ struct request {
 	uint64_t seq;                  /* of the readers' answers */
 	uint32_t readers;              /* whose answers are missing, as bits */
 	bool rules;                    /* waits for the rules too */
+	uint64_t anew;                 /* of the requests, at its start */
 	struct ctl_volume received;    /* sum of the answers */
 	int status;                    /* worst of the answers */
 	int fds[CTL_READERS];
@@ -31,6 +32,7 @@ struct request {
 
 struct requests {
 	uint64_t seq;
+	uint64_t anew; /* how often all tasks began anew */
 	struct request request[CTL_CLIENTS];
 };
 
@@ -44,6 +46,8 @@ void requests_answer(struct supervisor *s, uint32_t reader,
 		     const struct reader_answer *a, int fd);
 /* That reader will not answer any more. */
 void requests_reader_gone(struct supervisor *s, uint32_t reader);
+/* There was a hole in what is counted: all tasks begin anew, after it. */
+void requests_begin_anew(struct supervisor *s);
 /* The rules came to rest. */
 void requests_rules_done(struct supervisor *s);
 

@@ -5,6 +5,12 @@
  * rules are "degraded" until something changes.  IPv4 first, then IPv6.  A new
  * wish restarts the sequence after the running tool has ended.
  *
+ * nf_tables number their changes, so that to know whether what was read is
+ * still true costs one small request; only if anything changed are the rules
+ * read again.  Legacy tables say nothing: what was read is believed for
+ * BELIEF_MS.  If somebody else changed our rules, packets passed unseen until
+ * they stand again.
+ *
  * A tool is run by absolute path, with fixed arguments, an empty environment,
  * standard input and output on memory files, and dies with us.  It has
  * TOOL_MS; then it is killed, which counts as a failed attempt.
@@ -32,11 +38,15 @@
 
 #include "common/log.h"
 #include "common/util.h"
+#include "monitor/nfnl.h"
 
 #define TOOL_MS      2500
 #define TOOL_PATH    64
 #define TRIES        3
 #define REPAIR_MS    60000
+#define BELIEF_MS    100
+#define WATCH_MS     1000 /* from one reading to the next, unless asked */
+#define RETRY_MS     5000
 #define SAVE_BYTES   (16 << 20)
 #define REASON_BYTES 160
 #define LOCK_PATH    "/run/xtables.lock" /* as in iptables(8) */
@@ -53,6 +63,7 @@ struct rules {
 	struct loop *loop;
 	const struct ruleset_names *names;
 	const struct rules_tools *tools;
+	int netlink_fd;
 	void (*done)(void *arg);
 	void *arg;
 
@@ -60,16 +71,21 @@ struct rules {
 	bool again;    /* want changed while a tool ran */
 	bool check;    /* this sequence is one: nothing should change */
 	bool checking; /* and nothing was repaired so far */
-	bool found;    /* but something has to */
-	bool meddled;  /* somebody else changed our rules, as of the last one */
-	uint64_t repaired_ms;
+	bool found;    /* but something should be */
+	bool meddled;  /* as of the last one */
+	bool hole;     /* somebody else changed our rules, they do not stand */
+	bool mended;   /* they did not, and stand again */
+	uint64_t repaired_ms, rested_ms;
 
 	enum rules_step step;
 	enum ruleset_family family;
 	uint32_t tries;
 	bool known[RULESET_FAMILIES]; /* seen is what the kernel has */
+	bool ours[RULESET_FAMILIES];  /* we wrote nothing since seen */
 	bool failed[RULESET_FAMILIES];
-	struct ruleset_seen seen[RULESET_FAMILIES];
+	struct ruleset_seen seen[RULESET_FAMILIES], before;
+	uint32_t generation[RULESET_FAMILIES]; /* of nf_tables, when seen */
+	uint64_t seen_ms[RULESET_FAMILIES];
 	char reason[REASON_BYTES];
 
 	int lock_fd; /* -1: the tools need none */
@@ -244,6 +260,16 @@ static int tool_start(struct rules *r, const char *path, char *const argv[],
 	return err;
 }
 
+/* 0: not known. */
+static uint32_t rules_generation(const struct rules *r)
+{
+	uint32_t generation = 0;
+
+	if (!r->tools->legacy)
+		(void)nfnl_generation(r->netlink_fd, &generation);
+	return generation;
+}
+
 /* The tools look at the name that they are called by. */
 static int run_save(struct rules *r)
 {
@@ -252,6 +278,9 @@ static int run_save(struct rules *r)
 	char *const argv[] = { name, opt_t, mangle, NULL };
 
 	snprintf(name, sizeof(name), "%s", path);
+	/* before: a change under way counts as one that was not seen */
+	r->seen_ms[r->family] = clock_mono_ms();
+	r->generation[r->family] = rules_generation(r);
 	return tool_start(r, path, argv, "", 0);
 }
 
@@ -267,6 +296,8 @@ static int run_restore(struct rules *r)
 		return err;
 	snprintf(name, sizeof(name), "%s", path);
 	ruleset_print(text, &r->seen[r->family], r->names, &r->want, r->family);
+	r->ours[r->family] = false;
+	r->generation[r->family] = rules_generation(r);
 	err = text->cut ? -ENOSPC
 			: tool_start(r, path, argv, text->s, text->len);
 	free(text);
@@ -283,27 +314,44 @@ static void rules_fail(struct rules *r, const char *what, const char *why)
 	r->known[r->family] = false;
 }
 
+static bool family_stands(const struct rules *r, enum ruleset_family f)
+{
+	return r->known[f] &&
+	       ruleset_matches(&r->seen[f], r->names, &r->want, f);
+}
+
 static void rules_rest(struct rules *r)
 {
+	bool whole;
+
 	r->step = STEP_IDLE;
+	r->rested_ms = clock_mono_ms();
 	if (r->check)
 		r->meddled = r->found;
 	r->check = r->checking = false;
+	whole = family_stands(r, RULESET_IP4) && family_stands(r, RULESET_IP6);
+	r->meddled = r->meddled && !whole;
+	r->mended = r->mended || (r->hole && whole);
+	r->hole = r->hole && !whole;
 	r->done(r->arg);
+}
+
+static bool repair_is_due(const struct rules *r)
+{
+	return !r->repaired_ms || clock_mono_ms() - r->repaired_ms >= REPAIR_MS;
 }
 
 /* True if a difference must be left alone for now. */
 static bool rules_paused(struct rules *r)
 {
-	uint64_t now_ms = clock_mono_ms();
-
 	if (!r->checking)
 		return false;
-	r->found = true;
-	if (r->repaired_ms && now_ms - r->repaired_ms < REPAIR_MS)
+	if (!repair_is_due(r)) {
+		r->found = true;
 		return true;
+	}
 	log_warnx("somebody else changed our rules; putting them back");
-	r->repaired_ms = now_ms;
+	r->repaired_ms = clock_mono_ms();
 	r->checking = false;
 	return false;
 }
@@ -322,9 +370,7 @@ static void rules_next(struct rules *r)
 			r->tries = 0;
 			continue;
 		}
-		if (known && (ruleset_matches(&r->seen[r->family], r->names,
-					      &r->want, r->family) ||
-			      rules_paused(r))) {
+		if (known && (family_stands(r, r->family) || rules_paused(r))) {
 			r->failed[r->family] = false;
 			r->family++;
 			r->tries = 0;
@@ -364,6 +410,19 @@ static void tool_complain(struct rules *r, const char *path, int status)
 	rules_fail(r, path, text);
 }
 
+/* If we wrote nothing, nothing should have changed. */
+static void look_for_hole(struct rules *r)
+{
+	const struct ruleset_seen *a = &r->before, *b = &r->seen[r->family];
+	bool same = a->jumps == b->jumps && a->body.len == b->body.len &&
+		    !memcmp(a->chain, b->chain, sizeof(a->chain)) &&
+		    !memcmp(a->body.s, b->body.s, a->body.len);
+
+	if (r->ours[r->family] && !same)
+		r->hole = true;
+	r->ours[r->family] = true;
+}
+
 static int read_save(struct rules *r)
 {
 	struct ruleset_seen *seen = &r->seen[r->family];
@@ -387,6 +446,17 @@ static int read_save(struct rules *r)
 	return 0;
 }
 
+/* Our own change does not make the other family's rules unknown. */
+static void count_own_change(struct rules *r)
+{
+	uint32_t now = rules_generation(r), before = r->generation[r->family];
+
+	for (int f = 0; f < RULESET_FAMILIES; f++) {
+		if (now == before + 1 && r->generation[f] == before)
+			r->generation[f] = now;
+	}
+}
+
 bool rules_child(struct rules *r, pid_t pid, int status)
 {
 	bool restore = r->step == STEP_RESTORE;
@@ -399,26 +469,44 @@ bool rules_child(struct rules *r, pid_t pid, int status)
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
 		tool_complain(r, path, status);
 	} else if (restore) {
+		count_own_change(r);
 		/* counted now: a restore that changes nothing must end */
 		r->tries++;
 		r->known[r->family] = false;
 		snprintf(r->reason, sizeof(r->reason),
 			 "%s: the rules are not what was written", path);
 	} else {
-		int err = read_save(r);
+		int err;
 
+		r->before = r->seen[r->family];
+		err = read_save(r);
 		if (err)
 			rules_fail(r, path, strerrordesc_np(-err));
 		else
-			r->known[r->family] = true;
+			look_for_hole(r);
+		r->known[r->family] = !err;
 	}
 	tool_close(r);
 	rules_next(r);
 	return true;
 }
 
+/* True if what was seen is so now. */
+static bool family_current(const struct rules *r, enum ruleset_family f)
+{
+	uint32_t generation = rules_generation(r);
+
+	if (!r->known[f])
+		return false;
+	if (!generation)
+		return clock_mono_ms() - r->seen_ms[f] < BELIEF_MS;
+	return generation == r->generation[f];
+}
+
 static void rules_start(struct rules *r)
 {
+	for (int f = 0; f < RULESET_FAMILIES; f++)
+		r->known[f] = family_current(r, (enum ruleset_family)f);
 	r->family = RULESET_IP4;
 	r->tries = 0;
 	rules_next(r);
@@ -440,9 +528,31 @@ void rules_check(struct rules *r)
 		return;
 	r->check = r->checking = true;
 	r->found = false;
-	for (int f = 0; f < RULESET_FAMILIES; f++)
-		r->known[f] = false;
 	rules_start(r);
+}
+
+bool rules_current(const struct rules *r)
+{
+	return r->step == STEP_IDLE && family_current(r, RULESET_IP4) &&
+	       family_current(r, RULESET_IP6);
+}
+
+void rules_watch(struct rules *r)
+{
+	uint64_t rest_ms = clock_mono_ms() - r->rested_ms;
+
+	if (rest_ms < (rules_failed(r) ? RETRY_MS : WATCH_MS))
+		return;
+	if (!rules_current(r) || (r->meddled && repair_is_due(r)))
+		rules_check(r);
+}
+
+bool rules_mended(struct rules *r)
+{
+	bool mended = r->mended;
+
+	r->mended = false;
+	return mended;
 }
 
 bool rules_busy(const struct rules *r)
@@ -468,7 +578,7 @@ bool rules_want(const struct rules *r, enum packet_dir dir)
 }
 
 struct rules *rules_new(struct loop *loop, const struct ruleset_names *names,
-			const struct rules_tools *tools,
+			const struct rules_tools *tools, int netlink_fd,
 			void (*done)(void *arg), void *arg)
 {
 	struct rules *r = calloc(1, sizeof(*r));
@@ -478,6 +588,7 @@ struct rules *rules_new(struct loop *loop, const struct ruleset_names *names,
 	r->loop = loop;
 	r->names = names;
 	r->tools = tools;
+	r->netlink_fd = netlink_fd;
 	r->done = done;
 	r->arg = arg;
 	r->lock_fd = r->pid = r->out_fd = r->err_fd = -1;

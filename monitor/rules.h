@@ -29,11 +29,11 @@ struct rules_tools {
 int rules_find_tools(struct rules_tools *t, bool kernel_has_tables);
 
 /*
- * done: called whenever the rules came to rest.  names and tools are borrowed.
- * NULL: no memory.
+ * done: called whenever the rules came to rest.  names, tools and the netlink
+ * socket are borrowed.  NULL: no memory.
  */
 struct rules *rules_new(struct loop *loop, const struct ruleset_names *names,
-			const struct rules_tools *tools,
+			const struct rules_tools *tools, int netlink_fd,
 			void (*done)(void *arg), void *arg);
 void rules_free(struct rules *r); /* ends a running tool */
 /*
@@ -44,8 +44,17 @@ int rules_open_lock(struct rules *r, const char **path);
 
 /* Wants one rule per filter; done() follows. */
 void rules_set(struct rules *r, const struct filter *f, size_t n);
-/* Reads the rules back and repairs them, unless done within a minute. */
+/*
+ * Reads back what may have changed, and repairs it unless that was done within
+ * a minute; done() follows.  Nothing happens while the rules are busy.
+ */
 void rules_check(struct rules *r);
+/* The same, when it is time; to be called often. */
+void rules_watch(struct rules *r);
+/* True if rules_state() is true of this moment. */
+bool rules_current(const struct rules *r);
+/* True once after rules that somebody else had changed stand again. */
+bool rules_mended(struct rules *r);
 bool rules_busy(const struct rules *r);
 /* NONE, OK or DEGRADED. */
 enum ctl_rules rules_state(const struct rules *r);

@@ -28,7 +28,6 @@
 #define DEATHS_MS     60000
 #define CLEAN_MS      1500 /* the kernel frees a deleted rule a moment late */
 #define CLEAN_STEP_MS 10
-#define CHECK_MS      5000
 #define RESTART_MS    20   /* when a fork failed */
 #define END_MS        500  /* for readers to finish */
 #define STOP_MS       4000 /* for everything */
@@ -69,7 +68,6 @@ static void supervisor_stop(struct supervisor *s, int code)
 	s->exit_code = code;
 	s->state = SUPERVISOR_STOPPING;
 	(void)notify_stopping();
-	loop_timer_cancel(&s->check);
 	if (!s->rules) {
 		supervisor_end_readers(s);
 		return;
@@ -154,6 +152,8 @@ static void rules_done(void *arg)
 		supervisor_stop(s, failed ? EXIT_MECHANISM : 0);
 		return;
 	}
+	if (rules_mended(s->rules))
+		requests_begin_anew(s);
 	requests_rules_done(s);
 	if (rules_busy(s->rules))
 		return;
@@ -182,15 +182,6 @@ int supervisor_follow_tasks(struct supervisor *s)
 	return 0;
 }
 
-static void check_rules(void *arg)
-{
-	struct supervisor *s = arg;
-
-	if (s->state == SUPERVISOR_SERVING && s->tasks.n > 0)
-		rules_check(s->rules);
-	(void)loop_timer_in(s->loop, &s->check, CHECK_MS, check_rules, s);
-}
-
 /* Watching */
 
 static void watch(void *arg)
@@ -206,6 +197,8 @@ static void watch(void *arg)
 	}
 	if (s->rules)
 		loss_sample(&s->loss);
+	if (s->rules && s->state == SUPERVISOR_SERVING && s->tasks.n > 0)
+		rules_watch(s->rules);
 	crew_watch(&s->crew, matched);
 	(void)loop_timer_in(s->loop, &s->watch, CREW_WATCH_MS, watch, s);
 }
@@ -295,9 +288,6 @@ static void supervisor_serve(struct supervisor *s)
 	}
 	err = control_listen(&s->control, s->loop, s->config.agent_uid,
 			     &request_ops, s);
-	if (!err && s->rules)
-		err = loop_timer_in(s->loop, &s->check, CHECK_MS, check_rules,
-				    s);
 	if (!err && pet_ms)
 		err = loop_timer_in(s->loop, &s->pet, pet_ms, pet, s);
 	if (err) {
@@ -344,7 +334,6 @@ static void capture_off(struct supervisor *s)
 	log_errx("%d readers died within %d s: capture is off, the rules go",
 		 DEATHS_MAX, DEATHS_MS / 1000);
 	s->state = SUPERVISOR_OFF;
-	loop_timer_cancel(&s->check);
 	loop_timer_cancel(&s->restart);
 	if (s->rules)
 		rules_set(s->rules, NULL, 0);
@@ -453,6 +442,7 @@ static int watch_signals(struct supervisor *s)
 /* What a capture by rules needs.  0 or an exit code, after one line. */
 static int probe_netfilter(struct supervisor *s)
 {
+	uint32_t generation;
 	const char *lock;
 	int err;
 
@@ -468,14 +458,15 @@ static int probe_netfilter(struct supervisor *s)
 			  "the kernel offers no nfacct objects (nfnetlink)");
 		return err == -EPERM ? EXIT_PERMISSION : EXIT_MECHANISM;
 	}
-	err = rules_find_tools(&s->tools, !nfnl_probe_tables(s->meter.fd));
+	err = rules_find_tools(&s->tools,
+			       !nfnl_generation(s->meter.fd, &generation));
 	if (err) {
 		log_errx("found neither iptables-nft-restore nor "
 			 "iptables-legacy-restore, for IPv4 and IPv6");
 		return EXIT_MECHANISM;
 	}
-	s->rules =
-		rules_new(s->loop, &s->config.names, &s->tools, rules_done, s);
+	s->rules = rules_new(s->loop, &s->config.names, &s->tools, s->meter.fd,
+			     rules_done, s);
 	if (!s->rules) {
 		log_err("rules");
 		return EXIT_MECHANISM;

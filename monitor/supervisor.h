@@ -64,7 +64,7 @@ struct supervisor {
 	struct requests requests;
 	struct loss loss;
 
-	struct loop_timer watch, clean, check, restart, pet, deadline;
+	struct loop_timer watch, clean, restart, pet, deadline;
 	uint64_t clean_until_ms;
 	uint64_t restarts;
 	uint64_t death_ms[DEATHS_MAX]; /* oldest first */

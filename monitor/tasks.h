@@ -18,6 +18,10 @@ struct task_entry {
 	/* received, matched and at least missed before this was put */
 	struct ctl_volume received_base, matched_then, missed_base;
 	bool unsettled; /* missed_base may become larger, loss.c */
+	/* until the readers said what they had received, request.c */
+	uint64_t begin_seq;
+	uint32_t begin_readers;
+	struct ctl_volume begin_sum;
 };
 
 struct task_table {

@@ -106,7 +106,7 @@ class Loss(Struct):
 class TaskRead(Struct):
     _fields_ = [("head", Head), ("id", c_uint64), ("generation", c_uint64),
                 ("kinds", c_uint32), ("reserved", c_uint32),
-                ("n_images", c_uint32), ("reserved2", c_uint32),
+                ("n_images", c_uint32), ("rules", c_uint32),
                 ("loss", Loss)]
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The firewall rules: what is there, what is left, who is refused."""
+import errno
 import fcntl
 import os
 import re
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ctl import IN, OUT, RULES, Control, Head, task
+from ctl import (IN, OUT, READ, RULES, Control, Head, Image, Refused, TaskRead,
+                 task)
 from lab import (FlowRun, children_of, best_of_3, executable, wait_until,
                  within)
 from traffic import (capture_works, reader_of, readers_of,
@@ -161,6 +163,81 @@ def test_t15_second_monitor(lab):
         assert control.hello().incarnation == incarnation
         sums, loss = control.totals(1)
         assert sums["pkt"] == loss.matched.packets == result.sent
+
+
+def read_once(control, ident):
+    """(state of the rules, when counting began, packets); None: refused."""
+    try:
+        control.send(READ, TaskRead(id=ident, generation=1))
+        reply, fds = control.receive(TaskRead)
+    except Refused as e:
+        assert e.errno == errno.EAGAIN
+        return None
+    image = Image(control.specs[ident], fds[0])
+    image.close()
+    return RULES[reply.rules], image.head.began_ms, image.totals.pkt
+
+
+def test_flushed_rules_are_noticed(lab):
+    """No answer claims what passed unseen; the first repair is at once."""
+    a, b = lab.hosts
+    b.monitor()
+    with Control(b) as control:
+        control.put(task(1, IN, proto=1), task(2, OUT, proto=1))
+        assert a.ping(b.ip4, 5) == 5
+        state, first, packets = read_once(control, 1)
+        assert (state, packets) == ("ok", 5)
+        flushed = time.time() * 1000
+        b.iptables("-t", "mangle", "-F")
+        answer = read_once(control, 1)
+        assert answer is None or answer[1] >= int(flushed) > first, answer
+        wait_until(lambda: "NFQUEUE" in b.rules(), 1, "rules are put back")
+        state, again, packets = wait_until(lambda: read_once(control, 1), 1,
+                                           "an answer")
+        assert (state, packets) == ("ok", 0) and again >= int(flushed)
+        assert a.ping(b.ip4, 7) == 7
+        for ident in (1, 2):
+            sums, loss = control.totals(ident)
+            assert (sums["pkt"], sums["byte"]) == (7, 7 * 84)
+            assert loss.matched.pair == loss.received.pair == (7, 7 * 84)
+        # once a minute: until then each answer says so
+        b.iptables("-t", "mangle", "-F", "INPUT")
+        for _ in range(20):
+            assert read_once(control, 1)[0] == "degraded"
+        assert RULES[control.stats().rules] == "degraded"
+        assert "linnet" not in "".join(x for x in b.rules().splitlines()
+                                       if x.startswith("-A INPUT"))
+
+
+def test_rules_put_back_by_a_put(lab):
+    """A hole that a new task's rules close is a hole."""
+    a, b = lab.hosts
+    b.monitor()
+    with Control(b) as control:
+        control.put(task(1, IN, proto=1))
+        assert a.ping(b.ip4, 5) == 5
+        assert read_once(control, 1)[2] == 5
+        flushed = time.time() * 1000
+        b.iptables("-t", "mangle", "-F")
+        control.put(task(2, OUT, proto=6))
+        state, began, packets = wait_until(lambda: read_once(control, 1), 1,
+                                           "an answer")
+        assert (state, packets) == ("ok", 0) and began >= int(flushed)
+
+
+def test_changes_by_others_do_no_harm(lab):
+    """Rules of others come and go: ours stand, and counting goes on."""
+    a, b = lab.hosts
+    b.monitor()
+    with Control(b) as control:
+        control.put(task(1, IN, proto=1))
+        began = read_once(control, 1)[1]
+        for i in range(20):
+            b.iptables("-D" if i % 2 else "-A", "INPUT", "-p", "tcp",
+                       "--dport", 7000 + i // 2, "-j", "DROP",
+                       family=6 if i // 2 % 2 else 4)
+            assert a.ping(b.ip4, 1) == 1
+            assert read_once(control, 1) == ("ok", began, i + 1)
 
 
 def hidden(*programs):
