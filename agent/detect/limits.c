@@ -55,8 +55,6 @@ int detect_limits_q(const double *eigenvalues, size_t count, double alpha,
 	l.h0 = 1 - 2 * (t[0] / t[1]) * (t[2] / t[1]) / 3;
 	l.q_box = t[1] / t[0] * quantile_chi2(alpha, t[0] / t[1] * t[0]);
 	l.q_jm = limit_jm(&l, alpha);
-	if (!is_limit(l.q_jm))
-		l.q_jm = NAN;
 	l.q_method = l.h0 < H0_MIN || isnan(l.q_jm) ? DETECT_Q_BOX
 						    : DETECT_Q_JM;
 	if (!isfinite(l.h0) || !is_limit(l.q_box))

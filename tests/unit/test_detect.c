@@ -160,6 +160,9 @@ static void test_models(void **state)
 						  r.scale[j]));
 			near("scale", d->scale[j], r.scale[j], 1e-12);
 			assert_int_equal(d->constant[j], r.constant[j]);
+			/* nothing new is nothing at all */
+			if (s->prep && rows[j] == 0.1)
+				assert_true(d->mean[j] == 0.1);
 			for (size_t a = 0; r.constant[j] && a < d->rank; a++)
 				assert_true(d->loadings[a * s->m + j] == 0);
 		}
@@ -216,8 +219,6 @@ static void test_ckf(void **state)
 	free(rows);
 }
 
-/* --- limits in force, cleaning ------------------------------------------- */
-
 static struct detect_model *calibrate(const double *rows, size_t n, size_t m,
 				      const struct detect_options *o)
 {
@@ -226,82 +227,6 @@ static struct detect_model *calibrate(const double *rows, size_t n, size_t m,
 	assert_int_equal(detect_calibrate(rows, n, m, o, &d, NULL, NULL), 0);
 	assert_int_equal(detect_model_check(d), 0);
 	return d;
-}
-
-static void test_active(void **state)
-{
-	struct detect_options o = detect_options_default;
-	double rows[200 * 8];
-	struct detect_model *d;
-
-	(void)state;
-	fill_mixed(rows, 200, 8);
-	o.lv = 2;
-	o.active = DETECT_EMPIRICAL;
-	d = calibrate(rows, 200, 8, &o);
-	assert_int_equal(d->quality, DETECT_FEW);
-	assert_true(isnan(d->limits.q_empirical));
-	assert_true(d->limits.ucl_q == d->limits.q_jm);
-	detect_model_free(d);
-
-	o.alpha_q = 0.05; /* exactly 10 / alpha rows */
-	o.alpha_d = 0.1;
-	d = calibrate(rows, 200, 8, &o);
-	assert_int_equal(d->quality, 0);
-	assert_true(d->limits.ucl_q == d->limits.q_empirical);
-	assert_true(d->limits.ucl_d == d->limits.d_empirical);
-	/* (n-1) alpha = 9.95 and 19.9: so many are above */
-	assert_int_equal(d->exceed.q, 10);
-	assert_int_equal(d->exceed.d, 20);
-	detect_model_free(d);
-
-	o.active = DETECT_MAX;
-	o.phase = 1;
-	d = calibrate(rows, 200, 8, &o);
-	assert_true(d->limits.ucl_q ==
-		    fmax(d->limits.q_jm, d->limits.q_empirical));
-	assert_true(d->limits.ucl_d ==
-		    fmax(d->limits.d_phase1, d->limits.d_empirical));
-	detect_model_free(d);
-
-	double sorted[] = { 4, 1, 3, 2 };
-
-	near("percentile", detect_percentile(sorted, 4, 0.1), 3.7L, 1e-15);
-	assert_true(detect_percentile(sorted, 1, 0.5) == 1);
-}
-
-static void test_cleaning(void **state)
-{
-	struct detect_options o = detect_options_default;
-	double rows[300 * 8];
-	struct detect_model *d;
-
-	(void)state;
-	fill_mixed(rows, 300, 8);
-	for (size_t k = 0; k < 4; k++) /* 3 worst first */
-		rows[(17 + 60 * k) * 8 + k] += 40.0 + 10.0 * (double)k;
-	o.lv = 3;
-	d = calibrate(rows, 300, 8, &o);
-	assert_int_equal(d->n_dropped, 0);
-	assert_int_equal(d->rows_used, 300);
-	detect_model_free(d);
-
-	o.clean = 0.02;
-	o.first_row = 1000;
-	d = calibrate(rows, 300, 8, &o);
-	assert_int_equal(d->quality, DETECT_CLEANED);
-	assert_int_equal(d->rows_read, 300);
-	assert_int_equal(d->rows_used, 296);
-	assert_true(d->n == 296);
-	assert_int_equal(d->n_dropped, 4);
-	for (size_t k = 0; k < 4; k++)
-		assert_int_equal(d->dropped[k], 1017 + 60 * k);
-	detect_model_free(d);
-
-	o.clean = 0.0067; /* two rows: the worst */
-	d = calibrate(rows, 300, 8, &o);
-	assert_int_equal(d->n_dropped, 2);
-	detect_model_free(d);
 }
 
 /* --- missing values ------------------------------------------------------ */
@@ -401,6 +326,38 @@ static void test_nothing_known(void **state)
 	assert_int_equal(detect_impute(d, DETECT_REFUSE, x, &done, NULL), 0);
 	assert_int_equal(done.n, 0);
 	assert_true(done.share == 0);
+	detect_model_free(d);
+}
+
+/* Too little known of a component; two that the known cells cannot part. */
+static void test_singular(void **state)
+{
+	struct detect_model *d = detect_model_new(3, 2, 0);
+	double x[] = { NAN, 1, 1 }, y[] = { 1, NAN, 1 };
+	const double t = 6e-4; /* a pivot of 8e-14 */
+	struct detect_imputed done;
+
+	(void)state;
+	assert_non_null(d);
+	d->lv = 1;
+	d->eigenvalues[0] = 2;
+	d->eigenvalues[1] = 1;
+	for (size_t j = 0; j < 3; j++)
+		d->scale[j] = 1;
+	d->loadings[0] = d->loadings[3 + 1] = 1;
+	d->loadings[1] = 1e-9;
+	assert_int_equal(detect_impute(d, DETECT_TSR, x, &done, NULL), 0);
+	assert_int_equal(done.by, DETECT_AVERAGE);
+	assert_true(x[0] == 0);
+	d->lv = 2;
+	d->loadings[0] = 0.6;
+	d->loadings[1] = 0.8;
+	d->loadings[3] = 0.8 * cos(t);
+	d->loadings[4] = -0.6 * cos(t);
+	d->loadings[5] = sin(t);
+	assert_int_equal(detect_impute(d, DETECT_TSR, y, &done, NULL), 0);
+	assert_int_equal(done.by, DETECT_AVERAGE);
+	assert_true(y[1] == 0);
 	detect_model_free(d);
 }
 
@@ -534,10 +491,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_models),
 		cmocka_unit_test(test_ckf),
-		cmocka_unit_test(test_active),
-		cmocka_unit_test(test_cleaning),
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_nothing_known),
+		cmocka_unit_test(test_singular),
 		cmocka_unit_test(test_dynamic),
 		cmocka_unit_test(test_warm),
 	};
