@@ -294,7 +294,7 @@ static struct entry *flow_entry(struct features *f, const struct flow_id *id,
 {
 	struct table *t = &f->table[f->current];
 	uint64_t hash = siphash13(&f->local, id, sizeof(*id));
-	uint32_t slot;
+	uint32_t slot = 0;
 	struct entry *e = table_probe(f, t, id, hash, &slot);
 
 	if (e && e->side[dir].packets)
