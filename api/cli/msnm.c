@@ -181,8 +181,7 @@ static int observe_rows(struct msnm_input *in, struct msnm_judge *j,
 		ret = msnm_print(&j->text, in->stream);
 		if (ret)
 			break;
-		if (!in->stream && !isatty(STDOUT_FILENO))
-			msnm_progress(in, in->at);
+		msnm_progress(in, in->at, true);
 	}
 	msnm_progress_end(in);
 	return ret == MSNM_END ? 0 : ret;

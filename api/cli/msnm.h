@@ -85,8 +85,11 @@ int msnm_next(struct msnm_input *in, struct msnm_row *out);
 int msnm_next_text(struct msnm_input *in);
 /* From the first row again; not for a stream. */
 void msnm_rewind(struct msnm_input *in);
-/* A line on a terminal that waits for long, and its end. */
-void msnm_progress(struct msnm_input *in, uint64_t rows);
+/*
+ * A line on a terminal that waits for long, and its end; printing: there would
+ * be no line of its own for it where rows are printed on the terminal.
+ */
+void msnm_progress(struct msnm_input *in, uint64_t rows, bool printing);
 void msnm_progress_end(struct msnm_input *in);
 
 /* ---- msnm_print.c ---- */

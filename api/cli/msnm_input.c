@@ -27,8 +27,9 @@ static int out_of_memory(void)
 }
 
 /* What csv_header() or csv_next() found -> exit status. */
-static int fault(const struct msnm_input *in, int ret)
+static int fault(struct msnm_input *in, int ret)
 {
+	msnm_progress_end(in);
 	if (ret == -ENOMEM)
 		return out_of_memory();
 	if (ret == CSV_BAD)
@@ -166,7 +167,7 @@ int msnm_load(struct msnm_input *in, bool all)
 			ret = keep(in);
 		if (ret)
 			return ret;
-		msnm_progress(in, in->csv.n_rows);
+		msnm_progress(in, in->csv.n_rows, false);
 	}
 	msnm_progress_end(in);
 	return ret == CSV_END ? check_end(in) : fault(in, ret);
@@ -223,7 +224,7 @@ int msnm_next_text(struct msnm_input *in)
 {
 	int ret = csv_next(&in->csv);
 
-	msnm_progress(in, in->csv.n_rows);
+	msnm_progress(in, in->csv.n_rows, false);
 	if (ret)
 		msnm_progress_end(in);
 	if (ret == CSV_END)
@@ -236,11 +237,12 @@ void msnm_rewind(struct msnm_input *in)
 	in->at = 0;
 }
 
-void msnm_progress(struct msnm_input *in, uint64_t rows)
+void msnm_progress(struct msnm_input *in, uint64_t rows, bool printing)
 {
 	uint64_t now_ms;
 
-	if (rows % PROGRESS_ROW || in->c->opt.quiet || !isatty(STDERR_FILENO))
+	if (rows % PROGRESS_ROW || in->c->opt.quiet || !isatty(STDERR_FILENO) ||
+	    (printing && (in->stream || isatty(STDOUT_FILENO))))
 		return;
 	now_ms = clock_mono_ms();
 	if (now_ms - in->began_ms < QUIET_MS ||

@@ -104,6 +104,7 @@ static int learn(struct replay *r, uint64_t end)
 		ret = detect_model_set_schema(model, csv->semantics,
 					      csv->window_s, csv->names);
 	if (ret) {
+		msnm_progress_end(r->in);
 		snprintf(name, sizeof(name), "batch of rows %ju:%ju",
 			 (uintmax_t)r->first, (uintmax_t)end);
 		complain("%s: %s: %s", r->in->name, name,
@@ -166,7 +167,7 @@ static int replay_rows(struct replay *r)
 			ret = msnm_print(&r->judge.text, r->in->stream);
 		if (ret)
 			return ret;
-		msnm_progress(r->in, r->in->at);
+		msnm_progress(r->in, r->in->at, r->print);
 	}
 	msnm_progress_end(r->in);
 	return ret == MSNM_END ? 0 : ret;
