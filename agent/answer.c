@@ -35,6 +35,7 @@ struct answer_op {
 	struct coverage_scope scope;
 	uint64_t began_ms, deadline_ms; /* monotonic */
 	char *via, *request_id;
+	uint8_t query_id[16]; /* of both rounds */
 	void (*done)(void *arg, const struct answer *an);
 	void *arg;
 	/* heavy hitters, after round 1 */
@@ -82,7 +83,9 @@ static int op_wave(struct answer_op *op, unsigned part,
 				     .via = op->via,
 				     .request_id = op->request_id };
 
-	random_bytes(opt.query_id, sizeof(opt.query_id));
+	if (op->ask.round == 1)
+		random_bytes(op->query_id, sizeof(op->query_id));
+	memcpy(opt.query_id, op->query_id, sizeof(opt.query_id));
 	return query_start(op->agent, &op->ask, &opt, done, op) ? 0 : -ENOMEM;
 }
 

@@ -434,6 +434,16 @@ static void serve_again(struct seen *seen, struct http_request *rq,
 		reply_error(rq, ERR_UNAVAILABLE);
 }
 
+/* Another parent had the first round, and may have kept it. */
+static bool moved_since(const struct replay *all, const uint8_t id[16],
+			const struct ask *ask, uint64_t lease)
+{
+	const struct seen *first = ask->round == 2 ? seen_find(all, id, 1)
+						   : NULL;
+
+	return first && first->lease != lease;
+}
+
 /* Ids above this agent: ours among them is a loop, as are too many. */
 static bool via_loops(const struct agent *a, const char *via)
 {
@@ -482,7 +492,9 @@ static void serve_ask(void *ctx, struct http_request *rq)
 		break;
 	case ASK_FINE:
 		seen = seen_find(a->queries->replay, id, ask.round);
-		if (seen)
+		if (moved_since(a->queries->replay, id, &ask, lease_hash))
+			reply_error(rq, ERR_MOVED);
+		else if (seen)
 			serve_again(seen, rq, lease_hash);
 		else
 			serve_query(a->queries->replay, rq, &ask, id,

@@ -53,7 +53,7 @@ static const char *impossible(const struct part *p, const struct coverage *c,
 
 	if (c->answered > hosts)
 		return "more hosts than it has";
-	if (p && !c->answered)
+	if (p && !c->answered && !c->reasons[MISSING_PARTIAL])
 		return "a part of no host";
 	if (p && (p->totals.byte > most || p->totals.unkeyed_byte > most))
 		return "more bytes than links carry";

@@ -109,7 +109,7 @@ static void call_reply(struct call *c, struct http_reply *r,
 	struct error e;
 
 	coverage_headers(r, rep);
-	if (rep->answered) {
+	if (rep->answered || rep->partial) {
 		http_send(c->rq, r);
 	} else {
 		error_set(&e, rep->expected == 1 ? ERR_NO_MONITOR : ERR_NO_HOST,

@@ -31,6 +31,7 @@ struct query {
 	bool local_in, children_in;
 	struct part *part;
 	struct coverage coverage;
+	struct round1 *first; /* of two: what is given; then what was */
 	void (*done)(void *arg, struct query_result *r);
 	void *arg;
 };
@@ -59,20 +60,59 @@ void ask_fini(struct ask *a)
 
 /* ---- the query ---- */
 
+/* Of the two that heavy hitters take. */
+static bool first_round(const struct query *q)
+{
+	return q->ask.kind == ASK_TOP;
+}
+
+static void query_missing(struct query *q, const struct node_id *id,
+			  enum missing_reason r)
+{
+	if (first_round(q) || !q->first ||
+	    !round1_stand_in(q->first, id, r, &q->ask, &q->part, &q->coverage))
+		coverage_missing(&q->coverage, id, r);
+}
+
+/* Takes p, what id gave, or NULL; 0 or as part_merge(), nothing changed. */
+static int query_take(struct query *q, const struct node_id *id, struct part *p,
+		      const struct coverage *c)
+{
+	int ret = p && q->part ? part_merge(q->part, p) : 0;
+
+	if (p && !ret && first_round(q) && q->first)
+		round1_add(q->first, id, p, c);
+	if (!ret)
+		coverage_merge(&q->coverage, c, false);
+	if (!ret && !q->part)
+		q->part = p;
+	else
+		part_free(p);
+	return ret;
+}
+
 static void child_replied(void *arg, const struct fanout_child *c,
 			  const struct json *v, enum missing_reason r)
 {
 	struct query *q = arg;
+	struct coverage cov = { 0 };
+	struct part *p = NULL;
 	const char *why = "";
+	int ret;
 
 	if (r == MISSING_NONE) {
 		r = reply_merge(v, &q->ask, measure_row(q->ask.kind), c->hosts,
-				&q->part, &q->coverage, &why);
+				&p, &cov, &why);
+		ret = r == MISSING_NONE ? query_take(q, &c->id, p, &cov) : 0;
+		if (ret) {
+			why = "does not merge";
+			r = ret < 0 ? MISSING_BUSY : MISSING_INCOMPATIBLE;
+		}
 		if (r != MISSING_NONE)
 			fanout_rejected(c, why);
 	}
 	if (r != MISSING_NONE)
-		coverage_missing(&q->coverage, &c->id, r);
+		query_missing(q, &c->id, r);
 }
 
 static void query_unlink(struct query *q)
@@ -93,6 +133,7 @@ static void query_free(struct query *q)
 	fanout_free(q->children);
 	ask_fini(&q->ask);
 	part_free(q->part);
+	round1_free(q->first);
 	free(q);
 }
 
@@ -105,9 +146,13 @@ static void query_finish(struct query *q)
 	q->part = NULL;
 	r.coverage.skew = measure_row(q->ask.kind)->end_slot &&
 			  r.coverage.clock_err_ms > SKEW_MS;
-	if (!r.coverage.answered) {
+	if (!r.coverage.answered && !r.coverage.reasons[MISSING_PARTIAL]) {
 		part_free(r.part);
 		r.part = NULL;
+	}
+	if (first_round(q) && q->first) {
+		round1_keep(q->first);
+		q->first = NULL;
 	}
 	query_free(q);
 	done(arg, &r);
@@ -122,7 +167,7 @@ static void query_check(struct query *q)
 static void local_missing(struct query *q, enum missing_reason r)
 {
 	q->local_in = true;
-	coverage_missing(&q->coverage, overlay_self(q->agent->overlay), r);
+	query_missing(q, overlay_self(q->agent->overlay), r);
 }
 
 static void local_done(void *arg, struct measure_result *m)
@@ -140,20 +185,9 @@ static void local_done(void *arg, struct measure_result *m)
 	coverage_answered(&own, q->agent->conf->overlay_name,
 			  overlay_self(q->agent->overlay), &m->loss,
 			  m->start_ms, m->end_ms);
-	if (!q->part) {
-		q->part = m->part;
-	} else {
-		int ret = part_merge(q->part, m->part);
-
-		part_free(m->part);
-		if (ret) {
-			local_missing(q, MISSING_INCOMPATIBLE);
-			query_check(q);
-			return;
-		}
-	}
 	own.clock_err_ms = overlay_clock_err_ms(q->agent->overlay);
-	coverage_merge(&q->coverage, &own, false);
+	if (query_take(q, overlay_self(q->agent->overlay), m->part, &own))
+		local_missing(q, MISSING_INCOMPATIBLE);
 	query_check(q);
 }
 
@@ -204,6 +238,20 @@ static int children_ask(struct query *q, const struct query_options *opt)
 	return q->children ? 0 : -ENOMEM;
 }
 
+/* A host alone has no second round. */
+static void rounds_start(struct query *q, const struct query_options *opt)
+{
+	struct rounds *all = q->all->rounds;
+
+	if (opt->host_only ||
+	    (!opt->for_parent && !overlay_n_children(q->agent->overlay)))
+		return;
+	if (first_round(q))
+		q->first = round1_new(all, opt->query_id);
+	else if (q->ask.round == 2)
+		q->first = round1_take(all, opt->query_id);
+}
+
 struct query *query_start(struct agent *a, const struct ask *ask,
 			  const struct query_options *opt,
 			  void (*done)(void *arg, struct query_result *r),
@@ -226,7 +274,10 @@ struct query *query_start(struct agent *a, const struct ask *ask,
 	q->next = all->running;
 	all->running = q;
 	all->n_running++;
-	if (ask_copy(&q->ask, ask) || children_ask(q, opt))
+	if (ask_copy(&q->ask, ask))
+		goto fail;
+	rounds_start(q, opt);
+	if (children_ask(q, opt))
 		goto fail;
 	q->local = measure_start(a, &q->ask, local_done, q);
 	if (!q->local ||
@@ -255,7 +306,10 @@ int queries_open(struct queries **out, struct agent *a)
 {
 	struct queries *all = calloc(1, sizeof(*all));
 
-	if (!all || replay_open(&all->replay, a)) {
+	if (!all || replay_open(&all->replay, a) ||
+	    rounds_open(&all->rounds, a)) {
+		if (all)
+			replay_free(all->replay);
 		free(all);
 		return -ENOMEM;
 	}
@@ -271,6 +325,7 @@ void queries_free(struct queries *q)
 	while (q->running)
 		query_free(q->running);
 	replay_free(q->replay);
+	rounds_free(q->rounds);
 	free(q);
 }
 
@@ -300,8 +355,11 @@ static enum missing_reason top_reason(const struct coverage *c,
 }
 
 /* Its own rows come right after a row: hidden ones are a run. */
-static void report_names(const struct coverage *c, const struct member *rows,
-			 unsigned n, struct coverage_report *out)
+void coverage_walk(const struct coverage *c, const struct member *rows,
+		   unsigned n,
+		   void (*each)(void *arg, const struct member *m,
+				enum missing_reason r),
+		   void *arg)
 {
 	struct {
 		struct node_id id;
@@ -309,13 +367,15 @@ static void report_names(const struct coverage *c, const struct member *rows,
 	} stack[OVERLAY_HOPS + 2];
 	unsigned depth = 0;
 
-	for (unsigned i = 0; i < n && c->n_missing; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		enum missing_reason r = top_reason(c, &rows[i].id);
 		bool hidden;
 
 		while (depth &&
 		       !node_id_equal(&stack[depth - 1].id, &rows[i].parent))
 			depth--;
+		if (i && !depth)
+			return;
 		hidden = depth && stack[depth - 1].hidden;
 		if (r == MISSING_NONE && hidden)
 			r = MISSING_BEHIND;
@@ -324,14 +384,20 @@ static void report_names(const struct coverage *c, const struct member *rows,
 			stack[depth++].hidden = hidden || (r != MISSING_NONE &&
 							   hides_subtree(r));
 		}
-		if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
-			continue;
-		endpoint_format(&rows[i].ep, 8000,
-				out->missing[out->n_missing].host);
-		out->missing[out->n_missing].reason = r;
-		out->missing[out->n_missing++].last_seen_ms =
-			rows[i].last_seen_ms;
+		each(arg, &rows[i], r);
 	}
+}
+
+static void report_name(void *arg, const struct member *m,
+			enum missing_reason r)
+{
+	struct coverage_report *out = arg;
+
+	if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
+		return;
+	endpoint_format(&m->ep, 8000, out->missing[out->n_missing].host);
+	out->missing[out->n_missing].reason = r;
+	out->missing[out->n_missing++].last_seen_ms = m->last_seen_ms;
 }
 
 void coverage_begin(struct agent *a, bool host_only, struct coverage_scope *out)
@@ -366,7 +432,9 @@ void coverage_report(struct agent *a, const struct coverage *c,
 			c->digest == scope->digest && !reasons &&
 			!c->saturated && !c->skew;
 	out->epoch = scope->epoch;
-	report_names(c, rows, n, out);
+	out->partial = c->reasons[MISSING_PARTIAL];
+	if (c->n_missing)
+		coverage_walk(c, rows, n, report_name, out);
 	missing = out->expected - out->answered;
 	/* never more names than hosts that are missing */
 	out->n_missing = MIN(out->n_missing, missing);

@@ -46,7 +46,7 @@ int ask_copy(struct ask *dst, const struct ask *src);
 void ask_fini(struct ask *a);
 
 struct query_result {
-	struct part *part; /* NULL if no host answered; the callback takes it */
+	struct part *part; /* NULL if no host gave any; the callback takes it */
 	struct coverage coverage;
 };
 
@@ -87,6 +87,7 @@ void coverage_begin(struct agent *a, bool host_only,
 
 struct coverage_report {
 	uint32_t expected, answered;
+	uint32_t partial; /* of those missing: in with what they gave at first */
 	bool complete;
 	uint64_t epoch; /* its number */
 	uint32_t n_missing, missing_more;

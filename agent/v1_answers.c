@@ -331,7 +331,7 @@ static void answered(void *arg, const struct answer *an)
 	struct http_reply r;
 	struct json_out o;
 
-	if (!an->part || !an->report.answered) {
+	if (!an->part) {
 		v1_error(c,
 			 an->report.expected == 1 ? ERR_NO_MONITOR
 						  : ERR_NO_HOST,

@@ -183,7 +183,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.server_activate()
         self.node, self.play = node, None
         self.asked, self.last = 0, None
-        self.change, self.puts = None, []
+        self.asks, self.change, self.puts = [], None, []
 
     def handle_error(self, *_):
         """The agent closes connections of late answers."""
@@ -210,6 +210,7 @@ class Middle(http.server.BaseHTTPRequestHandler):
                     self.command, self.path, body, keep)
         if self.path.endswith("/ask"):
             self.server.last = (keep, json.loads(body))
+            self.server.asks.append(self.server.last)
         if self.server.play and self.path.endswith("/ask"):
             self.server.asked += 1
             self.server.play(self, r)
@@ -402,6 +403,120 @@ def test_asked_again():
         unknown = again({**other, "task_hash": "00" * 8}).json()
         assert unknown["part"] is None
         assert unknown["coverage"]["missing"] == [[node_id, "unknown_task"]]
+
+
+# ---- a host is lost between two rounds ----
+
+def configure_hitters(tree):
+    """A counter of packets by source and its task; pings; what it counted."""
+    sketch = tree.root.ask(type="config sketch", proto="icmp").text
+    counter = {"sketch_id": sketch, "counter_key_type": "src"}
+    assert tree.root.ask(type="config sketch counter", **counter).status == 200
+    query = {"type": "query heavy hitters", "hitter_threshold": 0, **counter}
+    tree.wait_complete(**query)
+    ping_all(tree.nodes, 6)
+    whole = tree.wait_complete(**query).json()
+    assert set(whole) == {n.address for n in tree.nodes}
+    task = next(t["id"] for t in tree.root.get("/api/v1/tasks").json()["data"]
+                if t["sketch_id"] == int(sketch))
+    return query, f"/api/v1/tasks/{task}/top?n=100", whole
+
+
+def no_second_round(handler, reply):
+    if handler.server.last[1]["round"] == 1:
+        handler.reply(reply.status, reply.text.encode())
+    else:
+        handler.close_connection = True
+
+
+def check_partial(tree, query, path, whole, partial):
+    """What they gave in the first round is in; only the rest is a bound."""
+    reply = tree.root.ask(**query)
+    assert (reply.status, reply.json()) == (200, whole), reply.text
+    assert not reply.complete
+    assert reply.missing == {n.address: "partial" for n in partial}
+    n = len(tree.nodes)
+    assert reply.answered == (n - len(partial), n)
+    rest = dict.fromkeys(whole, 0)
+    for node in tree.nodes:
+        if node not in partial:
+            for key, value in node.ask(**{**query, "scope": "host"}).json() \
+                                  .items():
+                rest[key] += value
+    answer = tree.root.get(path).json()
+    found = {i["key"]: (i["estimate"], i["lower"], i["upper"])
+             for i in answer["data"]}
+    assert found == {k: (v, rest[k], None) for k, v in whole.items()}
+    assert answer["meta"]["recall"] == "best_effort"
+
+
+def test_lost_after_the_first_round():
+    with Tree({0: [1, 4], 1: [2, 3]}) as tree:
+        query, path, whole = configure_hitters(tree)
+        one, two = tree.nodes[1:3]
+        for node, partial in ((tree.nodes[4], [4]), (two, [2]),
+                              (one, [1, 2, 3])):
+            with middle(node) as server:
+                tree.wait_complete(**query)
+                server.play = no_second_round
+                check_partial(tree, query, path, whole,
+                              [tree.nodes[i] for i in partial])
+                server.play = None
+                assert tree.wait_complete(**query).json() == whole
+            # back at its own port
+            node.agent.stop()
+            node.start()
+            tree.wait_complete(**query)
+
+
+def test_nobody_answers_the_second_round():
+    with Tree({0: [1]}) as tree:
+        query, path, _ = configure_hitters(tree)
+        root, child = tree.nodes
+        with middle(child) as server:
+            tree.wait_complete(**query)
+            root.monitor.stop()
+            wait_until(lambda: root.ask(**query).missing ==
+                       {root.address: "monitor_down"}, 5, "no monitor")
+            own = root.ask(**query).json()
+            assert own
+            server.play = no_second_round
+            reply = root.ask(**query)
+            assert (reply.status, reply.json()) == (200, own)
+            assert reply.answered == (0, 2)
+            assert reply.missing == {root.address: "monitor_down",
+                                     child.address: "partial"}
+            assert root.get(path).status == 200
+            server.play = None
+
+
+def test_second_round_under_another_lease():
+    """Who kept what this host gave first may count it: nobody else does."""
+    with Tree({0: [1]}) as tree:
+        query, _, _ = configure_hitters(tree)
+        root, child = tree.nodes
+        with middle(child) as server:
+            tree.wait_complete(**query)
+            server.asks.clear()
+            root.ask(**query)
+            (old, first), (_, second) = server.asks
+
+            def send(headers, body):
+                return request(child.host, child.address + ":8001", "POST",
+                               "/api/v1/peer/ask",
+                               json.dumps({**body, "query": "ab" * 16}),
+                               headers)
+
+            assert send(old, first).status == 200
+            path = f"/api/v1/overlay/children/{child.address}"
+            assert request(root.host, root.address, "DELETE",
+                           path).status == 204
+            wait_until(lambda: add(root, child.address)[0] == 200, 10, "added")
+            tree.wait_complete(**query)
+            new = server.last[0]
+            assert new["X-Linnet-Lease"] != old["X-Linnet-Lease"]
+            assert send(new, second).status == 409
+            assert send(new, first).status == 409
 
 
 # ---- a lying child ----
