@@ -3,6 +3,10 @@
  * Multivariate statistical monitoring: a PCA model of normal rows, and the
  * statistics of a row against it.  What the parts of the library share: its
  * outcomes and its bounds.  Matrices are row-major, a row is m doubles.
+ *
+ * Nothing is shared between calls but models, which do not change: rows may be
+ * judged, filled and diagnosed in any thread.  Calibrate and learn in one
+ * thread at a time: the algebra library behind them need not lock.
  */
 #ifndef LINNET_DETECT_H
 #define LINNET_DETECT_H

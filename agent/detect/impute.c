@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/detect/lapack.h"
 #include "common/util.h"
 
 #define LEAST_KNOWN 1e-10 /* share of a latent variable's square sum */
+#define LEAST_PIVOT 1e-12 /* of a matrix with a diagonal of 1 */
 
 static const char *const method_text[] = {
 	[DETECT_TSR] = "tsr",
@@ -111,6 +111,38 @@ static int scaled_k(const struct detect_model *model, const double *g,
 	return DETECT_OK;
 }
 
+/*
+ * k x = b by Cholesky; x replaces b.  Here and not by the library: lv is small,
+ * rows are judged in a thread that calibration is not in, and not every build
+ * of the library may be called from two.
+ */
+static int solve(double *k, size_t n, double *b)
+{
+	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; j <= i; j++) {
+			double v = k[i * n + j];
+
+			for (size_t x = 0; x < j; x++)
+				v -= k[i * n + x] * k[j * n + x];
+			if (i != j)
+				k[i * n + j] = v / k[j * n + j];
+			else if (v < LEAST_PIVOT)
+				return DETECT_SOLVER;
+			else
+				k[i * n + i] = sqrt(v);
+		}
+		for (size_t x = 0; x < i; x++)
+			b[i] -= k[i * n + x] * b[x];
+		b[i] /= k[i * n + i];
+	}
+	for (size_t i = n; i-- > 0;) {
+		b[i] /= k[i * n + i];
+		for (size_t x = 0; x < i; x++)
+			b[x] -= k[i * n + x] * b[i];
+	}
+	return DETECT_OK;
+}
+
 /* t[lv] = diag(l) G_A K^-1 P_OA' z_O; DETECT_SOLVER: K is singular. */
 static int predict_scores(const struct detect_model *model, const double *x,
 			  double *t)
@@ -137,7 +169,7 @@ static int predict_scores(const struct detect_model *model, const double *x,
 		}
 		w[a] /= scale[a];
 	}
-	r = lapack_solve(k, lv, w);
+	r = solve(k, lv, w);
 	if (r)
 		goto out;
 	for (size_t a = 0; a < lv; a++) {

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <lapacke.h>
 
@@ -21,20 +22,40 @@ static int outcome(lapack_int info)
 	return info ? DETECT_SOLVER : DETECT_OK;
 }
 
+/* Left vectors of the col-major rows x cols matrix a. */
+static int left_vectors(double *a, lapack_int rows, lapack_int cols,
+			double *sigma, double *left)
+{
+	const lapack_int k = MIN(rows, cols);
+	double *right = calloc((size_t)k, (size_t)cols * sizeof(*right));
+	int r = -ENOMEM;
+
+	if (right)
+		r = outcome(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', rows, cols, a,
+					   rows, sigma, left, rows, right, k));
+	free(right);
+	return r;
+}
+
 int lapack_svd(double *a, size_t n, size_t c, double *sigma, double *right)
 {
 	const lapack_int cols = (lapack_int)c, rows = (lapack_int)n;
-	const size_t k = MIN(n, c);
-	double *other = calloc(k, n * sizeof(*other));
-	int r = -ENOMEM;
+	double *tau;
+	int r;
 
-	if (!other)
-		goto out;
-	r = outcome(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', cols, rows, a, cols,
-				   sigma, right, cols, other, (lapack_int)k));
-out:
-	free(other);
-	return r;
+	if (n <= c)
+		return left_vectors(a, cols, rows, sigma, right);
+	/* A = L Q has the values and left vectors of L, and Q is not wanted */
+	tau = calloc(c, sizeof(*tau));
+	if (!tau)
+		return -ENOMEM;
+	r = outcome(LAPACKE_dgelqf(LAPACK_COL_MAJOR, cols, rows, a, cols, tau));
+	free(tau);
+	if (r)
+		return r;
+	for (size_t j = 1; j < c; j++)
+		memset(a + j * c, 0, j * sizeof(*a));
+	return left_vectors(a, cols, cols, sigma, right);
 }
 
 int lapack_eigen(double *a, size_t c, double *value, double *vector)
@@ -66,18 +87,5 @@ int lapack_eigen(double *a, size_t c, double *value, double *vector)
 	}
 out:
 	free(support);
-	return r;
-}
-
-int lapack_solve(double *a, size_t c, double *b)
-{
-	const lapack_int n = (lapack_int)c;
-	int r;
-
-	r = outcome(LAPACKE_dposv(LAPACK_COL_MAJOR, 'L', n, 1, a, n, b, n));
-	for (size_t i = 0; r == DETECT_OK && i < c; i++) {
-		if (a[i * c + i] < 1e-6)
-			r = DETECT_SOLVER;
-	}
 	return r;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The two decompositions; nothing else knows the library that does them. */
+/*
+ * The two decompositions; nothing else knows the library that does them.  Call
+ * them from one thread at a time: OpenBLAS without threads need not lock.
+ */
 #ifndef LINNET_DETECT_LAPACK_H
 #define LINNET_DETECT_LAPACK_H
 
@@ -17,12 +20,5 @@ int lapack_svd(double *a, size_t n, size_t c, double *sigma, double *right);
  * a[c][c], which is destroyed.  0, DETECT_SOLVER or -ENOMEM.
  */
 int lapack_eigen(double *a, size_t c, double *value, double *vector);
-
-/*
- * Solves a x = b for the symmetric positive definite a[c][c] with a diagonal
- * of 1, destroyed; x replaces b.  0, DETECT_SOLVER (not definite, or singular
- * within 1e-12) or -ENOMEM.
- */
-int lapack_solve(double *a, size_t c, double *b);
 
 #endif

@@ -20,38 +20,59 @@
 #define NO_SPREAD 1e-10 /* of the largest magnitude */
 #define TIE       1e-9
 
-static void fit_column(struct pca *p, const double *rows, const size_t *pick,
-		       unsigned prep, size_t j)
+/* Row by row, as they lie in memory; range: 2m doubles of scratch. */
+static void fit_range(struct pca *p, const double *rows, const size_t *pick,
+		      double *range)
 {
-	const double n = (double)p->n;
-	double low = INFINITY, high = -INFINITY, sum = 0, square = 0, mean, sd;
-	double most;
+	double *low = range, *high = range + p->m, *sum = p->mean;
 
 	for (size_t i = 0; i < p->n; i++) {
-		const double x = rows[pick[i] * p->m + j];
+		const double *x = rows + pick[i] * p->m;
 
-		low = fmin(low, x);
-		high = fmax(high, x);
-		sum += x;
+		for (size_t j = 0; j < p->m; j++) {
+			low[j] = i && low[j] < x[j] ? low[j] : x[j];
+			high[j] = i && high[j] > x[j] ? high[j] : x[j];
+			sum[j] += x[j];
+		}
 	}
-	mean = sum / n;
-	most = fmax(fabs(low), fabs(high));
-	for (size_t i = 0; i < p->n; i++) {
-		const double x = rows[pick[i] * p->m + j] - mean;
-
-		square += x * x;
-	}
-	sd = sqrt(square / (n - 1));
-	p->constant[j] = most < DETECT_MIN_VALUE;
-	if (prep)
-		p->constant[j] |= !(high > low) || sd <= NO_SPREAD * most;
 	/* of equal values the sum misses the mean by rounding */
-	p->mean[j] = !prep ? 0 : high > low ? mean : low;
-	p->scale[j] = 1;
-	if (prep == 2)
-		p->scale[j] = p->constant[j] ? sqrt(1 / (2 * n - 1)) : sd;
-	if (!p->constant[j])
-		p->column[p->c++] = j;
+	for (size_t j = 0; j < p->m; j++)
+		p->mean[j] = high[j] > low[j] ? sum[j] / (double)p->n : low[j];
+}
+
+static void fit_columns(struct pca *p, const double *rows, const size_t *pick,
+			unsigned prep, double *range)
+{
+	const double n = (double)p->n, *low = range, *high = range + p->m;
+	double *square = p->scale;
+
+	fit_range(p, rows, pick, range);
+	for (size_t i = 0; i < p->n; i++) {
+		const double *x = rows + pick[i] * p->m;
+
+		for (size_t j = 0; j < p->m; j++) {
+			const double d = x[j] - p->mean[j];
+
+			square[j] += d * d;
+		}
+	}
+	for (size_t j = 0; j < p->m; j++) {
+		const double most = fmax(fabs(low[j]), fabs(high[j]));
+		const double sd = sqrt(square[j] / (n - 1));
+
+		p->constant[j] = most < DETECT_MIN_VALUE;
+		if (prep)
+			p->constant[j] |= !(high[j] > low[j]) ||
+					  sd <= NO_SPREAD * most;
+		else
+			p->mean[j] = 0;
+		p->scale[j] = 1;
+		if (prep == 2)
+			p->scale[j] = p->constant[j] ? sqrt(1 / (2 * n - 1))
+						     : sd;
+		if (!p->constant[j])
+			p->column[p->c++] = j;
+	}
 }
 
 static void standardise(struct pca *p, const double *rows, const size_t *pick)
@@ -86,7 +107,7 @@ void pca_fix_sign(double *v, size_t c)
 int pca_fit(struct pca *p, const double *rows, const size_t *pick, size_t n,
 	    size_t m, unsigned prep)
 {
-	double least;
+	double least, *range;
 	int r;
 
 	*p = (struct pca){ .n = n, .m = m };
@@ -94,10 +115,13 @@ int pca_fit(struct pca *p, const double *rows, const size_t *pick, size_t n,
 	p->scale = calloc(m, sizeof(*p->scale));
 	p->constant = calloc(m, sizeof(*p->constant));
 	p->column = calloc(m, sizeof(*p->column));
-	if (!p->mean || !p->scale || !p->constant || !p->column)
+	range = calloc(2 * m, sizeof(*range));
+	if (!p->mean || !p->scale || !p->constant || !p->column || !range) {
+		free(range);
 		return -ENOMEM;
-	for (size_t j = 0; j < m; j++)
-		fit_column(p, rows, pick, prep, j);
+	}
+	fit_columns(p, rows, pick, prep, range);
+	free(range);
 	if (!p->c)
 		return DETECT_CONSTANT;
 	p->k = MIN(n, p->c);
