@@ -94,15 +94,15 @@ static int fill(struct csv *c)
 static int next_line(struct csv *c, char **line, size_t *len)
 {
 	size_t seen = 0;
-	char *nl = NULL;
+	char *nl;
 
-	while (!nl) {
+	for (;;) {
 		size_t have = c->end - c->start;
 		int ret;
 
-		if (have > seen)
-			nl = memchr(c->buf + c->start + seen, '\n',
-				    have - seen);
+		nl = have > seen ? memchr(c->buf + c->start + seen, '\n',
+					  have - seen)
+				 : NULL;
 		if (nl)
 			break;
 		if (c->eof && have == 0)

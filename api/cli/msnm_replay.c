@@ -227,7 +227,7 @@ static int options_make(const struct msnm_options *o,
 		.prep = o->has_prep ? o->prep
 			: warm      ? warm->prep
 				    : PREP,
-		.lv = o->has_lv ? o->lv : warm->lv,
+		.lv = o->has_lv || !warm ? o->lv : warm->lv,
 		.alpha_q = o->alpha > 0 ? o->alpha : ALPHA,
 		.alpha_d = o->alpha > 0 ? o->alpha : ALPHA,
 		.phase = PHASE,
