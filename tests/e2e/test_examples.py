@@ -50,7 +50,8 @@ class Watch:
     @property
     def reports(self):
         found = []
-        for line in self.process.log().splitlines():
+        whole_lines = self.process.log().rpartition("\n")[0]
+        for line in whole_lines.splitlines():
             words = line.partition("portscan detected. ")[2]
             if words.startswith("{"):
                 found += ast.literal_eval(words).items()
