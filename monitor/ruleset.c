@@ -160,8 +160,7 @@ static void print_capture(struct ruleset_text *t, const struct ruleset_names *n,
 	if (f->has_dst)
 		print_prefix(t, "-d", &f->dst);
 	print_proto(t, f->proto);
-	text_add(t,
-		 " -m nfacct --nfacct-name linnet-%s-%s -j NFQUEUE",
+	text_add(t, " -m nfacct --nfacct-name linnet-%s-%s -j NFQUEUE",
 		 n->instance, dir);
 	if (n->queues > 1)
 		text_add(t, " --queue-balance %u:%u", n->queue_first,
@@ -307,6 +306,14 @@ static void parse_jump(struct ruleset_seen *out,
 	out->jumps++;
 }
 
+/* Ends with what stands in quotes: a comment, not the target. */
+static bool ends_quoted(const char *s, size_t len)
+{
+	while (len > 0 && s[len - 1] == ' ')
+		len--;
+	return len > 0 && s[len - 1] == '"';
+}
+
 static void parse_line(struct ruleset_seen *out,
 		       const struct ruleset_names *names, const char *raw,
 		       size_t raw_len)
@@ -327,7 +334,8 @@ static void parse_line(struct ruleset_seen *out,
 		}
 		snprintf(ours, sizeof(ours), " -j linnet-%s-%s",
 			 names->instance, dirs[d].name);
-		if (has_prefix(line, "-A ") && has_suffix(line, ours))
+		if (has_prefix(line, "-A ") && has_suffix(line, ours) &&
+		    !ends_quoted(raw, raw_len))
 			parse_jump(out, names, (enum packet_dir)d, raw, raw_len,
 				   line);
 	}

@@ -206,6 +206,25 @@ static void jumps_are_made_single(void **state)
 	assert_null(strstr(text.s, "\n-A INPUT"));
 }
 
+/* A rule of the administrator's that only speaks of our chain. */
+static void comment_is_no_jump(void **state)
+{
+	static const char foreign[] =
+		":linnet-lab-in - [0:0]\n"
+		"-A INPUT -m comment --comment \"see -j linnet-lab-in\"\n"
+		"-A INPUT -j linnet-lab-in\n";
+	struct ruleset_seen seen;
+	struct ruleset_text text;
+	struct ruleset none = { 0 };
+
+	(void)state;
+	ruleset_parse(&seen, &names, foreign, strlen(foreign));
+	assert_int_equal(seen.jumps, 1);
+	assert_true(seen.jump[0].plain);
+	ruleset_print(&text, &seen, &names, &none, RULESET_IP4);
+	assert_null(strstr(text.s, "comment"));
+}
+
 static void several_queues_are_balanced(void **state)
 {
 	struct ruleset_names several = names;
@@ -233,6 +252,7 @@ int main(void)
 		cmocka_unit_test(parse_survives_any_cut),
 		cmocka_unit_test(removal_is_what_was_seen),
 		cmocka_unit_test(jumps_are_made_single),
+		cmocka_unit_test(comment_is_no_jump),
 		cmocka_unit_test(several_queues_are_balanced),
 	};
 
