@@ -234,24 +234,11 @@ static int set_ready_fd(void *ctx, const char *value, char *error)
 
 static int set_log_level(void *ctx, const char *value, char *error)
 {
-	static const struct {
-		const char *name;
-		enum log_level level;
-	} levels[] = {
-		{ "error", LOG_LEVEL_ERR },
-		{ "warning", LOG_LEVEL_WARN },
-		{ "info", LOG_LEVEL_INFO },
-		{ "debug", LOG_LEVEL_DEBUG },
-	};
 	struct parse *p = ctx;
 
-	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
-		if (strcmp(value, levels[i].name) == 0) {
-			p->c->log_level = (int)levels[i].level;
-			return 0;
-		}
-	}
-	return complain(error, "must be error, warning, info or debug");
+	if (log_level_parse(value, &p->c->log_level) != 0)
+		return complain(error, "must be " LOG_LEVELS);
+	return 0;
 }
 
 static int set_config(void *ctx, const char *value, char *error)
@@ -429,7 +416,7 @@ static int conf_defaults(struct conf *c)
 
 	memset(c, 0, sizeof(*c));
 	c->ready_fd = -1;
-	c->log_level = (int)LOG_LEVEL_INFO;
+	c->log_level = LOG_LEVEL_INFO;
 	c->query_ms = CONF_QUERY_MS;
 	c->n_listen = 1;
 	snprintf(c->user, sizeof(c->user), "linnet-agent");

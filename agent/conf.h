@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/addr.h"
+#include "common/log.h"
 
 #define CONF_LISTEN   8
 #define CONF_CHILDREN 64
@@ -34,7 +35,7 @@ struct conf {
 	char overlay_name[65]; /* "linnet" */
 	uint32_t query_ms;     /* default budget, 2,000 */
 	int ready_fd;          /* -1: none */
-	int log_level;
+	enum log_level log_level;
 	bool check; /* --check: say what would be done, exit */
 };
 

@@ -91,7 +91,7 @@ int main(int argc, char **argv)
 
 	if (ret)
 		return ret == 1 ? EXIT_SUCCESS : ret;
-	log_init("linnet-agent", (enum log_level)p.conf.log_level);
+	log_init("linnet-agent", p.conf.log_level);
 	if (p.conf.insecure)
 		log_warnx("insecure: every caller may do everything");
 	ret = priv_drop(&p.conf);

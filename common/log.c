@@ -32,7 +32,7 @@ static const struct {
 } levels[] = {
 	[LOG_LEVEL_ERR] = { 3, "error" },
 	[LOG_LEVEL_WARN] = { 4, "warning" },
-	[LOG_LEVEL_INFO] = { 6, "information" },
+	[LOG_LEVEL_INFO] = { 6, "info" },
 	[LOG_LEVEL_DEBUG] = { 7, "debug" },
 };
 
@@ -175,6 +175,17 @@ static bool stderr_is_journal(void)
 	snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)st.st_dev,
 		 (uintmax_t)st.st_ino);
 	return strcmp(own, stream) == 0;
+}
+
+int log_level_parse(const char *s, enum log_level *out)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+		if (strcmp(levels[i].name, s) == 0) {
+			*out = (enum log_level)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
 }
 
 void log_init(const char *program, enum log_level level)

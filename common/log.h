@@ -15,6 +15,10 @@ enum log_level {
 	LOG_LEVEL_DEBUG
 };
 
+#define LOG_LEVELS "error, warning, info or debug"
+/* One of these names.  0 or -EINVAL. */
+int log_level_parse(const char *s, enum log_level *out);
+
 /* program must live as long as the process. */
 void log_init(const char *program, enum log_level level);
 

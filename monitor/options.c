@@ -7,11 +7,13 @@
 #include "monitor/options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/args.h"
+#include "common/log.h"
 #include "common/user.h"
 #include "common/util.h"
 
@@ -21,15 +23,20 @@
 #define USER_DEFAULT       "linnet-monitor"
 #define AGENT_USER_DEFAULT "linnet-agent"
 
-static int number(const char *value, uint64_t min, uint64_t max, uint64_t *out)
+/* 0, or -EINVAL with what is allowed. */
+static int number(const char *value, uint64_t min, uint64_t max, uint64_t *out,
+		  char error[ARGS_ERROR_LEN])
 {
-	return parse_u64(value, strlen(value), min, max, out) ? -EINVAL : 0;
+	if (!parse_u64(value, strlen(value), min, max, out))
+		return 0;
+	snprintf(error, ARGS_ERROR_LEN, "%" PRIu64 " to %" PRIu64, min, max);
+	return -EINVAL;
 }
 
-static int port(const char *value, uint16_t *out)
+static int port(const char *value, uint16_t *out, char error[ARGS_ERROR_LEN])
 {
 	uint64_t v;
-	int err = number(value, 1, UINT16_MAX, &v);
+	int err = number(value, 1, UINT16_MAX, &v, error);
 
 	if (!err)
 		*out = (uint16_t)v;
@@ -66,12 +73,11 @@ static int set_readers(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
 	struct options *o = ctx;
 	uint64_t v;
 
-	if (number(value, 1, CTL_READERS, &v)) {
-		snprintf(error, ARGS_ERROR_LEN, "1 to %d", CTL_READERS);
-		return -EINVAL;
-	}
-	o->config.names.queues = (uint16_t)v;
-	return 0;
+	int err = number(value, 1, CTL_READERS, &v, error);
+
+	if (!err)
+		o->config.names.queues = (uint16_t)v;
+	return err;
 }
 
 static int set_check(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
@@ -118,8 +124,7 @@ static int set_agent_port(void *ctx, const char *value,
 {
 	struct options *o = ctx;
 
-	(void)error;
-	return port(value, &o->config.names.agent_port);
+	return port(value, &o->config.names.agent_port, error);
 }
 
 static int set_management_port(void *ctx, const char *value,
@@ -127,20 +132,18 @@ static int set_management_port(void *ctx, const char *value,
 {
 	struct options *o = ctx;
 
-	(void)error;
-	return port(value, &o->config.names.management_port);
+	return port(value, &o->config.names.management_port, error);
 }
 
 static int set_queue(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
 {
 	struct options *o = ctx;
 	uint64_t v;
+	int err = number(value, 0, UINT16_MAX, &v, error);
 
-	(void)error;
-	if (number(value, 0, UINT16_MAX, &v))
-		return -EINVAL;
-	o->config.names.queue_first = (uint16_t)v;
-	return 0;
+	if (!err)
+		o->config.names.queue_first = (uint16_t)v;
+	return err;
 }
 
 static int set_ready_fd(void *ctx, const char *value,
@@ -148,27 +151,22 @@ static int set_ready_fd(void *ctx, const char *value,
 {
 	struct options *o = ctx;
 	uint64_t v;
+	int err = number(value, 0, INT16_MAX, &v, error);
 
-	(void)error;
-	if (number(value, 0, INT16_MAX, &v))
-		return -EINVAL;
-	o->config.ready_fd = (int)v;
-	return 0;
+	if (!err)
+		o->config.ready_fd = (int)v;
+	return err;
 }
 
 static int set_level(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
 {
-	static const char *const names[] = { "err", "warn", "info", "debug" };
 	struct options *o = ctx;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (strcmp(names[i], value) == 0) {
-			o->level = (enum log_level)i;
-			return 0;
-		}
+	if (log_level_parse(value, &o->level) != 0) {
+		snprintf(error, ARGS_ERROR_LEN, LOG_LEVELS);
+		return -EINVAL;
 	}
-	snprintf(error, ARGS_ERROR_LEN, "err, warn, info or debug");
-	return -EINVAL;
+	return 0;
 }
 
 static int set_version(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
@@ -239,8 +237,9 @@ static const struct arg_row rows[] = {
 	{ .name = "log-level",
 	  .value = "LEVEL",
 	  .set = set_level,
-	  .help = "err, warn, info (default) or debug" },
+	  .help = "error, warning, info (default) or debug" },
 	{ .name = "version",
+	  .letter = 'V',
 	  .set = set_version,
 	  .help = "print the version and exit" },
 	{ .name = "help",

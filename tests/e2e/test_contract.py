@@ -4,6 +4,7 @@ answer when somebody is slow, gone, late or asks twice."""
 import json
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 import urllib.parse
@@ -11,7 +12,7 @@ import urllib.parse
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from pair import ASKED, CHILD, pair, wait_until  # noqa: E402
+from pair import ASKED, BUILD, CHILD, pair, wait_until  # noqa: E402
 
 JSON = {"Content-Type": "application/json"}
 
@@ -292,3 +293,21 @@ def test_ready_means_the_state_is_kept_and_the_parent_seen(tmp_path):
         wait_until(lambda: check(p, "parent"), 5, "adopted")
         sketch(p)
         assert not check(p, "state")
+
+
+# ---- options ----
+
+@pytest.mark.parametrize("program, option, value, allowed", [
+    ("monitor", "--queue-num", "70000", "0 to 65535"),
+    ("monitor", "--agent-port", "0", "1 to 65535"),
+    ("monitor", "--management-port", "ssh", "1 to 65535"),
+    ("monitor", "--readers", "9", "1 to 8"),
+    ("monitor", "--ready-fd", "-1", "0 to 32767"),
+    ("monitor", "--log-level", "warn", "error, warning, info or debug"),
+    ("agent", "--log-level", "warn", "error, warning, info or debug"),
+])
+def test_bad_options_say_what_is_allowed(program, option, value, allowed):
+    run = subprocess.run([BUILD / program / f"linnet-{program}", option, value],
+                         capture_output=True, text=True)
+    assert run.returncode == 64
+    assert f"{option}: " in run.stderr and allowed in run.stderr
