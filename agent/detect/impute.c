@@ -36,7 +36,7 @@ const char *detect_missing_text(enum detect_missing by)
 int detect_missing_parse(const char *text, enum detect_missing *by)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(method_text); i++) {
-		if (strcmp(text, method_text[i]))
+		if (strcmp(text, method_text[i]) != 0)
 			continue;
 		*by = (enum detect_missing)i;
 		return DETECT_OK;
@@ -226,9 +226,10 @@ int detect_impute(const struct detect_model *model, enum detect_missing by,
 		}
 		done.n++;
 	}
-	if (done.n)
-		done.share = share_of(model, x);
-	if (done.n && by == DETECT_TSR) {
+	if (!done.n)
+		goto done;
+	done.share = share_of(model, x);
+	if (by == DETECT_TSR) {
 		t = calloc(model->lv, sizeof(*t));
 		r = t ? predict_scores(model, x, t) : -ENOMEM;
 		if (r < 0)
@@ -238,6 +239,7 @@ int detect_impute(const struct detect_model *model, enum detect_missing by,
 		r = DETECT_OK;
 	}
 	fill(model, done.by, t, x);
+done:
 	*out = done;
 out:
 	free(t);

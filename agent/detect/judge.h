@@ -26,7 +26,7 @@ int detect_judge(const struct detect_model *model, const double *x, double *z,
 		 double *e, struct detect_stats *out);
 
 /* "none", "q", "d", "qd". */
-const char *detect_over_text(unsigned over);
+const char *detect_over_text(unsigned bits);
 
 /* Whether q or d is above `factor` times its limit; never for factor 0. */
 bool detect_beyond(const struct detect_model *model,

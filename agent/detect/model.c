@@ -40,7 +40,7 @@ struct detect_model *detect_model_new(size_t m, size_t rank, size_t n_dropped)
 	model->scale = at + m;
 	model->eigenvalues = at + 2 * m;
 	model->loadings = model->eigenvalues + rank;
-	model->dropped = (uint32_t *)(at + doubles);
+	model->dropped = (uint32_t *)(void *)(at + doubles);
 	model->constant = (bool *)(model->dropped + n_dropped);
 	model->m = m;
 	model->rank = rank;

@@ -62,8 +62,7 @@ static void fit_columns(struct pca *p, const double *rows, const size_t *pick,
 
 		p->constant[j] = most < DETECT_MIN_VALUE;
 		if (prep)
-			p->constant[j] |= !(high[j] > low[j]) ||
-					  sd <= NO_SPREAD * most;
+			p->constant[j] |= sd <= NO_SPREAD * most;
 		else
 			p->mean[j] = 0;
 		p->scale[j] = 1;

@@ -52,10 +52,10 @@ static int run(const double *rows, size_t n, size_t m, size_t lv, size_t rounds)
 	double *judge = ns ? ns + rounds : NULL, *z, *e, *work;
 	double *diagnose = ns ? judge + rounds : NULL;
 	unsigned long before = resident_kib();
-	int r = ns ? 0 : 1;
+	int r = 0;
 
-	if (r)
-		return r;
+	if (!ns)
+		return 1;
 	z = diagnose + rounds;
 	e = z + m;
 	work = e + m;

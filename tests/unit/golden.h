@@ -14,6 +14,7 @@ struct matrix {
 
 /* ../shared/golden/msnm/NAME; NULL: not there. */
 struct json_object *golden_open(const char *name);
+void golden_close(struct json_object *o);
 /* The cells of ../shared/data/msnm/NAME without header and first column. */
 struct matrix golden_data(const char *name);
 

@@ -79,7 +79,7 @@ static void test_quantiles(void **state)
 		relative("phase 2", l.d_phase2, golden_number(c, "UCLD_phase2"),
 			 1e-11);
 	}
-	json_object_put(o);
+	golden_close(o);
 }
 
 static void test_limits(void **state)
@@ -117,7 +117,7 @@ static void test_limits(void **state)
 						     ? DETECT_Q_BOX
 						     : DETECT_Q_JM);
 	}
-	json_object_put(o);
+	golden_close(o);
 }
 
 /* --- the static model ---------------------------------------------------- */
@@ -281,7 +281,7 @@ static void test_static(void **state)
 	compare_perturbed(model, o);
 	detect_model_free(model);
 	free(a.v);
-	json_object_put(o);
+	golden_close(o);
 }
 
 static void test_auto(void **state)
@@ -302,7 +302,7 @@ static void test_auto(void **state)
 	assert_true(fabs(model->limits.ucl_d - 11.41541645) < 5.1e-9);
 	detect_model_free(model);
 	free(a.v);
-	json_object_put(o);
+	golden_close(o);
 }
 
 /* --- missing values ------------------------------------------------------ */
@@ -352,7 +352,7 @@ static void test_imputation(void **state)
 	}
 	detect_model_free(model);
 	free(a.v);
-	json_object_put(o);
+	golden_close(o);
 }
 
 /* --- dynamic ------------------------------------------------------------- */
@@ -441,7 +441,7 @@ static void test_dynamic(void **state)
 	}
 	detect_ewma_free(ewma);
 	free(a.v);
-	json_object_put(o);
+	golden_close(o);
 }
 
 /* The first hour of the recorded run: there old and exact rules agree. */
@@ -480,7 +480,7 @@ static void test_recorded(void **state)
 	detect_model_free(model);
 	detect_ewma_free(ewma);
 	free(a.v);
-	json_object_put(o);
+	golden_close(o);
 }
 
 int main(void)
