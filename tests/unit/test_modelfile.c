@@ -384,15 +384,18 @@ __attribute__((noreturn)) static void save_forever(struct detect_model *m)
 static void test_kill(void **state)
 {
 	struct detect_model *m = model_make(1, 100), *back = NULL;
-	uint64_t seed = seed_start();
-	unsigned seen[3] = { 0 };
+	uint64_t seed = seed_start(), save_ns = clock_mono_ns();
 	char why[MODELFILE_WHY_LEN];
+	unsigned changes = 0;
 
 	(void)state;
 	m->generation = 1;
 	assert_int_equal(modelfile_save(path, m), 0);
+	/* what a save takes here and now, at most 20 ms */
+	save_ns = MIN(clock_mono_ns() - save_ns + 100000, 20000000u);
 	for (int i = 0; i < KILLS; i++) {
-		struct timespec t = { .tv_nsec = seed_below(&seed, 5000000) };
+		struct timespec t = { .tv_nsec = seed_below(
+					      &seed, 3 * (uint32_t)save_ns) };
 		int status, ret;
 		pid_t pid = fork();
 
@@ -407,11 +410,12 @@ static void test_kill(void **state)
 		if (ret)
 			fail_msg("kill %d: %d %s", i, ret, why);
 		assert_in_range(back->generation, 1, 2);
-		seen[back->generation]++;
+		changes += back->generation != m->generation;
+		m->generation = back->generation;
 		detect_model_free(back);
 	}
-	/* else nobody was killed while saving */
-	assert_true(seen[1] > 0 && seen[2] > 0);
+	/* else nobody came to the end of a save */
+	assert_true(changes > 0);
 	detect_model_free(m);
 }
 
