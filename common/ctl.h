@@ -46,8 +46,8 @@ struct ctl_head {
  * status of replies: 0; -EINVAL bad struct; -ENOENT no such task; -EEXIST same
  * id, lower generation or other content; -ENOSPC tasks, rules or memory;
  * -EAGAIN readers are starting, the rules of a put do not stand in time, or
- * tasks begin anew as somebody had removed the rules; -EIO the rules cannot be set; -EBUSY rate; -ESHUTDOWN capture
- * is off.
+ * tasks begin anew as somebody had removed the rules; -EIO the rules cannot be
+ * set; -EBUSY rate; -ESHUTDOWN capture is off.
  */
 
 struct ctl_hello {

@@ -3,10 +3,17 @@
  * A copy in pieces.  A sketch's head comes first, with the number of entries
  * it then has; entries added meanwhile are left for the next copy.  If entries
  * moved (the epoch changed) that sketch is copied again, the third time in one
- * piece, so that a copy always ends.  Each sketch has room for its whole memory
- * in the file, which has holes where nothing was copied.  The file belongs to
- * this module until it is sealed and sent; the mapping goes before the seal,
- * which refuses writers.
+ * piece, so that a copy always ends.
+ *
+ * The real-time table is too large for that, and evicts all the time.  It says
+ * which entries it gave away: these, and those added meanwhile, are copied
+ * after the rest, until none is left, and then the head once more.  A turn
+ * copies far more entries than its packets can evict, so that this ends, too;
+ * if ever it did not, the rest is copied in one piece.
+ *
+ * Each sketch has room for its whole memory in the file, which has holes where
+ * nothing was copied.  The file belongs to this module until it is sealed and
+ * sent; the mapping goes before the seal, which refuses writers.
  */
 #include "monitor/image.h"
 
@@ -21,6 +28,7 @@
 
 #define ALIGN     64u
 #define MOVED_MAX 2
+#define LATE_MAX  16 /* turns, then it is made to end */
 
 static_assert(SKETCH_KINDS <= CTL_IMAGE_KINDS, "a place for each kind");
 
@@ -72,6 +80,10 @@ int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
 /* Notes what the sketch's head says, which is copied in the same breath. */
 static void image_look(struct image *im, uint32_t k)
 {
+	struct sketch_moves moves;
+
+	sketch_image_moves(im->sketch[k], &moves);
+	im->move = moves.n;
 	im->epoch[k] = sketch_image_epoch(im->sketch[k]);
 	im->map->image[k].len = sketch_image_len(im->sketch[k]);
 }
@@ -100,23 +112,62 @@ static size_t image_piece(struct image *im, uint32_t k, size_t budget)
 	return n;
 }
 
+/* The copy has all; true if it has what changed since, and the head. */
+static bool image_caught_up(struct image *im, uint32_t k, size_t *left)
+{
+	const char *from = im->sketch[k];
+	char *to = (char *)im->map + im->map->image[k].offset;
+	size_t budget = *left;
+	struct sketch_moves m;
+
+	sketch_image_moves(from, &m);
+	if (!m.head_len)
+		return true;
+	im->map->image[k].len = sketch_image_len(from);
+	if (im->at < im->map->image[k].len)
+		return false;
+	if (m.n - im->move > m.places)
+		im->move = m.n - m.places;
+	if (im->late++ >= LATE_MAX)
+		budget = SIZE_MAX;
+	while (im->move < m.n && budget > 0) {
+		size_t at = m.first + im->move % m.places * m.step;
+
+		memcpy(to + at, from + at, m.step);
+		budget -= MIN(budget, m.step);
+		im->move++;
+	}
+	*left = MIN(*left, budget);
+	if (im->move < m.n)
+		return false;
+	memcpy(to, from, m.head_len);
+	return true;
+}
+
+/* Copies up to *left bytes of sketch k; true: it is done. */
+static bool image_kind(struct image *im, uint32_t k, size_t *left)
+{
+	size_t budget = im->moved < MOVED_MAX ? *left : SIZE_MAX;
+
+	size_t n = image_piece(im, k, budget);
+
+	*left -= MIN(*left, n);
+	return im->at == im->map->image[k].len && !image_spoiled(im, k) &&
+	       image_caught_up(im, k, left);
+}
+
 bool image_turn(struct image *im)
 {
 	size_t left = IMAGE_PIECE;
 
 	while (im->kind < SKETCH_KINDS && left > 0) {
 		uint32_t k = im->kind;
-		bool wanted = im->kinds >> k & 1;
-		bool whole = im->moved >= MOVED_MAX;
 
-		if (wanted)
-			left -= MIN(left, image_piece(im, k,
-						      whole ? SIZE_MAX : left));
-		if (wanted &&
-		    (im->at < im->map->image[k].len || image_spoiled(im, k)))
+		if (im->kinds >> k & 1 && !image_kind(im, k, &left))
 			continue;
 		im->kind++;
 		im->at = 0;
+		im->moved = im->late = 0;
 	}
 	return im->kind == SKETCH_KINDS;
 }

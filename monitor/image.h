@@ -27,6 +27,8 @@ struct image {
 	size_t at;      /* copied of this kind */
 	uint32_t moved; /* how often a copy had to begin again */
 	uint64_t epoch[SKETCH_KINDS];
+	uint64_t move; /* of this kind: how many are in the copy */
+	uint32_t late; /* turns that it took to have them all, so far */
 };
 
 /*

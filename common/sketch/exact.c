@@ -24,10 +24,10 @@ struct exact {
 	struct sketch_head head;
 	uint64_t slot; /* newest seen */
 	uint64_t evicted;
-	uint64_t hand;
+	uint64_t hand, looks; /* under the clock hand: now, so far */
 	uint64_t spilled_last;
 	uint64_t spilled[RING];
-	uint64_t reserved[5];
+	uint64_t reserved[4];
 	struct ktable t;
 };
 static_assert(sizeof(struct exact) == 320, "the pool starts on a line");
@@ -99,8 +99,6 @@ static void spill(struct exact *s, const struct counter *c)
 		s->spilled[(c->last - k) % RING] +=
 			c->cell[(c->last - k) % RING];
 	s->evicted++;
-	/* a copy under way may have the cells in neither place, or both */
-	s->head.epoch++;
 }
 
 /* The entry that a new key takes over in a full pool. */
@@ -116,6 +114,7 @@ static uint32_t make_room(struct exact *s)
 		uint64_t sum = counter_sum(c, s->slot);
 
 		s->hand = i + 1 < s->t.n ? i + 1 : 0;
+		s->looks++;
 		if (s->slot - c->last >= RING)
 			return i;
 		if (sum < least) {
@@ -169,6 +168,20 @@ static size_t exact_image_len(const void *mem)
 	return offsetof(struct exact, t) + ktable_image_len(&s->t);
 }
 
+/* Who is evicted was looked at, in a full pool: a look counts as a move. */
+static void exact_image_moves(const void *mem, struct sketch_moves *out)
+{
+	const struct exact *s = mem;
+
+	*out = (struct sketch_moves){
+		.n = s->looks,
+		.places = s->t.cap,
+		.first = sizeof(*s),
+		.step = s->t.entry_words * sizeof(uint64_t),
+		.head_len = sizeof(*s),
+	};
+}
+
 static bool exact_image_valid(const void *img, size_t len)
 {
 	const struct exact *s = img;
@@ -185,6 +198,7 @@ const struct sketch_ops exact_ops = {
 	.init = exact_init,
 	.update = exact_update,
 	.image_len = exact_image_len,
+	.image_moves = exact_image_moves,
 	.image_valid = exact_image_valid,
 };
 

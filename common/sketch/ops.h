@@ -35,6 +35,8 @@ struct sketch_ops {
 	void (*init)(void *mem, const struct hash_key *local);
 	void (*update)(void *mem, const struct sketch_item *it);
 	size_t (*image_len)(const void *mem);
+	/* NULL: entries are never given away. */
+	void (*image_moves)(const void *mem, struct sketch_moves *out);
 	/* Head compared already; len >= sizeof(struct sketch_head). */
 	bool (*image_valid)(const void *img, size_t len);
 };

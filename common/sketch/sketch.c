@@ -104,6 +104,15 @@ uint64_t sketch_image_epoch(const void *mem)
 	return h->epoch;
 }
 
+void sketch_image_moves(const void *mem, struct sketch_moves *out)
+{
+	const struct sketch_head *h = mem;
+
+	*out = (struct sketch_moves){ 0 };
+	if (kinds[h->kind]->image_moves)
+		kinds[h->kind]->image_moves(mem, out);
+}
+
 int sketch_image_check(enum sketch_kind k, const void *img, size_t len,
 		       const struct sketch_params *p)
 {

@@ -69,10 +69,21 @@ void sketch_init(enum sketch_kind k, void *mem, const struct sketch_params *p,
 void sketch_update(void *mem, const struct sketch_item *it);
 size_t sketch_image_len(const void *mem);
 /*
- * Changes when entries of the pool moved (purge, conversion, eviction): a
- * copy made in pieces while it changed must be made again.
+ * Changes when entries of the pool moved (purge, conversion): a copy made in
+ * pieces while it changed must be made again.
  */
 uint64_t sketch_image_epoch(const void *mem);
+/*
+ * Entries that were given to other keys (eviction): n of them so far, move i at
+ * first + i % places * step, step bytes.  A copy made in pieces is right once
+ * all that moved meanwhile was copied again and then, in the same breath, the
+ * first head_len bytes.  Without such moves everything is 0.
+ */
+struct sketch_moves {
+	uint64_t n, places;
+	size_t first, step, head_len;
+};
+void sketch_image_moves(const void *mem, struct sketch_moves *out);
 
 /* ---- agent side ---- */
 

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "common/hash.h"
+#include "common/util.h"
 #include "monitor/image.h"
 
 struct world {
@@ -18,7 +19,7 @@ struct world {
 	struct sketch_params params;
 	void *sketch[SKETCH_KINDS];
 	size_t size[SKETCH_KINDS];
-	uint64_t packets;
+	uint64_t packets, slot;
 };
 
 static int setup(void **state)
@@ -26,6 +27,7 @@ static int setup(void **state)
 	static struct world w;
 
 	w = (struct world){
+		.slot = 100,
 		.task = { .id = 1,
 			  .key = KEY_SRC,
 			  .kinds = SKETCH_DEFAULT_KINDS },
@@ -60,7 +62,7 @@ static int teardown(void **state)
 static void count(struct world *w, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		struct sketch_item it = { .weight = 1, .slot = 100 };
+		struct sketch_item it = { .weight = 1, .slot = w->slot };
 
 		w->packets++;
 		it.key.w[0] = w->packets;
@@ -125,6 +127,50 @@ static void ends_although_entries_move(void **state)
 	image_end(&im);
 }
 
+/* What was counted before the copy is in it once, wherever it went. */
+static void whole_while_evicting(void **state)
+{
+	const unsigned int before[] = { 60000, 65500, 80000 };
+	const unsigned int a_turn[] = { 300, 64, 200 };
+	const uint32_t exact = 1u << SKETCH_EXACT;
+
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+		struct world *w = *state;
+		struct part *p = NULL;
+		struct image im;
+		uint64_t sum;
+		int turns = 1;
+
+		teardown(state);
+		assert_int_equal(setup(state), 0);
+		count(w, before[i]);
+		w->slot++;
+		assert_int_equal(image_begin(&im,
+					     (const void *const *)w->sketch,
+					     w->size, exact),
+				 0);
+		for (size_t at = 0; !image_turn(&im); turns++, at = im.at) {
+			/* never much more than a turn may */
+			assert_in_range(im.at - at, 0, IMAGE_PIECE);
+			count(w, a_turn[i]);
+		}
+		assert_in_range(turns, 10, 100);
+		check(w, &im, exact);
+		assert_int_equal(
+			part_exact(&w->task,
+				   (char *)im.map +
+					   im.map->image[SKETCH_EXACT].offset,
+				   100, &p),
+			0);
+		sum = p->exact.spilled;
+		for (uint32_t k = 0; k < p->exact.n; k++)
+			sum += p->exact.row[k].value;
+		assert_int_equal(sum, before[i]);
+		part_free(p);
+		image_end(&im);
+	}
+}
+
 static void only_what_is_asked(void **state)
 {
 	struct world *w = *state;
@@ -174,6 +220,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(ends_although_entries_move,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(whole_while_evicting, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(only_what_is_asked, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(sealed_for_good, setup,
