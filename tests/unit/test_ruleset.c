@@ -164,12 +164,11 @@ static void parse_survives_any_cut(void **state)
 
 static void removal_is_what_was_seen(void **state)
 {
-	static const char want[] =
-		"*mangle\n"
-		"-D INPUT -j linnet-lab-in\n"
-		"-F linnet-lab-in\n"
-		"-X linnet-lab-in\n"
-		"COMMIT\n";
+	static const char want[] = "*mangle\n"
+				   "-D INPUT -j linnet-lab-in\n"
+				   "-F linnet-lab-in\n"
+				   "-X linnet-lab-in\n"
+				   "COMMIT\n";
 	struct ruleset none = { 0 };
 	struct ruleset_seen seen;
 	struct ruleset_text text;
