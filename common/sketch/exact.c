@@ -22,15 +22,15 @@
 
 struct exact {
 	struct sketch_head head;
-	uint64_t slot; /* newest seen */
-	uint64_t evicted;
+	uint64_t slot;        /* newest seen */
 	uint64_t hand, looks; /* under the clock hand: now, so far */
 	uint64_t spilled_last;
 	uint64_t spilled[RING];
-	uint64_t reserved[4];
+	uint32_t evicted[RING]; /* entries, by their newest slot */
+	uint64_t reserved[5];
 	struct ktable t;
 };
-static_assert(sizeof(struct exact) == 320, "the pool starts on a line");
+static_assert(sizeof(struct exact) == 384, "the pool starts on a line");
 
 /* Values of an entry. */
 struct counter {
@@ -88,17 +88,19 @@ static void spill(struct exact *s, const struct counter *c)
 {
 	uint64_t g = s->slot, age = g - c->last;
 
-	if (g - s->spilled_last >= RING)
+	if (g - s->spilled_last >= RING) {
 		memset(s->spilled, 0, sizeof(s->spilled));
-	else
+		memset(s->evicted, 0, sizeof(s->evicted));
+	} else {
 		for (uint64_t i = s->spilled_last + 1; i <= g; i++)
-			s->spilled[i % RING] = 0;
+			s->spilled[i % RING] = s->evicted[i % RING] = 0;
+	}
 	s->spilled_last = g;
 	/* 2^32 evictions of full cells in 1.6 s do not happen: no overflow */
 	for (uint64_t k = 0; age + k < RING; k++)
 		s->spilled[(c->last - k) % RING] +=
 			c->cell[(c->last - k) % RING];
-	s->evicted++;
+	s->evicted[c->last % RING]++;
 }
 
 /* The entry that a new key takes over in a full pool. */
@@ -280,7 +282,10 @@ int part_exact(const struct task_spec *t, const void *exact, uint64_t end_slot,
 	for (uint64_t k = 0; k < WINDOW && k <= end_slot; k++)
 		if (end_slot - k <= s->spilled_last)
 			p->exact.spilled += s->spilled[(end_slot - k) % RING];
-	p->exact.evicted = s->evicted;
+	/* what was seen after the window may have been in it, too */
+	for (uint64_t i = end_slot - MIN(end_slot, WINDOW - 1);
+	     i <= s->spilled_last; i++)
+		p->exact.evicted += s->evicted[i % RING];
 	p->saturated = s->head.saturated;
 	*out = p;
 	return 0;

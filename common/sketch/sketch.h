@@ -139,6 +139,7 @@ struct part {
 		struct {
 			uint32_t n, cap;
 			struct exact_row *row; /* ascending by key */
+			/* amount and number of keys that had no entry */
 			uint64_t spilled, evicted;
 		} exact;
 		struct {
