@@ -6,7 +6,8 @@ for how many in all.
 The agent answers for the last second, which slides on.  Asked every 0.3 s it
 shows each port several times, and at first perhaps only the beginning of a
 scan.  So the ports of a scan are collected, and reported once, when its
-source has asked for no new one for a while.
+source has asked for no new one for a while; one that goes on and on is
+reported every 30 s.
 
     port_scan.py 10.0.0.5 --seconds 60
 """
@@ -18,6 +19,7 @@ import requests
 
 INTERVAL_S = 0.3
 QUIET_S = 1.5           # by then the last port has left the last second
+LONGEST_S = 30
 FEW = 20
 
 
@@ -41,7 +43,7 @@ def main():
     ask(type="config sketch counter", **counter)
     print("watching", args.agent, flush=True)
 
-    scans = {}              # source: (ports, when it asked for a new one)
+    scans = {}              # source: (ports, its first time, its last new port)
     end = time.monotonic() + args.seconds if args.seconds else None
     while end is None or time.monotonic() < end:
         time.sleep(INTERVAL_S)
@@ -54,12 +56,12 @@ def main():
             last_second.setdefault(source, set()).add(port)
 
         for source, ports in last_second.items():
-            known, _ = scans.get(source, (set(), now))
+            known, first, _ = scans.get(source, (set(), now, now))
             if (known or len(ports) > FEW) and ports - known:
-                scans[source] = (known | ports, now)
+                scans[source] = (known | ports, first, now)
 
-        for source, (ports, newest) in list(scans.items()):
-            if now - newest > QUIET_S:
+        for source, (ports, first, newest) in list(scans.items()):
+            if now - newest > QUIET_S or now - first > LONGEST_S:
                 print("portscan detected.", {source: len(ports)}, flush=True)
                 del scans[source]
 

@@ -19,7 +19,8 @@ echo "watching $agent"
 
 # Each reply is the last second: {"10.0.0.6,8008": 1, "10.0.0.6,8009": 1}.
 # The ports of a scan are collected; it is over, and reported, when five
-# replies in a row had no new one. (interactive: look at each line at once.)
+# replies in a row had no new one, or after 100. (interactive: look at each line
+# at once.)
 end=$(($(date +%s) + ${2:-0}))
 while [ $# -eq 1 ] || [ "$(date +%s)" -lt "$end" ]; do
 	sleep "$interval"
@@ -38,12 +39,13 @@ done | awk -W interactive '
 		port = source "," item[i + 1]
 		if ((source in known || ports[source] > 20) && !(port in seen)) {
 			seen[port]
-			known[source]++
+			if (!known[source]++)
+				first[source] = NR
 			newest[source] = NR
 		}
 	}
 	for (source in known) {
-		if (NR - newest[source] < 5)
+		if (NR - newest[source] < 5 && NR - first[source] < 100)
 			continue
 		print "portscan detected.", source, known[source]
 		for (port in seen)

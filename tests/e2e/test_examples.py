@@ -107,3 +107,18 @@ def test_few_ports_are_no_scan(hosts):
         scan(hosts, SOURCES[1])
         wait_until(lambda: watch.reports, 10, "the report")
     assert watch.reports == [(SOURCES[1], N_PORTS)]
+
+
+def test_a_scan_without_end_is_reported(hosts):
+    with Watch(hosts, SCRIPTS[0]) as a, Watch(hosts, SCRIPTS[1]) as b:
+        end = time.monotonic() + 60
+        port = 2000
+        while not (a.reports and b.reports) and time.monotonic() < end:
+            with hosts.child.socket() as s:
+                s.bind((SOURCES[0], 0))
+                s.connect_ex((ASKED, port))
+            port += 1
+            time.sleep(0.02)  # this is what is tested, not a wait
+    for reports in a.reports, b.reports:
+        assert [source for source, _ in reports] == [SOURCES[0]]
+        assert N_PORTS < reports[0][1] <= port - 2000
