@@ -45,6 +45,9 @@
 #define BIND_PAUSE_NS 20000000
 #define ID_FAR        (1u << 30) /* above every id of a new queue */
 
+_Static_assert(QUEUE_MAX + 2 * BATCH <= CAPTURE_WAITING_MAX,
+	       "what waits before a reader has counted it");
+
 #define COALESCE_PPS   20000
 #define COALESCE_BATCH 32
 #define COALESCE_NS    100000
