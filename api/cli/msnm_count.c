@@ -49,33 +49,24 @@ static bool cell_integer(const char *s, int64_t *value)
 	return true;
 }
 
-static bool is_within(const struct ip_addr *a, const char *const *prefixes,
-		      size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		struct ip_prefix p;
-
-		if (!prefix_parse(prefixes[i], strlen(prefixes[i]), &p) &&
-		    prefix_contains(&p, a))
-			return true;
-	}
-	return false;
-}
-
 /* IPv6 is in no class: exporters with these rules knew none. */
 static bool cell_address(const char *s, int64_t *value)
 {
-	static const char *const private[] = { "10.0.0.0/8", "172.16.0.0/12",
-					       "192.168.0.0/16" };
-	static const char *const shared[] = { "100.64.0.0/10" };
 	struct ip_addr a;
+	const uint8_t *b = a.b + 12;
 
-	if (addr_parse(s, strlen(s), &a) || !addr_is_v4(&a) ||
-	    addr_classify(&a) != ADDR_UNICAST ||
-	    is_within(&a, shared, ARRAY_SIZE(shared)))
+	if (addr_parse(s, strlen(s), &a) || !addr_is_v4(&a))
 		return false;
-	*value = is_within(&a, private, ARRAY_SIZE(private)) ? FEATURE_PRIVATE
-							     : FEATURE_PUBLIC;
+	/* this network, loopback, from multicast on, link-local, shared */
+	if (b[0] == 0 || b[0] == 127 || b[0] >= 224 ||
+	    (b[0] == 169 && b[1] == 254) ||
+	    (b[0] == 100 && (b[1] & 0xc0) == 64))
+		return false;
+	if (b[0] == 10 || (b[0] == 172 && (b[1] & 0xf0) == 16) ||
+	    (b[0] == 192 && b[1] == 168))
+		*value = FEATURE_PRIVATE;
+	else
+		*value = FEATURE_PUBLIC;
 	return true;
 }
 

@@ -7,6 +7,7 @@ import pty
 import random
 import re
 import select
+import stat
 import subprocess
 import sys
 import threading
@@ -86,6 +87,35 @@ def test_calibrate_summary(made):
               for c, m in zip(columns, mean)]
     spread[5] = spread[6] = math.sqrt(1 / 479)
     assert all_near(model["scale"], spread, 1e-12)
+
+
+def test_calibrate_options(made):
+    """Which limits are active, how rows are prepared, what is too few."""
+    directory, _, usual = made
+    path = directory / "options.json"
+
+    def model_of(*options):
+        summary, = linnet("calibrate", "--input", directory / "rows.csv",
+                          "--lv", 2, *options, "-o", path)
+        model = json.loads(path.read_text())
+        limits = model["limits"]
+        assert summary["ucl_d"] == limits["ucl_d"]
+        assert summary["quality"] == model["quality"]
+        return model, limits["ucl_q"], limits["ucl_d"], limits
+    _, _, ucl, limits = model_of("--phase", 1)
+    assert ucl == limits["d"]["phase1"] < limits["d"]["phase2"]
+    assert limits["d"]["phase2"] == usual["ucl_d"]
+    _, q, d, limits = model_of("--limits", "empirical", "--alpha", 0.05)
+    assert (q, d) == (limits["q"]["empirical"], limits["d"]["empirical"])
+    _, best, top, limits = model_of("--limits", "max", "--alpha", 0.05)
+    assert (best, top) == (max(q, limits["q"][limits["q"]["method"]]),
+                           max(d, limits["d"]["phase2"]))
+    model, q, _, _ = model_of("--limits", "max")
+    assert model["quality"] == ["few_rows"] and q == usual["ucl_q"]
+    for prep in (0, 1):
+        model = model_of("--prep", prep)[0]
+        assert model["scale"] == [1] * 8 and model["prep"] == prep
+        assert (model["mean"] == [0] * 8) == (prep == 0)
 
 
 def test_observe_rows(made):
@@ -493,9 +523,12 @@ def test_output_cannot_be_written(good, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(GOOD)
     calibrate = ["calibrate", "--input", path, "--lv", 1, "--output"]
-    for target in ("/dev/full", tmp_path, tmp_path / "none/m.json",
+    # our own, lest a broken command takes the host's
+    os.mknod(tmp_path / "full", stat.S_IFCHR | 0o600, os.makedev(1, 7))
+    for target in (tmp_path / "full", tmp_path, tmp_path / "none/m.json",
                    "/proc/m.json"):
         refused(*calibrate, target, exit_status=74)
+    assert (tmp_path / "full").is_char_device()
     observe = [LINNET, "msnm", "observe", "--model", good, "--input", path]
     count = [LINNET, "msnm", "count", "--input", tmp_path / "flows.csv"]
     (tmp_path / "flows.csv").write_text(as_flows([FLOW] * 3))
@@ -506,8 +539,8 @@ def test_output_cannot_be_written(good, tmp_path):
             done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE,
                                   timeout=DEADLINE_S, check=False)
         assert done.returncode == 74 and done.stderr.count(b"\n") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["flows.csv",
-                                                          "rows.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) \
+        == ["flows.csv", "full", "rows.csv"]
 
 
 def test_reader_goes_away(made):
@@ -598,8 +631,13 @@ def test_count_rules(tmp_path):
         cells = FLOW.split(",")
         cells[cell] = "8.0" if cell == 3 else "::1"
         assert nonzero(",".join(cells)) == every - gone
-    for address in ("100.64.0.1", "127.0.0.1", "224.0.0.1", "fc00::1", "x"):
-        assert not nonzero(FLOW.replace("8.8.8.8", address)) & {2, 3}
+    for address, at in (("100.64.0.1", 0), ("127.0.0.1", 0), ("0.1.2.3", 0),
+                        ("224.0.0.1", 0), ("255.255.255.255", 0),
+                        ("169.254.0.1", 0), ("fc00::1", 0), ("x", 0),
+                        ("172.31.0.1", 2), ("172.32.0.1", 3),
+                        ("192.168.9.9", 2), ("100.128.0.1", 3)):
+        assert nonzero(FLOW.replace("8.8.8.8", address)) & {2, 3} \
+            == ({at} - {0}), address
     assert 108 in nonzero(FLOW.replace("TCP", "GRE")) - every
     path = tmp_path / "flows.csv"
     path.write_text(as_flows([FLOW] * 3))
