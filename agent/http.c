@@ -378,8 +378,6 @@ static enum error_code exchange_check(struct exchange *x, const char *method,
 					  guard_walk, &g);
 	x->rq.method = first.known;
 	e = guard_check_origin(&g, &first);
-	if (e == ERR_NONE)
-		e = guard_check_framing(&g, &first, &length);
 	if (e != ERR_NONE)
 		return e;
 	x->route = route_find(config->routes, config->n_routes, first.known,
@@ -387,7 +385,9 @@ static enum error_code exchange_check(struct exchange *x, const char *method,
 	if (!x->route)
 		return *allowed ? ERR_METHOD : ERR_NOT_FOUND;
 	x->rq.legacy = x->route->legacy;
-	e = guard_check_body(&g, x->route, length, &x->rq.body_type);
+	e = guard_check_framing(&g, &first, &length);
+	if (e == ERR_NONE)
+		e = guard_check_body(&g, x->route, length, &x->rq.body_type);
 	return e == ERR_NONE ? exchange_admit(x) : e;
 }
 

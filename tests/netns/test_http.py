@@ -165,6 +165,8 @@ GUARD = {
     "absolute target": (get("http://127.0.0.1/open"), 404),
     "row without method": (b"PUT / HTTP/1.1\r\n" + LOCAL +
                            b"Content-Length: 0\r\n\r\n", 405),
+    "row without method, no length": (b"PUT / HTTP/1.1\r\n" + LOCAL + b"\r\n",
+                                      405),
     "OPTIONS": (b"OPTIONS / HTTP/1.1\r\n" + LOCAL + b"\r\n", 405),
     "TRACE": (b"TRACE / HTTP/1.1\r\n" + LOCAL + b"\r\n", 405),
     "multipart": (post(b"x", "Content-Type: multipart/form-data; boundary=x"),
