@@ -12,9 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FEATURES        176
-#define FEATURES_COMPAT 144 /* positions 0 to 143; the rest: host */
-#define FEATURES_HLL    5   /* features that count distinct things */
+#include "common/features_record.h"
 
 /* Blocks of positions, as bits: a row has some of them, in this order. */
 enum feature_block {
@@ -29,31 +27,6 @@ enum feature_semantics {
 	FEATURES_PACKETS, /* "packets/1" */
 	FEATURES_NETFLOW, /* "netflow/1" */
 	FEATURES_SEMANTICS
-};
-
-/* What a rule looks at; those of struct feature_record come first. */
-enum feature_variable {
-	FEATURE_SRC_IP,
-	FEATURE_DST_IP, /* enum feature_address */
-	FEATURE_SRC_PORT,
-	FEATURE_DST_PORT,
-	FEATURE_PROTOCOL,  /* IP protocol number */
-	FEATURE_TCP_FLAGS, /* of all packets, as in the TCP header */
-	FEATURE_SRC_TOS,
-	FEATURE_IN_PACKETS,
-	FEATURE_OUT_PACKETS,
-	FEATURE_IN_BYTES,
-	FEATURE_OUT_BYTES,
-	FEATURE_IN_INTERFACE,
-	FEATURE_OUT_INTERFACE, /* 1, 2, 3 or 65535 */
-	FEATURE_RECORD_VARIABLES,
-	FEATURE_FLOW = FEATURE_RECORD_VARIABLES,
-	FEATURE_BYTES,
-	FEATURE_HANDSHAKE,
-	FEATURE_PACKETS,
-	FEATURE_SPREAD,
-	FEATURE_DNS,
-	FEATURE_VARIABLES
 };
 
 enum feature_rule {
@@ -83,12 +56,6 @@ enum feature_transform {
 	FEATURE_NONE,
 	FEATURE_SQRT,
 	FEATURE_LOG2
-};
-
-enum feature_address {
-	FEATURE_NEITHER,
-	FEATURE_PRIVATE,
-	FEATURE_PUBLIC
 };
 
 #define FEATURE_NO_END INT64_MAX /* of a closed range */
@@ -133,33 +100,5 @@ uint64_t features_schema_add(uint64_t hash, const char *name);
 /* Of the table's own names. */
 uint64_t features_schema(enum feature_semantics s, uint32_t window_s,
 			 uint32_t blocks);
-
-/* A flow record as the rules of the compat block see it. */
-struct feature_record {
-	uint32_t present; /* 1 << enum feature_variable */
-	int64_t value[FEATURE_RECORD_VARIABLES];
-};
-static inline void feature_record_set(struct feature_record *r,
-				      enum feature_variable v, int64_t value)
-{
-	r->present |= 1u << v;
-	r->value[v] = value;
-}
-
-/* Positions, as bits. */
-struct feature_set {
-	uint64_t w[(FEATURES + 63) / 64];
-};
-static inline void feature_set_add(struct feature_set *s, unsigned int i)
-{
-	s->w[i / 64] |= (uint64_t)1 << i % 64;
-}
-static inline bool feature_set_has(const struct feature_set *s, unsigned int i)
-{
-	return s->w[i / 64] >> i % 64 & 1;
-}
-
-/* Adds the positions of the compat block that match. */
-void features_match(const struct feature_record *r, struct feature_set *out);
 
 #endif

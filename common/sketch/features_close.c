@@ -18,7 +18,9 @@
 #include "common/sketch/hllreg.h"
 #include "common/util.h"
 
-#define SLICE 128 /* entries a turn */
+#define SLICE       128   /* entries a turn */
+#define SLICE_MARK  512   /* records of the heap */
+#define SLICE_SLOTS 16384 /* of each of two indexes */
 
 #define REGULAR_PACKETS 8
 #define REGULAR_CV      0.1
@@ -389,13 +391,16 @@ static void stage_count(struct features *f, struct table *t, uint32_t i)
 	}
 }
 
-static void stage_mark(struct features *f, struct table *t)
+static void stage_mark(struct features *f, struct table *t, uint32_t i)
 {
-	for (uint32_t i = 0; i < f->closing.heap_n; i++) {
-		uint32_t record = f->heap[i].record;
+	uint32_t record = f->heap[i].record;
 
-		t->entry[record >> 1].side[record & 1].seen |= SIDE_LARGE;
-	}
+	t->entry[record >> 1].side[record & 1].seen |= SIDE_LARGE;
+}
+
+static void stage_clear(struct features *f, uint32_t i)
+{
+	f->peer_index[i] = f->pair_index[i] = 0;
 }
 
 static void keep(struct features *f, const struct entry *e, enum packet_dir dir)
@@ -453,45 +458,60 @@ static void close_end(struct features *f)
 	f->closing.stage = CLOSE_IDLE;
 }
 
-/* One piece of a pass over the entries; true: it is through. */
-static bool close_pass(struct features *f, struct table *t)
+/* How many steps the stage has, and how many make a turn. */
+static uint32_t stage_steps(const struct features *f, const struct table *t,
+			    uint32_t *slice)
 {
-	struct closing *c = &f->closing;
-	uint32_t end = MIN(t->n, c->at + SLICE);
-
-	for (; c->at < end; c->at++) {
-		if (c->stage == CLOSE_COUNT)
-			stage_count(f, t, c->at);
-		else
-			stage_keep(f, t, c->at);
+	switch (f->closing.stage) {
+	case CLOSE_CLEAR:
+		*slice = SLICE_SLOTS;
+		return f->closing.index_mask + 1;
+	case CLOSE_MARK:
+		*slice = SLICE_MARK;
+		return f->closing.heap_n;
+	default:
+		*slice = SLICE;
+		return t->n;
 	}
-	if (c->at < t->n)
-		return false;
-	c->at = 0;
-	return true;
+}
+
+static void stage_step(struct features *f, struct table *t, uint32_t i)
+{
+	switch (f->closing.stage) {
+	case CLOSE_CLEAR:
+		stage_clear(f, i);
+		break;
+	case CLOSE_COUNT:
+		stage_count(f, t, i);
+		break;
+	case CLOSE_MARK:
+		stage_mark(f, t, i);
+		break;
+	case CLOSE_KEEP:
+		stage_keep(f, t, i);
+		break;
+	case CLOSE_IDLE:
+		break;
+	}
 }
 
 bool features_turn(struct features *f)
 {
 	struct closing *c = &f->closing;
 	struct table *t = &f->table[!f->current];
+	uint32_t steps, slice, end;
 
-	switch (c->stage) {
-	case CLOSE_IDLE:
-		break;
-	case CLOSE_COUNT:
-		if (close_pass(f, t))
-			c->stage = CLOSE_MARK;
-		break;
-	case CLOSE_MARK:
-		stage_mark(f, t);
-		c->stage = CLOSE_KEEP;
-		break;
-	case CLOSE_KEEP:
-		if (close_pass(f, t))
-			close_end(f);
-		break;
-	}
+	if (c->stage == CLOSE_IDLE)
+		return false;
+	steps = stage_steps(f, t, &slice);
+	end = MIN(steps, c->at + slice);
+	for (; c->at < end; c->at++)
+		stage_step(f, t, c->at);
+	if (c->at < steps)
+		return true;
+	c->at = 0;
+	if (c->stage++ == CLOSE_KEEP)
+		close_end(f);
 	return c->stage != CLOSE_IDLE;
 }
 
@@ -506,7 +526,7 @@ static uint32_t index_size(uint32_t n)
 
 void close_begin(struct features *f, uint32_t quality)
 {
-	struct table *t = &f->table[f->current], *next;
+	const struct table *t = &f->table[f->current];
 	uint32_t slots = index_size(t->n);
 	struct window *w;
 
@@ -525,16 +545,10 @@ void close_begin(struct features *f, uint32_t quality)
 		.records = t->records,
 	};
 	f->closing = (struct closing){
-		.stage = CLOSE_COUNT,
+		.stage = CLOSE_CLEAR,
 		.index_mask = slots - 1,
 		.window = w,
 	};
-	memset(f->peer_index, 0, slots * sizeof(*f->peer_index));
-	memset(f->pair_index, 0, slots * sizeof(*f->pair_index));
-
 	f->current = !f->current;
-	next = &f->table[f->current];
-	if (next->n)
-		memset(next->index, 0, 2 * (size_t)f->cap * sizeof(uint32_t));
-	next->n = next->records = 0;
+	table_clear(f, &f->table[f->current]);
 }

@@ -32,8 +32,11 @@
 #include "common/util.h"
 
 #define ALIGN          64u
-#define ENTRY_BITS     17 /* of an index slot; the rest is a tag */
+/* A slot of the index: entry + 1, generation of the table, part of the hash. */
+#define ENTRY_BITS     17
 #define ENTRY_MASK     ((1u << ENTRY_BITS) - 1)
+#define GENERATION_MAX 127
+#define TAG_SHIFT      24
 #define SHIFT_PART     10 /* of a window: more is another length */
 #define DNS_PORT       53
 #define NAME_MAX_BYTES 255
@@ -123,6 +126,7 @@ struct features *features_init(void *mem, const struct task_spec *t,
 	f->fp = hash_fingerprint(&t->seed);
 	f->seed = t->seed;
 	f->local = *local;
+	f->table[0].generation = f->table[1].generation = 1;
 	return f;
 }
 
@@ -218,19 +222,35 @@ void features_end(struct features *f)
 
 /* Flows */
 
+void table_clear(const struct features *f, struct table *t)
+{
+	t->n = t->records = 0;
+	if (t->generation++ < GENERATION_MAX)
+		return;
+	memset(t->index, 0, 2 * (size_t)f->cap * sizeof(*t->index));
+	t->generation = 1;
+}
+
+/* What a slot of this flow has beside the entry. */
+static uint32_t table_tag(const struct table *t, uint64_t hash)
+{
+	return (uint32_t)(hash >> 32) >> TAG_SHIFT << TAG_SHIFT |
+	       t->generation << ENTRY_BITS;
+}
+
 static struct entry *table_probe(const struct features *f,
 				 const struct table *t,
 				 const struct flow_id *id, uint64_t hash,
 				 uint32_t *slot)
 {
-	uint32_t mask = 2 * f->cap - 1,
-		 tag = (uint32_t)(hash >> 32) & ~ENTRY_MASK;
+	const uint32_t of_now = GENERATION_MAX << ENTRY_BITS;
+	uint32_t mask = 2 * f->cap - 1, tag = table_tag(t, hash);
 
 	for (uint32_t i = (uint32_t)hash & mask;; i = (i + 1) & mask) {
 		uint32_t v = t->index[i];
 		struct entry *e;
 
-		if (!v) {
+		if ((v ^ tag) & of_now) {
 			*slot = i;
 			return NULL;
 		}
@@ -305,7 +325,7 @@ static struct entry *flow_entry(struct features *f, const struct flow_id *id,
 	if (e)
 		return e;
 	e = &t->entry[t->n++];
-	t->index[slot] = ((uint32_t)(hash >> 32) & ~ENTRY_MASK) | t->n;
+	t->index[slot] = table_tag(t, hash) | t->n;
 	entry_begin(f, e, id, hash, dir);
 	return e;
 }

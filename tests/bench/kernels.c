@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * What one packet costs in memory: hash, parser, every kind of sketch.
+ * What one packet costs in memory: hash, parser, every kind of sketch, rows of
+ * features.
  *
  *	kernels [ROUNDS]
  *
@@ -8,6 +9,10 @@
  * (default 9) over 2^18 calls, its ratio to the bare hash of a 16-byte key, and
  * bytes of memory.  Three streams: 1,000 keys, Zipf 1.0 over 300,000, and keys
  * that never come twice in a pass.  Compare ratios, not nanoseconds.
+ *
+ * "features" is a window of 2^18 packets from their bytes on, with the closing
+ * of the window before it; "close" the longest turn of that, a boundary or a
+ * piece, for which packets have to wait.
  */
 #include <math.h>
 #include <stdio.h>
@@ -16,11 +21,13 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 #include "tests/unit/seed.h"
 
 #define CALLS (1u << 18)
+#define BATCH 64
 
 static const struct stream {
 	const char *name;
@@ -37,6 +44,9 @@ struct bench {
 	struct sketch_item *item;
 	uint8_t (*frame)[64];
 	void *mem[SKETCH_KINDS];
+	struct task_spec windows;
+	struct features *features;
+	uint64_t wall_ms, longest_ns;
 	uint64_t sum; /* keeps the compiler from leaving work out */
 	uint64_t slot;
 	int kind; /* of the kernel */
@@ -82,10 +92,41 @@ static void run_packet(struct bench *b, uint32_t i)
 		sketch_update(b->mem[k], &it);
 }
 
+static uint64_t clock_cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* What a reader does between batches of packets. */
+static void features_between(struct bench *b, bool boundary)
+{
+	uint64_t t0 = clock_cpu_ns();
+
+	if (boundary)
+		features_clock(b->features, b->wall_ms, b->wall_ms);
+	(void)features_turn(b->features);
+	b->longest_ns = MAX(b->longest_ns, clock_cpu_ns() - t0);
+}
+
+static void run_features(struct bench *b, uint32_t i)
+{
+	struct packet p = { .dir = PACKET_IN };
+
+	if (i == 0)
+		b->wall_ms += b->windows.window_ms;
+	if (i % BATCH == 0)
+		features_between(b, i == 0);
+	packet_parse(&p, b->frame[i], 40, 1500);
+	features_packet(b->features, &p, 2);
+}
+
 static const struct kernel {
 	const char *name;
 	kernel_fn *run;
-	int kind; /* -1: none, SKETCH_KINDS: all */
+	int kind; /* -1: none, SKETCH_KINDS: all, one more: features */
 } kernels[] = {
 	{ "hash", run_hash, -1 },
 	{ "parse", run_parse, -1 },
@@ -94,15 +135,8 @@ static const struct kernel {
 	{ "topk", run_kind, SKETCH_TOPK },
 	{ "hll", run_kind, SKETCH_HLL },
 	{ "packet", run_packet, SKETCH_KINDS },
+	{ "features", run_features, SKETCH_KINDS + 1 },
 };
-
-static uint64_t clock_cpu_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
 
 /* TCP over IPv4 from an address of the stream. */
 static void fill(struct bench *b, const struct stream *s)
@@ -134,6 +168,7 @@ static double measure(struct bench *b, const struct kernel *k, uint64_t rounds)
 	uint64_t best = UINT64_MAX;
 
 	b->kind = k->kind;
+	b->longest_ns = 0;
 	for (uint64_t r = 0; r < rounds; r++) {
 		uint64_t t0 = clock_cpu_ns();
 
@@ -147,9 +182,10 @@ static double measure(struct bench *b, const struct kernel *k, uint64_t rounds)
 
 /* Empty sketches; fills their sizes, and the sum behind. */
 static void set_up(struct bench *b, const struct sketch_params *params,
-		   size_t size[SKETCH_KINDS + 1])
+		   size_t size[SKETCH_KINDS + 2])
 {
 	struct hash_key local = { { 7 } };
+	void *mem;
 
 	size[SKETCH_KINDS] = 0;
 	for (int i = 0; i < SKETCH_KINDS; i++) {
@@ -163,13 +199,27 @@ static void set_up(struct bench *b, const struct sketch_params *params,
 			exit(EXIT_MECHANISM);
 		sketch_init(k, b->mem[k], params, &local);
 	}
+	size[SKETCH_KINDS + 1] = features_size(&b->windows);
+	mem = mmap(NULL, size[SKETCH_KINDS + 1], PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mem == MAP_FAILED)
+		exit(EXIT_MECHANISM);
+	b->features = features_init(mem, &b->windows, &local, false);
+	features_clock(b->features, b->wall_ms, b->wall_ms);
 }
 
 int main(int argc, char **argv)
 {
-	struct bench b = { .task = { .id = 1, .key = KEY_SRC } };
+	struct bench b = {
+		.task = { .id = 1, .key = KEY_SRC },
+		.windows = { .id = 2,
+			     .increment = INC_SEGMENT,
+			     .semantics = FEATURES_PACKETS,
+			     .kinds = TASK_FEATURES,
+			     .window_ms = 60000 },
+	};
 	struct sketch_params params;
-	size_t size[SKETCH_KINDS + 1] = { 0 };
+	size_t size[SKETCH_KINDS + 2] = { 0 };
 	uint64_t rounds = 9;
 	double hash = 0;
 
@@ -180,7 +230,7 @@ int main(int argc, char **argv)
 	if (!b.item || !b.frame)
 		return 1;
 	sketch_params_default(&params, &b.task);
-	printf("%-6s %-7s %8s %7s %9s\n", "stream", "kernel", "ns", "ratio",
+	printf("%-6s %-8s %8s %7s %9s\n", "stream", "kernel", "ns", "ratio",
 	       "bytes");
 	for (size_t s = 0; s < ARRAY_SIZE(streams); s++) {
 		fill(&b, &streams[s]);
@@ -190,12 +240,15 @@ int main(int argc, char **argv)
 			double ns = measure(&b, k, rounds);
 
 			hash = i == 0 ? ns : hash;
-			printf("%-6s %-7s %8.2f %7.2f %9zu\n", streams[s].name,
+			printf("%-6s %-8s %8.2f %7.2f %9zu\n", streams[s].name,
 			       k->name, ns, ns / hash,
 			       k->kind < 0 ? 0 : size[k->kind]);
 		}
+		printf("%-6s %-8s %8" PRIu64 "\n", streams[s].name, "close",
+		       b.longest_ns);
 		for (int k = 0; k < SKETCH_KINDS; k++)
 			munmap(b.mem[k], size[k]);
+		munmap(b.features, size[SKETCH_KINDS + 1]);
 	}
 	free(b.item);
 	free(b.frame);

@@ -38,6 +38,9 @@ static void parse(struct packet *p, const struct input *in, size_t caplen)
 	p->dir = in->dir;
 	p->flags = in->gso | (uint8_t)(p->flags & ~PACKET_GSO);
 	packet_parse(p, block, caplen, in->len_bytes);
+	MUST(!p->payload || (p->payload >= block && p->payload_len <= caplen &&
+			     p->payload + p->payload_len <= block + caplen));
+	MUST(p->payload || !p->payload_len);
 	free(block);
 }
 

@@ -244,6 +244,128 @@ static void test_no_other(void **state)
 	assert_false(matches(&r, "protocol_other"));
 }
 
+/* Flow records of another program, and the positions that it counted. */
+
+struct golden {
+	char *text, *flow, *want;
+};
+
+/* The next text in quotes at *at, cut out; NULL: a bracket ends the list. */
+static char *next_string(char **at)
+{
+	char *s = strpbrk(*at, "\"]"), *end;
+
+	if (!s || *s == ']')
+		return NULL;
+	end = strchr(s + 1, '"');
+	*end = '\0';
+	*at = end + 1;
+	return s + 1;
+}
+
+static bool golden_open(struct golden *g)
+{
+	FILE *f = fopen(GOLDEN "faac_flows_60.json", "r");
+	size_t n;
+
+	if (!f)
+		return false;
+	g->text = calloc(1, 1 << 16);
+	assert_non_null(g->text);
+	n = fread(g->text, 1, (1 << 16) - 1, f);
+	assert_true(n > 0);
+	fclose(f);
+	g->flow = strchr(strstr(g->text, "\"flows\""), '[') + 1;
+	g->want = strchr(strstr(g->text, "\"nonzero_per_flow\""), '[') + 1;
+	return true;
+}
+
+static enum feature_address golden_class(const char *addr)
+{
+	unsigned int a = 0, b = 0;
+
+	assert_int_equal(sscanf(addr, "%u.%u.", &a, &b), 2);
+	return a == 10 || (a == 172 && b / 16 == 1) || (a == 192 && b == 168)
+		       ? FEATURE_PRIVATE
+		       : FEATURE_PUBLIC;
+}
+
+static int64_t golden_proto(const char *name)
+{
+	static const struct {
+		const char *name;
+		int64_t proto;
+	} protos[] = {
+		{ "TCP", 6 }, { "UDP", 17 }, { "ICMP", 1 }, { "IGMP", 2 }
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(protos); i++) {
+		if (!strcmp(name, protos[i].name))
+			return protos[i].proto;
+	}
+	return 255;
+}
+
+/* ts,te,td,sa,da,sp,dp,pr,flg,fwd,stos,ipkt,ibyt,opkt,obyt,in,out */
+static void golden_record(char *line, struct feature_record *r)
+{
+	static const enum feature_variable number[17] = {
+		[5] = FEATURE_SRC_PORT,       [6] = FEATURE_DST_PORT,
+		[10] = FEATURE_SRC_TOS,       [11] = FEATURE_IN_PACKETS,
+		[12] = FEATURE_IN_BYTES,      [13] = FEATURE_OUT_PACKETS,
+		[14] = FEATURE_OUT_BYTES,     [15] = FEATURE_IN_INTERFACE,
+		[16] = FEATURE_OUT_INTERFACE,
+	};
+	static const char letters[] = "FSRPAU";
+	int64_t flags = 0;
+	char *cell;
+
+	*r = (struct feature_record){ 0 };
+	for (int i = 0; (cell = strsep(&line, ",")); i++) {
+		if (i == 3 || i == 4)
+			feature_record_set(
+				r, i == 3 ? FEATURE_SRC_IP : FEATURE_DST_IP,
+				golden_class(cell));
+		else if (i == 7)
+			feature_record_set(r, FEATURE_PROTOCOL,
+					   golden_proto(cell));
+		else if (number[i])
+			feature_record_set(r, number[i],
+					   strtoll(cell, NULL, 10));
+		for (int l = 0; i == 8 && letters[l]; l++)
+			flags |= strchr(cell, letters[l]) ? 1 << l : 0;
+	}
+	feature_record_set(r, FEATURE_TCP_FLAGS, flags);
+}
+
+static void test_golden_flows(void **state)
+{
+	struct golden g;
+	char *line;
+	int n = 0;
+
+	(void)state;
+	if (!golden_open(&g))
+		skip();
+	for (; (line = next_string(&g.flow)); n++) {
+		struct feature_set got = { { 0 } }, want = { { 0 } };
+		struct feature_record r;
+
+		golden_record(line, &r);
+		features_match(&r, &got);
+		g.want = strchr(g.want, '[');
+		while (*g.want != ']') {
+			feature_set_add(&want,
+					(unsigned int)strtoul(g.want + 1,
+							      &g.want, 10));
+			g.want += strspn(g.want, " \n");
+		}
+		assert_memory_equal(&got, &want, sizeof(got));
+	}
+	assert_int_equal(n, 60);
+	free(g.text);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -253,6 +375,7 @@ int main(void)
 		cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_both_ends),
 		cmocka_unit_test(test_no_other),
+		cmocka_unit_test(test_golden_flows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -215,6 +215,79 @@ static void test_fields_are_reset(void **state)
 	assert_memory_equal(&p, &empty, sizeof(p));
 }
 
+/* What the rules of features ask beside keys. */
+static void test_details(void **state)
+{
+	struct frame f = { .len = 0 };
+	struct packet p = { .ifindex = 7 };
+
+	(void)state;
+	put_ipv4(&f, 5, 6, 0, 0);
+	put_payload(&f, 5);
+	set_length(&f);
+	f.b[1] = 0xb8;
+	memcpy(f.b + 24, "\x89\xab\xcd\xef", 4);
+	packet_parse(&p, f.b, f.len, f.len);
+	assert_int_equal(p.tos, 0xb8);
+	assert_int_equal(p.tcp_seq, 0x89abcdef);
+	assert_int_equal(p.ifindex, 7);
+	assert_null(p.payload);
+
+	f.len = 0;
+	put_ipv6(&f, 17);
+	put_payload(&f, 5);
+	set_length(&f);
+	f.b[0] = 0x6c; /* class 0xc5 */
+	f.b[1] = 0x5f;
+	packet_parse(&p, f.b, f.len, f.len);
+	assert_int_equal(p.tos, 0xc5);
+	assert_ptr_equal(p.payload, f.b + 48);
+	assert_int_equal(p.payload_len, f.len - 48);
+	packet_parse(&p, f.b, 50, f.len);
+	assert_int_equal(p.payload_len, 2);
+	packet_parse(&p, f.b, 47, f.len); /* ports, but not all of UDP */
+	assert_int_equal(p.flags, PACKET_PORTS);
+	assert_null(p.payload);
+	assert_int_equal(p.payload_len, 0);
+}
+
+static void test_icmp_type(void **state)
+{
+	static const struct {
+		int family;
+		uint8_t proto;
+		uint16_t fragment;
+		bool has;
+	} cases[] = {
+		{ 4, 1, 0, true },      { 6, 58, 0, true },
+		{ 4, 58, 0, false },    { 6, 1, 0, false },
+		{ 4, 1, 0x2000, true }, { 4, 1, 5, false },
+		{ 4, 47, 0, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct frame f = { .len = 0 };
+		struct packet p = { 0 };
+		uint32_t header;
+
+		if (cases[i].family == 4)
+			put_ipv4(&f, 5, cases[i].proto, cases[i].fragment, 0);
+		else
+			put_ipv6(&f, cases[i].proto);
+		header = f.len;
+		put_payload(&f, 5);
+		set_length(&f);
+		f.b[header] = 3;
+		packet_parse(&p, f.b, f.len, f.len);
+		assert_int_equal(!!(p.flags & PACKET_ICMP), cases[i].has);
+		assert_int_equal(p.icmp_type, cases[i].has ? 3 : 0);
+		/* cut behind the header: still a packet of its flow */
+		packet_parse(&p, f.b, header, f.len);
+		assert_int_equal(p.flags & (PACKET_ICMP | PACKET_MALFORMED), 0);
+	}
+}
+
 static void test_protected(void **state)
 {
 	enum {
@@ -274,6 +347,8 @@ int main(void)
 		cmocka_unit_test(test_t20_frames),
 		cmocka_unit_test(test_header_bytes),
 		cmocka_unit_test(test_fields_are_reset),
+		cmocka_unit_test(test_details),
+		cmocka_unit_test(test_icmp_type),
 		cmocka_unit_test(test_protected),
 	};
 
