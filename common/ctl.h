@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The control socket between agent and monitor: SOCK_SEQPACKET, one message a
- * datagram, fixed structs in host byte order, six operations.  The monitor
+ * datagram, fixed structs in host byte order, seven operations.  The monitor
  * takes the agent for hostile; anything unknown closes the connection.
  */
 #ifndef LINNET_CTL_H
@@ -29,6 +29,7 @@ enum ctl_type {
 	CTL_TASK_LIST,
 	CTL_TASK_READ,
 	CTL_STATS,
+	CTL_WINDOW_READ,
 	CTL_TYPES
 };
 
@@ -43,11 +44,12 @@ struct ctl_head {
 };
 
 /*
- * status of replies: 0; -EINVAL bad struct; -ENOENT no such task; -EEXIST same
+ * status of replies: 0; -EINVAL bad struct; -ENOENT no such task; -ENODATA no
+ * such window (any more); -EEXIST same
  * id, lower generation or other content; -ENOSPC tasks, rules or memory;
- * -EAGAIN readers are starting, the rules of a put do not stand in time, or
- * tasks begin anew as somebody had removed the rules; -EIO the rules cannot be
- * set; -EBUSY rate; -ESHUTDOWN capture is off.
+ * -EAGAIN readers are starting, the rules of a put do not stand in time, a
+ * window is not closed yet, or tasks begin anew as somebody had removed the
+ * rules; -EIO the rules cannot be set; -EBUSY rate; -ESHUTDOWN capture is off.
  */
 
 struct ctl_hello {
@@ -106,6 +108,30 @@ enum ctl_rules {
 	CTL_RULES_OFF
 };
 
+/*
+ * What a task of TASK_FEATURES counted in a closed window: common/sketch/
+ * features.h says how rows of several readers become one.
+ */
+struct ctl_window_read {
+	struct ctl_head head;
+	uint64_t id, generation;
+	uint64_t interval;
+	uint32_t what; /* request: enum ctl_window, as bits */
+	uint32_t reserved;
+	uint32_t n_images; /* sealed memfds, as of TASK_READ */
+	uint32_t readers;  /* there should be as many images */
+	uint32_t rules;    /* enum ctl_rules */
+	uint32_t has_loss; /* 1: loss is that of the interval */
+	struct ctl_loss loss;
+};
+
+/* Which of ctl_image.image[], by number of the bit. */
+enum ctl_window {
+	CTL_WINDOW_ROW = 1 << 0,   /* struct features_row */
+	CTL_WINDOW_FLOWS = 1 << 1, /* struct features_flows */
+};
+#define CTL_WINDOW_PARTS 2
+
 struct ctl_stats {
 	struct ctl_head head;
 	/* reply: */
@@ -122,7 +148,8 @@ struct ctl_stats {
 
 /*
  * A memfd of TASK_READ: this header, then the images of the kinds asked, each
- * at its offset (multiples of 64), as sketch_image_check() takes them.
+ * at its offset (multiples of 64), as sketch_image_check() takes them.  One of
+ * WINDOW_READ: the parts asked instead of kinds.
  */
 #define CTL_IMAGE_MAGIC 0x6c6e6967u
 #define CTL_IMAGE_KINDS 8

@@ -28,6 +28,7 @@ static const size_t request_len[CTL_TYPES] = {
 	[CTL_TASK_LIST] = sizeof(struct ctl_task_list),
 	[CTL_TASK_READ] = sizeof(struct ctl_task_read),
 	[CTL_STATS] = sizeof(struct ctl_stats),
+	[CTL_WINDOW_READ] = sizeof(struct ctl_window_read),
 };
 static_assert(sizeof(union control_message) == CTL_MAX_BYTES, "one datagram");
 
@@ -48,6 +49,10 @@ int control_parse(union control_message *out, const void *data, size_t len)
 	if (h->type == CTL_TASK_PUT && !task_valid(&out->put.task))
 		return -EINVAL;
 	if (h->type == CTL_TASK_READ && out->read.reserved)
+		return -EINVAL;
+	if (h->type == CTL_WINDOW_READ &&
+	    (out->window.reserved || !out->window.what ||
+	     out->window.what >> CTL_WINDOW_PARTS))
 		return -EINVAL;
 	return 0;
 }

@@ -21,6 +21,7 @@ union control_message {
 	struct ctl_task_del del;
 	struct ctl_task_list list;
 	struct ctl_task_read read;
+	struct ctl_window_read window;
 	struct ctl_stats stats;
 	uint8_t bytes[CTL_MAX_BYTES];
 };

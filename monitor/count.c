@@ -35,13 +35,38 @@ static void task_free(struct count_task *t)
 		if (t->sketch[k])
 			munmap(t->sketch[k], t->size[k]);
 	}
+	if (t->features)
+		munmap(t->features, t->features_size);
 	explicit_bzero(t, sizeof(*t));
+}
+
+static void *memory_map(size_t size)
+{
+	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return mem == MAP_FAILED ? NULL : mem;
+}
+
+static int features_map(struct count *c, struct count_task *t)
+{
+	void *mem;
+
+	t->mirror = task_mirror(&t->spec);
+	t->features_size = features_size(&t->spec);
+	mem = memory_map(t->features_size);
+	if (!mem)
+		return -ENOMEM;
+	t->features = features_init(mem, &t->spec, &c->local, c->replay);
+	return 0;
 }
 
 static int task_map(struct count *c, struct count_task *t)
 {
 	struct sketch_params p;
 
+	if (t->spec.kinds == TASK_FEATURES)
+		return features_map(c, t);
 	sketch_params_default(&p, &t->spec);
 	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
 		void *mem;
@@ -49,9 +74,8 @@ static int task_map(struct count *c, struct count_task *t)
 		if (!(t->spec.kinds >> k & 1))
 			continue;
 		t->size[k] = sketch_size((enum sketch_kind)k, &p);
-		mem = mmap(NULL, t->size[k], PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (mem == MAP_FAILED)
+		mem = memory_map(t->size[k]);
+		if (!mem)
 			return -ENOMEM;
 		t->sketch[k] = mem;
 		sketch_init((enum sketch_kind)k, mem, &p, &c->local);
@@ -105,6 +129,8 @@ int count_put(struct count *c, const struct task_spec *spec)
 		t->state = COUNT_ACTIVE;
 		t->began_ms = now_ms;
 		t->slot_first = now_ms / SLOT_MS + 1;
+		if (t->features)
+			features_clock(t->features, now_ms, clock_mono_ms());
 	}
 	return 0;
 }
@@ -126,14 +152,37 @@ static void task_clock_stepped(struct count *c, struct count_task *t)
 	sketch_init(SKETCH_EXACT, mem, &p, &c->local);
 }
 
+static void count_windows(struct count *c, uint64_t wall_ms, uint64_t mono_ms)
+{
+	for (uint32_t i = 0; i < c->n; i++) {
+		struct count_task *t = &c->task[i];
+
+		if (t->features && t->state == COUNT_ACTIVE)
+			features_clock(t->features, wall_ms, mono_ms);
+	}
+}
+
+bool count_turn(struct count *c)
+{
+	bool more = false;
+
+	for (uint32_t i = 0; i < c->n && !more; i++) {
+		if (c->task[i].features)
+			more = features_turn(c->task[i].features);
+	}
+	return more;
+}
+
 bool count_clock(struct count *c, uint64_t wall_ms)
 {
+	uint64_t mono_ms = c->replay ? wall_ms : clock_mono_ms();
 	int64_t offset_ms, before_ms = c->wall_offset_ms;
 	bool stepped = false;
 
 	c->wall_ms = wall_ms;
+	count_windows(c, wall_ms, mono_ms);
 	if (!c->replay) {
-		offset_ms = (int64_t)(wall_ms - clock_mono_ms());
+		offset_ms = (int64_t)(wall_ms - mono_ms);
 		stepped = before_ms && llabs(offset_ms - before_ms) > STEP_MS;
 		c->wall_offset_ms = offset_ms;
 	}
@@ -174,6 +223,17 @@ static void task_total(struct count_task *t, const struct packet *p,
 	s->fragment += (p->flags & PACKET_FRAGMENT) != 0;
 }
 
+static void task_features(struct count *c, struct count_task *t,
+			  const struct packet *p)
+{
+	if (p->flags & PACKET_MALFORMED) {
+		task_unkeyed(t, p);
+		return;
+	}
+	task_total(t, p, p->segments);
+	features_packet(t->features, p, c->uplink[p->family == 6]);
+}
+
 static void task_count(struct count *c, struct count_task *t,
 		       const struct packet *p)
 {
@@ -187,6 +247,10 @@ static void task_count(struct count *c, struct count_task *t,
 	if (!t->began_ms) {
 		t->began_ms = c->wall_ms;
 		t->slot_first = c->slot;
+	}
+	if (t->features) {
+		task_features(c, t, p);
+		return;
 	}
 	if (!key_build(key, p, &it.key)) {
 		task_unkeyed(t, p);
@@ -202,6 +266,12 @@ static void task_count(struct count *c, struct count_task *t,
 	}
 }
 
+static bool task_wants(const struct count_task *t, const struct packet *p)
+{
+	return filter_match(&t->spec.filter, p) ||
+	       (t->spec.both && filter_match(&t->mirror, p));
+}
+
 void count_packet(struct count *c, struct packet *p)
 {
 	c->received[p->dir].packets++;
@@ -210,8 +280,7 @@ void count_packet(struct count *c, struct packet *p)
 	for (uint32_t i = 0; i < c->n; i++) {
 		struct count_task *t = &c->task[i];
 
-		if (t->state == COUNT_ACTIVE &&
-		    filter_match(&t->spec.filter, p))
+		if (t->state == COUNT_ACTIVE && task_wants(t, p))
 			task_count(c, t, p);
 	}
 }
@@ -253,6 +322,8 @@ void count_pass_end(struct count *c)
 		t->end_ms = c->wall_ms;
 		/* the last slot is as full as it gets: closed */
 		t->end_slot = c->slot + 1;
+		if (t->features)
+			features_end(t->features);
 	}
 }
 

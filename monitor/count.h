@@ -10,6 +10,7 @@
 #include "common/ctl.h"
 #include "common/packet.h"
 #include "common/segment.h"
+#include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/task.h"
 
@@ -24,6 +25,9 @@ struct count_task {
 	enum count_state state;
 	void *sketch[SKETCH_KINDS];
 	size_t size[SKETCH_KINDS];
+	struct features *features; /* of a task with windows; else NULL */
+	size_t features_size;
+	struct filter mirror; /* spec.both: counted as well */
 	struct totals totals;
 	bool saturated;
 	uint64_t began_ms, slot_first; /* 0: no packet yet, in a replay */
@@ -42,6 +46,7 @@ struct count {
 	struct count_task task[TASKS_MAX];
 	struct ctl_volume received[PACKET_DIRS];
 	struct hash_key local; /* layout of tables: of this process alone */
+	uint32_t uplink[2];    /* interface indexes, IPv4 and IPv6; 0: none */
 	struct segment_table segments;
 };
 
@@ -60,6 +65,9 @@ struct count_task *count_find(struct count *c, uint64_t id);
 bool count_clock(struct count *c, uint64_t wall_ms);
 /* Counts one packet for every task that wants it. */
 void count_packet(struct count *c, struct packet *p);
+
+/* A piece of the closing of windows; true: there is more. */
+bool count_turn(struct count *c);
 
 /* Tasks that wait for a pass. */
 bool count_waiting(const struct count *c);

@@ -51,30 +51,58 @@ static int image_map(struct image *im)
 	return 0;
 }
 
-int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
-		const size_t room[SKETCH_KINDS], uint32_t kinds)
+/* A place of room bytes for the image of kind k. */
+static void image_place(struct image *im, struct ctl_image *head, uint32_t k,
+			size_t room)
 {
-	struct ctl_image head = { .magic = CTL_IMAGE_MAGIC };
-	int err;
+	im->kinds |= 1u << k;
+	head->image[k].offset = im->size;
+	head->image[k].len = room;
+	im->size = align_up(im->size + room);
+}
 
-	*im = (struct image){ .fd = -1, .sketch = sketch };
-	im->size = align_up(sizeof(head));
-	for (uint32_t k = 0; k < SKETCH_KINDS; k++) {
-		if (!(kinds >> k & 1) || !sketch[k])
-			continue;
-		im->kinds |= 1u << k;
-		head.image[k].offset = im->size;
-		im->size = align_up(im->size + room[k]);
-	}
-	head.kinds = im->kinds;
-	err = image_map(im);
+static int image_create(struct image *im, struct ctl_image *head)
+{
+	int err = image_map(im);
+
 	if (err) {
 		image_end(im);
 		return err;
 	}
-	*im->map = head;
+	head->kinds = im->kinds;
+	*im->map = *head;
 	im->active = true;
 	return 0;
+}
+
+int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
+		const size_t room[SKETCH_KINDS], uint32_t kinds)
+{
+	struct ctl_image head = { .magic = CTL_IMAGE_MAGIC };
+
+	*im = (struct image){ .fd = -1, .sketch = sketch };
+	im->size = align_up(sizeof(head));
+	for (uint32_t k = 0; k < SKETCH_KINDS; k++) {
+		if (kinds >> k & 1 && sketch[k])
+			image_place(im, &head, k, room[k]);
+	}
+	return image_create(im, &head);
+}
+
+int image_begin_window(struct image *im,
+		       const void *const parts[CTL_WINDOW_PARTS],
+		       const size_t len[CTL_WINDOW_PARTS], uint32_t what)
+{
+	struct ctl_image head = { .magic = CTL_IMAGE_MAGIC };
+
+	*im = (struct image){ .fd = -1, .plain = true };
+	im->size = align_up(sizeof(head));
+	for (uint32_t k = 0; k < CTL_WINDOW_PARTS; k++) {
+		im->part[k] = parts[k];
+		if (what >> k & 1)
+			image_place(im, &head, k, len[k]);
+	}
+	return image_create(im, &head);
 }
 
 /* Notes what the sketch's head says, which is copied in the same breath. */
@@ -82,6 +110,8 @@ static void image_look(struct image *im, uint32_t k)
 {
 	struct sketch_moves moves;
 
+	if (im->plain)
+		return;
 	sketch_image_moves(im->sketch[k], &moves);
 	im->move = moves.n;
 	im->epoch[k] = sketch_image_epoch(im->sketch[k]);
@@ -91,7 +121,7 @@ static void image_look(struct image *im, uint32_t k)
 /* True if entries of the sketch moved since: its copy begins again. */
 static bool image_spoiled(struct image *im, uint32_t k)
 {
-	if (sketch_image_epoch(im->sketch[k]) == im->epoch[k])
+	if (im->plain || sketch_image_epoch(im->sketch[k]) == im->epoch[k])
 		return false;
 	im->moved++;
 	im->at = 0;
@@ -101,13 +131,14 @@ static bool image_spoiled(struct image *im, uint32_t k)
 /* Copies up to budget bytes of sketch k; returns how many. */
 static size_t image_piece(struct image *im, uint32_t k, size_t budget)
 {
+	const void *from = im->plain ? im->part[k] : im->sketch[k];
 	size_t n;
 
 	if (im->at == 0)
 		image_look(im, k);
 	n = MIN(budget, im->map->image[k].len - im->at);
 	memcpy((char *)im->map + im->map->image[k].offset + im->at,
-	       (const char *)im->sketch[k] + im->at, n);
+	       (const char *)from + im->at, n);
 	im->at += n;
 	return n;
 }
@@ -115,11 +146,13 @@ static size_t image_piece(struct image *im, uint32_t k, size_t budget)
 /* The copy has all; true if it has what changed since, and the head. */
 static bool image_caught_up(struct image *im, uint32_t k, size_t *left)
 {
-	const char *from = im->sketch[k];
+	const char *from = im->plain ? NULL : im->sketch[k];
 	char *to = (char *)im->map + im->map->image[k].offset;
 	size_t budget = *left;
 	struct sketch_moves m;
 
+	if (!from)
+		return true;
 	sketch_image_moves(from, &m);
 	if (!m.head_len)
 		return true;

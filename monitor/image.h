@@ -18,6 +18,8 @@
 struct image {
 	bool active;
 	const void *const *sketch; /* SKETCH_KINDS, borrowed */
+	bool plain;                /* instead: what does not change meanwhile */
+	const void *part[CTL_WINDOW_PARTS];
 	uint32_t kinds;
 	int fd;
 	struct ctl_image *map;
@@ -38,6 +40,13 @@ struct image {
  */
 int image_begin(struct image *im, const void *const sketch[SKETCH_KINDS],
 		const size_t room[SKETCH_KINDS], uint32_t kinds);
+/*
+ * Same for parts[i] of len[i] bytes, as far as asked, which stay as they are
+ * until image_end().
+ */
+int image_begin_window(struct image *im,
+		       const void *const parts[CTL_WINDOW_PARTS],
+		       const size_t len[CTL_WINDOW_PARTS], uint32_t what);
 /* Copies one piece; true: the sketches are copied, fill im->map and seal. */
 bool image_turn(struct image *im);
 /* Makes the file read-only for good.  0 or -errno. */

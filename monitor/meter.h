@@ -24,6 +24,8 @@ struct meter_slot {
 	} received[PACKET_DIRS];
 	_Atomic uint64_t protected_packets;
 	_Atomic uint32_t finished; /* a replay has nothing left to do */
+	/* for the reader: interfaces of the default routes, IPv4 and IPv6 */
+	_Atomic uint32_t uplink[2];
 	/*
 	 * The supervisor asks; the reader answers with the same number once it
 	 * received whatever waited then, and with what it had received.

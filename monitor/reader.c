@@ -42,6 +42,7 @@ struct reader {
 
 	struct image image;
 	struct reader_request reading; /* what image is for */
+	bool closing;                  /* windows, a piece a turn */
 	uint32_t n_reads;              /* waiting behind it */
 	struct reader_request reads[READS_QUEUED];
 };
@@ -172,14 +173,58 @@ static void reader_clock(void *arg, uint64_t wall_ms)
 	copy_interrupt(r, 0);
 }
 
+/* Where a closed window's parts are.  0 or -errno. */
+static int window_find(const struct count_task *t, uint64_t interval,
+		       const void *part[CTL_WINDOW_PARTS],
+		       size_t len[CTL_WINDOW_PARTS])
+{
+	const struct features_row *row = NULL;
+	const struct features_flows *flows = NULL;
+	int err = t->features ? features_window(t->features, interval, &row,
+						&flows, &len[1])
+			      : -EINVAL;
+
+	part[0] = row;
+	part[1] = flows;
+	len[0] = sizeof(*row);
+	return err == -ENOENT ? -ENODATA : err;
+}
+
+static int window_begin(struct reader *r, const struct count_task *t,
+			const struct reader_request *q)
+{
+	const void *part[CTL_WINDOW_PARTS];
+	size_t len[CTL_WINDOW_PARTS];
+	int err = window_find(t, q->interval, part, len);
+
+	return err ? err : image_begin_window(&r->image, part, len, q->kinds);
+}
+
+/* 0; -ENODATA: it was overwritten meanwhile. */
+static int window_check(const struct reader *r, const struct count_task *t)
+{
+	const void *part[CTL_WINDOW_PARTS];
+	size_t len[CTL_WINDOW_PARTS];
+
+	if (r->reading.op != READER_WINDOW)
+		return 0;
+	if (window_find(t, r->reading.interval, part, len) ||
+	    part[0] != r->image.part[0])
+		return -ENODATA;
+	return 0;
+}
+
 static void copy_begin(struct reader *r, const struct reader_request *q)
 {
 	struct count_task *t = count_find(&r->count, q->id);
 	int err = -ENOENT;
 
 	if (t && t->spec.generation == q->generation)
-		err = image_begin(&r->image, (const void *const *)t->sketch,
-				  t->size, q->kinds);
+		err = q->op == READER_WINDOW
+			      ? window_begin(r, t, q)
+			      : image_begin(&r->image,
+					    (const void *const *)t->sketch,
+					    t->size, q->kinds);
 	if (err)
 		reader_refuse(r, q, err);
 	else
@@ -189,7 +234,7 @@ static void copy_begin(struct reader *r, const struct reader_request *q)
 static void copy_turn(struct reader *r)
 {
 	const struct count_task *t = count_find(&r->count, r->reading.id);
-	struct reader_answer a = { .op = READER_READ, .seq = r->reading.seq };
+	struct reader_answer a = { .op = r->reading.op, .seq = r->reading.seq };
 
 	if (!image_turn(&r->image))
 		return;
@@ -201,7 +246,9 @@ static void copy_turn(struct reader *r)
 	a.received = count_received(&r->count, t);
 	count_describe(&r->count, t, r->image.map);
 	r->image.map->reader_incarnation = r->config->incarnation;
-	a.status = image_seal(&r->image);
+	a.status = window_check(r, t);
+	if (!a.status)
+		a.status = image_seal(&r->image);
 	reader_answer(r, &a, a.status ? -1 : r->image.fd);
 	image_end(&r->image);
 }
@@ -240,6 +287,7 @@ static void reader_serve(struct reader *r)
 		count_del(&r->count, q.id);
 		break;
 	case READER_READ:
+	case READER_WINDOW:
 		/* one place is kept for a copy that has to begin again */
 		if (r->n_reads + 1 < READS_QUEUED)
 			r->reads[r->n_reads++] = q;
@@ -281,10 +329,25 @@ static int reader_capture_turn(struct reader *r, bool readable)
 	return err;
 }
 
+/* Windows end by the clock, and close between batches of packets. */
+static void reader_windows(struct reader *r, bool batch)
+{
+	const struct meter_slot *s = r->config->slot;
+
+	for (size_t i = 0; i < ARRAY_SIZE(s->uplink); i++)
+		r->count.uplink[i] = atomic_load_explicit(&s->uplink[i],
+							  memory_order_relaxed);
+	/* a batch told the time */
+	if (!batch && !r->count.replay)
+		reader_clock(r, clock_wall_ms());
+	r->closing = count_turn(&r->count);
+}
+
 static int reader_turn(struct reader *r)
 {
 	bool asked = reader_asked(r);
-	bool work = r->capture.busy || r->image.active || r->n_reads || asked;
+	bool work = r->capture.busy || r->image.active || r->n_reads || asked ||
+		    r->closing;
 	struct epoll_event ev[2];
 	bool readable = false;
 	int n = epoll_wait(r->epoll_fd, ev, 2, work ? 0 : TICK_MS), err;
@@ -300,9 +363,12 @@ static int reader_turn(struct reader *r)
 		return err;
 	if (asked && n >= 0)
 		reader_pass(r, !readable && !r->capture.busy);
+	reader_windows(r, readable);
 	if (r->image.active)
 		copy_turn(r);
-	if (!r->image.active && r->n_reads) {
+	/* what was asked may be in the window that is being closed */
+	if (!r->image.active && r->n_reads &&
+	    !(r->closing && r->reads[0].op == READER_WINDOW)) {
 		struct reader_request q = r->reads[0];
 
 		memmove(r->reads, r->reads + 1,

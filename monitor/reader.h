@@ -16,17 +16,19 @@
 #include "monitor/meter.h"
 
 enum reader_op {
-	READER_BOUND, /* from the reader, once: it receives packets */
-	READER_PUT,   /* answered when the task counts */
-	READER_DEL,   /* not answered */
-	READER_READ,  /* answered with a memfd, unless status is not 0 */
+	READER_BOUND,  /* from the reader, once: it receives packets */
+	READER_PUT,    /* answered when the task counts */
+	READER_DEL,    /* not answered */
+	READER_READ,   /* answered with a memfd, unless status is not 0 */
+	READER_WINDOW, /* same, of a closed window */
 };
 
 struct reader_request {
 	enum reader_op op;
-	uint32_t kinds;          /* READ */
+	uint32_t kinds;          /* READ; WINDOW: parts */
 	uint64_t seq;            /* copied into the answer */
-	uint64_t id, generation; /* DEL, READ */
+	uint64_t id, generation; /* DEL, READ, WINDOW */
+	uint64_t interval;       /* WINDOW */
 	struct task_spec task;   /* PUT */
 };
 

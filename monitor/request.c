@@ -20,6 +20,7 @@
 #include "common/log.h"
 #include "common/util.h"
 #include "monitor/supervisor.h"
+#include "monitor/windows.h"
 
 #define PUT_MS  1500 /* rules of both families, on a busy host */
 #define READ_MS 300
@@ -157,12 +158,36 @@ static void read_finish(struct request *q)
 	request_free(q);
 }
 
+/* WINDOW_READ */
+
+static void window_finish(struct request *q)
+{
+	struct supervisor *s = q->supervisor;
+	struct ctl_window_read *r = &q->m.window;
+	const struct task_entry *e = tasks_find(&s->tasks, r->id);
+	bool some = q->n_fds > 0 && q->status != -EAGAIN;
+
+	r->head.status = some ? 0 : q->status ? q->status : -EAGAIN;
+	if (q->anew != s->requests.anew)
+		r->head.status = -EAGAIN;
+	r->head.len = sizeof(*r);
+	r->n_images = q->n_fds;
+	r->readers = s->crew.n;
+	r->rules = q->rules ? CTL_RULES_DEGRADED : capture_state(s);
+	supervisor_sample_windows(s);
+	r->has_loss = e && windows_loss(e, r->interval, &r->loss);
+	control_reply(q->client, &q->m, q->fds, q->n_fds);
+	request_free(q);
+}
+
 /* Waiting */
 
 static void request_finish(struct request *q)
 {
 	if (q->m.head.type == CTL_TASK_PUT)
 		put_finish(q);
+	else if (q->m.head.type == CTL_WINDOW_READ)
+		window_finish(q);
 	else
 		read_finish(q);
 }
@@ -245,6 +270,37 @@ static void request_read(struct supervisor *s, struct control_client *c,
 
 	if (!e || e->spec.generation != m->read.generation) {
 		reply(c, m, -ENOENT, sizeof(m->head));
+		return;
+	}
+	/* its numbers are of windows, and of both directions */
+	if (e->spec.kinds == TASK_FEATURES) {
+		reply(c, m, -EINVAL, sizeof(m->head));
+		return;
+	}
+	request_wait(s, c, m, &to_readers);
+	q->rules = read_must_wait(s);
+	request_progress(q);
+}
+
+static void request_window(struct supervisor *s, struct control_client *c,
+			   union control_message *m)
+{
+	struct request *q = &s->requests.request[c->number];
+	const struct task_entry *e = tasks_find(&s->tasks, m->window.id);
+	struct reader_request to_readers = {
+		.op = READER_WINDOW,
+		.id = m->window.id,
+		.generation = m->window.generation,
+		.interval = m->window.interval,
+		.kinds = m->window.what,
+	};
+
+	if (!e || e->spec.generation != m->window.generation) {
+		reply(c, m, -ENOENT, sizeof(m->head));
+		return;
+	}
+	if (e->spec.kinds != TASK_FEATURES) {
+		reply(c, m, -EINVAL, sizeof(m->head));
 		return;
 	}
 	request_wait(s, c, m, &to_readers);
@@ -347,6 +403,7 @@ static void request_take(void *arg, struct control_client *c,
 		return;
 	case CTL_TASK_PUT:
 	case CTL_TASK_READ:
+	case CTL_WINDOW_READ:
 		break;
 	case CTL_TYPES:
 		return;
@@ -355,8 +412,10 @@ static void request_take(void *arg, struct control_client *c,
 		reply(c, m, -ESHUTDOWN, sizeof(m->head));
 	else if (m->head.type == CTL_TASK_PUT)
 		request_put(s, c, m);
-	else
+	else if (m->head.type == CTL_TASK_READ)
 		request_read(s, c, m);
+	else
+		request_window(s, c, m);
 }
 
 static void request_gone(void *arg, struct control_client *c)
@@ -389,7 +448,8 @@ static void request_answer(struct request *q, uint32_t reader,
 			   const struct reader_answer *a, int *fd)
 {
 	q->readers &= ~(1u << reader);
-	if (a->status && !q->status)
+	/* a reader that is late decides */
+	if (a->status && (!q->status || a->status == -EAGAIN))
 		q->status = a->status;
 	if (!a->status)
 		q->received = volume_add(q->received, a->received);
@@ -445,7 +505,7 @@ void requests_rules_done(struct supervisor *s)
 
 		if (!q->client || !q->rules)
 			continue;
-		q->rules = q->m.head.type == CTL_TASK_READ && read_must_wait(s);
+		q->rules = q->m.head.type != CTL_TASK_PUT && read_must_wait(s);
 		request_progress(q);
 	}
 }

@@ -104,7 +104,7 @@ void ruleset_reduce(struct ruleset *out, const struct filter *f, size_t n)
 {
 	bool used[PACKET_DIRS];
 
-	assert(n <= TASKS_MAX);
+	assert(n <= RULESET_FILTERS);
 	out->n = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (!covered(f, n, i))

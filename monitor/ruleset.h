@@ -13,9 +13,10 @@
 #include "common/filter.h"
 #include "common/task.h"
 
-#define RULESET_MAX   12 /* capture rules a family */
-#define RULESET_TEXT  16384
-#define RULESET_JUMPS 8
+#define RULESET_MAX     12 /* capture rules a family */
+#define RULESET_FILTERS (2 * TASKS_MAX)
+#define RULESET_TEXT    16384
+#define RULESET_JUMPS   8
 
 enum ruleset_family {
 	RULESET_IP4,
@@ -33,7 +34,7 @@ struct ruleset_names {
 /* The filters that get a rule each; none covers another. */
 struct ruleset {
 	uint32_t n;
-	struct filter filter[TASKS_MAX];
+	struct filter filter[RULESET_FILTERS];
 };
 
 struct ruleset_text {

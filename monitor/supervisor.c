@@ -24,13 +24,16 @@
 #include "common/util.h"
 #include "monitor/nfnl.h"
 #include "monitor/priv.h"
+#include "monitor/uplink.h"
+#include "monitor/windows.h"
 
-#define DEATHS_MS     60000
-#define CLEAN_MS      1500 /* the kernel frees a deleted rule a moment late */
-#define CLEAN_STEP_MS 10
-#define RESTART_MS    20   /* when a fork failed */
-#define END_MS        500  /* for readers to finish */
-#define STOP_MS       4000 /* for everything */
+#define DEATHS_MS      60000
+#define CLEAN_MS       1500 /* the kernel frees a deleted rule a moment late */
+#define CLEAN_STEP_MS  10
+#define UPLINK_WATCHES 10   /* routes are looked at once in so many */
+#define RESTART_MS     20   /* when a fork failed */
+#define END_MS         500  /* for readers to finish */
+#define STOP_MS        4000 /* for everything */
 
 static void supervisor_start_readers(struct supervisor *s);
 
@@ -163,7 +166,7 @@ static void rules_done(void *arg)
 
 int supervisor_follow_tasks(struct supervisor *s)
 {
-	struct filter filter[TASKS_MAX];
+	struct filter filter[RULESET_FILTERS];
 	size_t n = tasks_filters(&s->tasks, filter);
 
 	if (!s->rules || s->state != SUPERVISOR_SERVING)
@@ -184,10 +187,56 @@ int supervisor_follow_tasks(struct supervisor *s)
 
 /* Watching */
 
+void supervisor_sample_windows(struct supervisor *s)
+{
+	struct ctl_volume matched[PACKET_DIRS] = { 0 };
+
+	if (!s->rules)
+		return;
+	for (int d = 0; d < PACKET_DIRS; d++) {
+		if (meter_read(&s->meter, (enum packet_dir)d, &matched[d]))
+			return;
+	}
+	windows_sample(&s->tasks, clock_wall_ms(), matched, s->loss.floor);
+}
+
+static void window_begins(void *arg)
+{
+	supervisor_sample_windows(arg);
+}
+
+/* A window that begins before the next watch has a timer of its own. */
+static void watch_windows(struct supervisor *s)
+{
+	uint64_t next_ms = windows_next_ms(&s->tasks, clock_wall_ms());
+
+	supervisor_sample_windows(s);
+	if (next_ms <= CREW_WATCH_MS)
+		(void)loop_timer_in(s->loop, &s->boundary, next_ms + 1,
+				    window_begins, s);
+}
+
+/* Tells the readers, on the page, which interfaces are uplinks. */
+static void publish_uplinks(struct supervisor *s)
+{
+	static const sa_family_t family[] = { AF_INET, AF_INET6 };
+
+	for (size_t f = 0; f < ARRAY_SIZE(family); f++) {
+		uint32_t ifindex = uplink_find(s->uplink_fd, family[f]);
+
+		for (uint32_t i = 0; i < CTL_READERS; i++)
+			atomic_store_explicit(&s->meter.slot[i].uplink[f],
+					      ifindex, memory_order_relaxed);
+	}
+}
+
 static void watch(void *arg)
 {
 	struct supervisor *s = arg;
 	uint64_t matched = 0;
+
+	if (s->uplink_fd >= 0 && s->watches++ % UPLINK_WATCHES == 0)
+		publish_uplinks(s);
 
 	for (int d = 0; s->rules && d < PACKET_DIRS; d++) {
 		struct ctl_volume v = { 0 };
@@ -199,6 +248,7 @@ static void watch(void *arg)
 		loss_sample(&s->loss);
 	if (s->rules && s->state == SUPERVISOR_SERVING && s->tasks.n > 0)
 		rules_watch(s->rules);
+	watch_windows(s);
 	crew_watch(&s->crew, matched);
 	(void)loop_timer_in(s->loop, &s->watch, CREW_WATCH_MS, watch, s);
 }
@@ -465,6 +515,8 @@ static int probe_netfilter(struct supervisor *s)
 			 "iptables-legacy-restore, for IPv4 and IPv6");
 		return EXIT_MECHANISM;
 	}
+	/* without it all interfaces are of one class */
+	s->uplink_fd = uplink_open();
 	s->rules = rules_new(s->loop, &s->config.names, &s->tools, s->meter.fd,
 			     rules_done, s);
 	if (!s->rules) {
@@ -539,6 +591,8 @@ static void supervisor_fini(struct supervisor *s)
 	requests_fini(s);
 	control_fini(&s->control);
 	crew_fini(&s->crew);
+	if (s->uplink_fd >= 0)
+		close(s->uplink_fd);
 	rules_free(s->rules);
 	meter_fini(&s->meter);
 	loop_free(s->loop);
@@ -556,7 +610,7 @@ int supervisor_run(const struct supervisor_config *config)
 		return EXIT_MECHANISM;
 	}
 	s->config = *config;
-	s->control.fd = s->meter.fd = -1;
+	s->control.fd = s->meter.fd = s->uplink_fd = -1;
 	s->incarnation = random_u64();
 	requests_init(s);
 	s->loop = loop_new();

@@ -64,7 +64,10 @@ struct supervisor {
 	struct requests requests;
 	struct loss loss;
 
-	struct loop_timer watch, clean, restart, pet, deadline;
+	int uplink_fd;
+	uint32_t watches;
+
+	struct loop_timer watch, boundary, clean, restart, pet, deadline;
 	uint64_t clean_until_ms;
 	uint64_t restarts;
 	uint64_t death_ms[DEATHS_MAX]; /* oldest first */
@@ -73,6 +76,8 @@ struct supervisor {
 /* Runs until it is told to end; returns the exit status. */
 int supervisor_run(const struct supervisor_config *config);
 
+/* Takes note of the loss by window, as far as windows are over. */
+void supervisor_sample_windows(struct supervisor *s);
 /* For requests: makes rules follow the tasks.  0 or -errno. */
 int supervisor_follow_tasks(struct supervisor *s);
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -17,6 +18,8 @@ uint64_t task_memory(const struct task_spec *t)
 	struct sketch_params p;
 	uint64_t sum = 0;
 
+	if (t->kinds == TASK_FEATURES)
+		return features_size(t);
 	sketch_params_default(&p, t);
 	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
 		if (t->kinds >> k & 1)
@@ -71,9 +74,16 @@ bool tasks_del(struct task_table *t, uint64_t id)
 
 size_t tasks_filters(const struct task_table *t, struct filter *out)
 {
-	for (uint32_t i = 0; i < t->n; i++)
-		out[i] = t->entry[i].spec.filter;
-	return t->n;
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < t->n; i++) {
+		const struct task_spec *spec = &t->entry[i].spec;
+
+		out[n++] = spec->filter;
+		if (spec->both)
+			out[n++] = task_mirror(spec);
+	}
+	return n;
 }
 
 void tasks_list(const struct task_table *t, struct ctl_task_list *out)

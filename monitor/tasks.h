@@ -9,8 +9,22 @@
 
 #include "common/ctl.h"
 #include "common/task.h"
+#include "monitor/ruleset.h"
 
 #define TASKS_MEMORY (UINT64_C(192) << 20) /* sketches of all readers */
+
+/* The last windows of a task that has them, windows.h. */
+#define TASK_WINDOWS 8
+struct task_windows {
+	bool open;
+	uint64_t interval;
+	struct ctl_volume matched, missed; /* when it began */
+	uint32_t n;                        /* closed so far */
+	struct task_window {
+		uint64_t interval;
+		struct ctl_volume matched, missed;
+	} closed[TASK_WINDOWS];
+};
 
 struct task_entry {
 	struct task_spec spec;
@@ -22,6 +36,7 @@ struct task_entry {
 	uint64_t begin_seq;
 	uint32_t begin_readers;
 	struct ctl_volume begin_sum;
+	struct task_windows windows;
 };
 
 struct task_table {
@@ -50,7 +65,7 @@ int tasks_put(struct task_table *t, const struct task_spec *spec);
 bool tasks_del(struct task_table *t, uint64_t id);
 /* NULL: no such task. */
 struct task_entry *tasks_find(struct task_table *t, uint64_t id);
-/* Fills out[TASKS_MAX] with the filters of all tasks; returns how many. */
+/* Fills out[RULESET_FILTERS] with the filters of all tasks; how many. */
 size_t tasks_filters(const struct task_table *t, struct filter *out);
 /* Fills the reply of TASK_LIST. */
 void tasks_list(const struct task_table *t, struct ctl_task_list *out);

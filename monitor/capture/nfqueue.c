@@ -68,6 +68,7 @@ struct queued {
 	const uint8_t *data;
 	size_t caplen;
 	uint32_t len_bytes;
+	uint32_t ifindex; /* of the device that it came from or goes to */
 };
 
 struct nfqueue {
@@ -241,13 +242,15 @@ static void queued_attr(struct queued *out, uint16_t type, const uint8_t *v,
 		out->hook = hdr.hook;
 		return;
 	}
-	if ((type != NFQA_CAP_LEN && type != NFQA_SKB_INFO) || len < sizeof(be))
+	if (len < sizeof(be))
 		return;
 	memcpy(&be, v, sizeof(be));
 	if (type == NFQA_CAP_LEN)
 		out->len_bytes = ntohl(be);
-	else
+	else if (type == NFQA_SKB_INFO)
 		out->gso = ntohl(be) & NFQA_SKB_GSO;
+	else if (type == NFQA_IFINDEX_INDEV || type == NFQA_IFINDEX_OUTDEV)
+		out->ifindex = ntohl(be);
 }
 
 /* False: no packet (an error message of the kernel's). */
@@ -309,6 +312,7 @@ static void nfqueue_count(struct capture *c, const struct queued *in)
 	struct packet p = {
 		.dir = in->hook == NF_INET_LOCAL_OUT ? PACKET_OUT : PACKET_IN,
 		.flags = in->gso ? PACKET_GSO : 0,
+		.ifindex = in->ifindex,
 	};
 
 	hook_packet_delay();

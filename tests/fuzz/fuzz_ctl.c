@@ -54,7 +54,7 @@ static void check_tasks(const struct task_table *t)
 static void check_rules(struct world *w)
 {
 	static struct ruleset_text text;
-	struct filter filter[TASKS_MAX];
+	struct filter filter[RULESET_FILTERS];
 	size_t n = tasks_filters(&w->tasks, filter);
 	struct ruleset r;
 

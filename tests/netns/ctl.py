@@ -16,10 +16,13 @@ from ctypes import c_char, c_int32, c_uint8, c_uint16, c_uint32, c_uint64
 from lab import BUILD, wait_until
 
 MAGIC, VERSION = 0x6C6E6E74, 1
-HELLO, PUT, DEL, LIST, READ, STATS = range(1, 7)
+HELLO, PUT, DEL, LIST, READ, STATS, WINDOW = range(1, 8)
 IN, OUT = 0, 1
 PKT, BYTE, SEGMENT = range(3)
 CMS, EXACT, TOPK, HLL = (1 << i for i in range(4))
+FEATURES = 1 << 16
+ROW, FLOWS = 1, 2
+PARTIAL, CLOCK, MISSED, OVERFLOW = 1, 2, 4, 8
 KEYS = ["none", "src", "dst", "src_dst", "sport", "dport", "src_dport",
         "dst_dport", "5-tuple"]
 RULES = ["none", "ok", "degraded", "off"]
@@ -56,7 +59,9 @@ class Filter(Struct):
 class TaskSpec(Struct):
     _fields_ = [("id", c_uint64), ("generation", c_uint64),
                 ("filter", Filter), ("key", c_uint8), ("increment", c_uint8),
-                ("reserved", c_uint8 * 2), ("kinds", c_uint32),
+                ("both", c_uint8), ("semantics", c_uint8),
+                ("records_log2", c_uint8), ("reserved", c_uint8),
+                ("kinds", c_uint32),
                 ("window_ms", c_uint32), ("reserved2", c_uint32),
                 ("seed", c_uint8 * 16)]
 
@@ -110,6 +115,14 @@ class TaskRead(Struct):
                 ("loss", Loss)]
 
 
+class WindowRead(Struct):
+    _fields_ = [("head", Head), ("id", c_uint64), ("generation", c_uint64),
+                ("interval", c_uint64), ("what", c_uint32),
+                ("reserved", c_uint32), ("n_images", c_uint32),
+                ("readers", c_uint32), ("rules", c_uint32),
+                ("has_loss", c_uint32), ("loss", Loss)]
+
+
 class Stats(Struct):
     _fields_ = [("head", Head), ("incarnation", c_uint64),
                 ("memory_used", c_uint64), ("memory_limit", c_uint64),
@@ -138,6 +151,7 @@ STRUCTS = {"ctl_head": Head, "filter": Filter, "task_spec": TaskSpec,
            "totals": Totals, "ctl_hello": Hello, "ctl_task_put": TaskPut,
            "ctl_task_del": TaskDel, "ctl_task_list": TaskList,
            "ctl_task_read": TaskRead, "ctl_stats": Stats,
+           "ctl_window_read": WindowRead,
            "ctl_image": ImageHead}
 
 
@@ -169,6 +183,14 @@ def task(ident, direction=IN, key="none", increment=PKT, kinds=None, proto=0,
         t.filter.has_src, t.filter.src = 1, prefix(src)
     if dst:
         t.filter.has_dst, t.filter.dst = 1, prefix(dst)
+    return t
+
+
+def features(ident, window_s=10, records_log2=0, **options):
+    """A task that counts features, of both directions."""
+    t = task(ident, increment=SEGMENT, **options)
+    t.kinds, t.window_ms, t.both = FEATURES, window_s * 1000, 1
+    t.semantics, t.records_log2 = 1, records_log2
     return t
 
 
@@ -339,6 +361,26 @@ class Control:
             id=ident, generation=spec.generation, kinds=kinds), TaskRead)
         assert reply.n_images == len(fds)
         return reply.loss, [Image(spec, fd) for fd in fds]
+
+    def window(self, ident, interval, what=ROW | FLOWS):
+        """(reply, images of all readers) of a closed window."""
+        spec = self.specs[ident]
+        reply, fds = self.ask(WINDOW, WindowRead(
+            id=ident, generation=spec.generation, interval=interval,
+            what=what), WindowRead)
+        assert reply.n_images == len(fds)
+        return reply, [Image(spec, fd) for fd in fds]
+
+    def row(self, ident, interval):
+        """(name -> value of the readers' merged row, flows)."""
+        reply, images = self.window(ident, interval)
+        loss = reply.loss
+        words = ask_images(images, "row", reply.readers, loss.matched.packets,
+                           loss.matched.packets - loss.received.packets)
+        flows = [f for i in images for f in ask_images([i], "flows")]
+        for i in images:
+            i.close()
+        return {k: int(v) for k, v in words}, flows
 
     def totals(self, ident):
         """Totals of all readers together, and the loss."""

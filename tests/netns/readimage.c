@@ -13,7 +13,14 @@
  *   readimage points TASK IMAGE KEY…
  *       "KEY LOWER UPPER POINT" a key; keys "-" are read from standard input
  *
- * TASK is a file with a struct task_spec, IMAGE one as TASK_READ passes it
+ *   readimage row TASK IMAGE [TASK IMAGE]… READERS MATCHED MISSED
+ *       "NAME VALUE" of the images' merged row, before transforms, with its
+ *       "interval", "quality", "records" and "overflow"
+ *   readimage flows TASK IMAGE
+ *       "KEY PACKETS BYTES DIR NAME…" a flow, with the features that count it
+ *
+ * TASK is a file with a struct task_spec, IMAGE one as TASK_READ or
+ * WINDOW_READ passes it
  * (/proc/self/fd/N serves for both).
  */
 #include <errno.h>
@@ -26,6 +33,8 @@
 #include <unistd.h>
 
 #include "common/ctl.h"
+#include "common/features.h"
+#include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -202,6 +211,112 @@ static int cmd_points(const struct task_spec *t, const struct file *f,
 	return 0;
 }
 
+static const struct task_spec *task_arg(const char *path)
+{
+	struct file f = file_map(path);
+	const struct task_spec *t = (const void *)f.data;
+
+	if (f.len != sizeof(*t) || !task_valid(t))
+		die("not a task", EINVAL);
+	return t;
+}
+
+/* Part i of a window's image. */
+static const void *part_of(const struct file *f, unsigned int i, size_t *len)
+{
+	const struct ctl_image *h = (const void *)f->data;
+
+	if (f->len < sizeof(*h) || h->magic != CTL_IMAGE_MAGIC ||
+	    !(h->kinds >> i & 1) || h->image[i].offset > f->len ||
+	    h->image[i].len > f->len - h->image[i].offset)
+		die("not the image of a window", EINVAL);
+	*len = h->image[i].len;
+	return f->data + h->image[i].offset;
+}
+
+static uint64_t number_arg(const char *s)
+{
+	uint64_t v = 0;
+
+	if (parse_u64(s, strlen(s), 0, UINT64_MAX, &v))
+		die(s, EINVAL);
+	return v;
+}
+
+static void row_add(struct features_row *acc, const struct task_spec *t,
+		    const struct file *f)
+{
+	size_t len;
+	const struct features_row *row = part_of(f, 0, &len);
+
+	if (features_row_check(row, len, t))
+		die("row damaged", EINVAL);
+	if (!acc->magic)
+		*acc = *row;
+	else if (features_row_merge(acc, row))
+		die("rows do not merge", EINVAL);
+}
+
+static void row_print(const struct features_row *row)
+{
+	double v[FEATURES];
+
+	printf("interval %llu\nquality %u\nrecords %llu\noverflow %llu\n",
+	       (unsigned long long)row->interval, row->quality,
+	       (unsigned long long)row->records,
+	       (unsigned long long)row->overflow);
+	features_row_finish(row, FEATURE_BLOCKS, v);
+	for (unsigned int i = 0; i < FEATURES; i++) {
+		const struct feature *f = feature_get(i);
+
+		if (f->transform == FEATURE_SQRT)
+			v[i] *= v[i];
+		else if (f->transform == FEATURE_LOG2)
+			v[i] = (double)row->count[i];
+		printf("%s %.0f\n", f->name, v[i]);
+	}
+}
+
+static int cmd_row(char **argv, int n)
+{
+	static struct features_row row;
+	int end = n - 3;
+
+	for (int i = 0; i < end; i += 2) {
+		struct file image = file_map(argv[i + 1]);
+
+		row_add(&row, task_arg(argv[i]), &image);
+	}
+	features_row_loss(&row, number_arg(argv[end + 1]),
+			  number_arg(argv[end + 2]),
+			  (uint32_t)number_arg(argv[end]));
+	row_print(&row);
+	return 0;
+}
+
+static int cmd_flows(const struct file *f)
+{
+	size_t len;
+	const struct features_flows *list = part_of(f, 1, &len);
+
+	if (features_flows_check(list, len))
+		die("flows damaged", EINVAL);
+	for (uint32_t i = 0; i < list->n; i++) {
+		const struct features_flow *flow = &list->flow[i];
+
+		print_key(KEY_FLOW, &flow->key);
+		print_u64(flow->packets, ' ');
+		print_u64(flow->bytes, ' ');
+		printf("%u", flow->dir);
+		for (unsigned int k = 0; k < FEATURES; k++) {
+			if (feature_set_has(&flow->matched, k))
+				printf(" %s", feature_get(k)->name);
+		}
+		printf("\n");
+	}
+	return 0;
+}
+
 #define ROW(s, m)                                                                            \
 	{                                                                                    \
 #		s "." #                m, offsetof(struct s, m), sizeof(((struct s *)0)->m) \
@@ -227,6 +342,7 @@ static int cmd_layout(void)
 		SIZE(ctl_task_list),
 		SIZE(ctl_task_read),
 		SIZE(ctl_stats),
+		SIZE(ctl_window_read),
 		SIZE(ctl_image),
 		ROW(ctl_head, status),
 		ROW(filter, has_src),
@@ -234,7 +350,11 @@ static int cmd_layout(void)
 		ROW(filter, dst),
 		ROW(task_spec, filter),
 		ROW(task_spec, key),
+		ROW(task_spec, both),
+		ROW(task_spec, semantics),
+		ROW(task_spec, records_log2),
 		ROW(task_spec, kinds),
+		ROW(task_spec, window_ms),
 		ROW(task_spec, seed),
 		ROW(totals, byte),
 		ROW(totals, unkeyed_byte),
@@ -247,6 +367,12 @@ static int cmd_layout(void)
 		ROW(ctl_task_read, kinds),
 		ROW(ctl_task_read, n_images),
 		ROW(ctl_task_read, loss),
+		ROW(ctl_window_read, interval),
+		ROW(ctl_window_read, what),
+		ROW(ctl_window_read, n_images),
+		ROW(ctl_window_read, readers),
+		ROW(ctl_window_read, has_loss),
+		ROW(ctl_window_read, loss),
 		ROW(ctl_stats, readers),
 		ROW(ctl_stats, rules),
 		ROW(ctl_stats, matched),
@@ -265,16 +391,6 @@ static int cmd_layout(void)
 	return 0;
 }
 
-static const struct task_spec *task_arg(const char *path)
-{
-	struct file f = file_map(path);
-	const struct task_spec *t = (const void *)f.data;
-
-	if (f.len != sizeof(*t) || !task_valid(t))
-		die("not a task", EINVAL);
-	return t;
-}
-
 int main(int argc, char **argv)
 {
 	const char *what = argc > 1 ? argv[1] : "";
@@ -291,10 +407,14 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
+	if (!strcmp(what, "row") && argc >= 7 && argc % 2)
+		return cmd_row(argv + 2, argc - 2);
 	if (argc < 4)
 		goto usage;
 	t = task_arg(argv[2]);
 	image = file_map(argv[3]);
+	if (!strcmp(what, "flows"))
+		return cmd_flows(&image);
 	if (!strcmp(what, "hll"))
 		return cmd_hll(t, &image);
 	if (!strcmp(what, "exact") && argc == 5 &&
@@ -303,7 +423,7 @@ int main(int argc, char **argv)
 	if (!strcmp(what, "points") && argc > 4)
 		return cmd_points(t, &image, argv + 4, argc - 4);
 usage:
-	fputs("usage: readimage layout | topk|exact|hll|points TASK IMAGE …\n",
+	fputs("usage: readimage layout | topk|exact|hll|points|row|flows TASK IMAGE …\n",
 	      stderr);
 	return EXIT_USAGE;
 }

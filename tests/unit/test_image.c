@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -213,6 +214,39 @@ static void sealed_for_good(void **state)
 	image_end(&im); /* fine when nothing was begun */
 }
 
+/* Parts that stay as they are, as many turns as they need. */
+static void parts_of_a_window(void **state)
+{
+	const size_t len[] = { 1000, 3 * IMAGE_PIECE + 17 };
+	uint8_t *bytes = malloc(len[1]);
+	const void *part[] = { "", bytes };
+	struct image im;
+	int turns = 1;
+
+	(void)state;
+	assert_non_null(bytes);
+	random_bytes(bytes, len[1]);
+	part[0] = bytes + 5;
+	for (uint32_t what = 1; what < 4; what++, turns = 1) {
+		assert_int_equal(image_begin_window(&im, part, len, what), 0);
+		while (!image_turn(&im))
+			turns++;
+		assert_int_equal(turns, what & 2 ? 4 : 1);
+		assert_int_equal(im.map->kinds, what);
+		for (uint32_t i = 0; i < 2; i++) {
+			if (!(what >> i & 1))
+				continue;
+			assert_int_equal(im.map->image[i].len, len[i]);
+			assert_memory_equal((const char *)im.map +
+						    im.map->image[i].offset,
+					    part[i], len[i]);
+		}
+		assert_int_equal(image_seal(&im), 0);
+		image_end(&im);
+	}
+	free(bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -226,6 +260,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(sealed_for_good, setup,
 						teardown),
+		cmocka_unit_test(parts_of_a_window),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
