@@ -40,6 +40,7 @@ struct monlink_op {
 	struct monlink_op *next;
 	struct request *request;
 	void (*read_done)(void *arg, const struct monlink_read *r);
+	void (*window_done)(void *arg, const struct monlink_window *w);
 	void (*done)(void *arg, int status);
 	void *arg;
 };
@@ -57,6 +58,7 @@ struct request {
 		struct ctl_task_del del;
 		struct ctl_task_list list;
 		struct ctl_task_read read;
+		struct ctl_window_read window;
 		struct ctl_stats stats;
 	};
 };
@@ -92,9 +94,12 @@ static void request_unlink(struct request *r)
 
 /* Tells every op of r; r is gone afterwards. */
 static void request_finish(struct request *r, int status,
-			   const struct monlink_read *read)
+			   const struct monlink_window *w)
 {
-	struct monlink_read none = { .status = status };
+	const struct monlink_window none = { .read.status = status };
+
+	if (!w)
+		w = &none;
 
 	request_unlink(r);
 	while (r->ops) {
@@ -103,7 +108,9 @@ static void request_finish(struct request *r, int status,
 		free(r->ops);
 		r->ops = op.next;
 		if (op.read_done)
-			op.read_done(op.arg, read ? read : &none);
+			op.read_done(op.arg, &w->read);
+		else if (op.window_done)
+			op.window_done(op.arg, w);
 		else if (op.done)
 			op.done(op.arg, status);
 	}
@@ -271,23 +278,52 @@ static int image_map(struct monlink_read *read, int fd)
 	return image_ok(p, (size_t)st.st_size) ? 0 : -EPROTO;
 }
 
+/* Maps the n_images that came as descriptors, tells, unmaps. */
+static void images_reply(struct request *r, struct monlink_window *w,
+			 uint32_t n_images, const int *fds, unsigned n_fds)
+{
+	struct monlink_read *read = &w->read;
+	unsigned i;
+
+	if (!read->status && n_images != n_fds)
+		read->status = -EPROTO;
+	for (i = 0; i < n_fds && !read->status; i++)
+		read->status = image_map(read, fds[i]);
+	if (read->status == -EPROTO)
+		log_errx("monitor: an image does not have the form it should");
+	request_finish(r, read->status, w);
+	for (i = 0; i < read->n_images; i++)
+		munmap((void *)read->image[i], read->image_len[i]);
+}
+
 static void read_reply(struct request *r, const struct ctl_task_read *reply,
 		       const int *fds, unsigned n_fds)
 {
-	struct monlink_read read = { .status = reply->head.status,
-				     .rules = reply->rules,
-				     .loss = reply->loss };
-	unsigned i;
+	struct monlink_window w = {
+		.read = {
+			.status = reply->head.status,
+			.rules = reply->rules,
+			.loss = reply->loss,
+		},
+	};
 
-	if (!read.status && reply->n_images != n_fds)
-		read.status = -EPROTO;
-	for (i = 0; i < n_fds && !read.status; i++)
-		read.status = image_map(&read, fds[i]);
-	if (read.status == -EPROTO)
-		log_errx("monitor: an image does not have the form it should");
-	request_finish(r, read.status, &read);
-	for (i = 0; i < read.n_images; i++)
-		munmap((void *)read.image[i], read.image_len[i]);
+	images_reply(r, &w, reply->n_images, fds, n_fds);
+}
+
+static void window_reply(struct request *r, const struct ctl_window_read *reply,
+			 const int *fds, unsigned n_fds)
+{
+	struct monlink_window w = {
+		.read = {
+			.status = reply->head.status,
+			.rules = reply->rules,
+			.loss = reply->loss,
+		},
+		.has_loss = reply->has_loss,
+		.readers = reply->readers,
+	};
+
+	images_reply(r, &w, reply->n_images, fds, n_fds);
 }
 
 static void stats_poll(void *arg);
@@ -350,6 +386,16 @@ static bool reply_take(struct monlink *m, const void *msg, size_t len,
 		else if (!h->status)
 			return false;
 		read_reply(r, &reply, fds, n_fds);
+		return true;
+	}
+	if (h->type == CTL_WINDOW_READ) {
+		struct ctl_window_read reply = { .head = *h };
+
+		if (len == sizeof(reply))
+			memcpy(&reply, msg, len);
+		else if (!h->status)
+			return false;
+		window_reply(r, &reply, fds, n_fds);
 		return true;
 	}
 	if (h->type == CTL_TASK_LIST && len != sizeof(struct ctl_task_list))
@@ -553,6 +599,27 @@ monlink_read(struct monlink *m, uint64_t id, uint64_t generation,
 	if (!op)
 		return NULL;
 	op->read_done = done;
+	op->arg = arg;
+	pump(m);
+	return op;
+}
+
+struct monlink_op *
+monlink_window(struct monlink *m, uint64_t id, uint64_t generation,
+	       uint64_t interval, uint32_t what,
+	       void (*done)(void *arg, const struct monlink_window *w),
+	       void *arg)
+{
+	struct request *r = request_new(m, CTL_WINDOW_READ, sizeof(r->window));
+	struct monlink_op *op = r ? op_new(r) : NULL;
+
+	if (!op)
+		return NULL;
+	r->window.id = id;
+	r->window.generation = generation;
+	r->window.interval = interval;
+	r->window.what = what;
+	op->window_done = done;
 	op->arg = arg;
 	pump(m);
 	return op;

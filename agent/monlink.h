@@ -42,6 +42,21 @@ struct monlink_op *
 monlink_read(struct monlink *m, uint64_t id, uint64_t generation,
 	     uint32_t kinds,
 	     void (*done)(void *arg, const struct monlink_read *r), void *arg);
+/*
+ * One closed window of a task of kind TASK_FEATURES: as above, and what of it
+ * is asked (enum ctl_window).  status: -EAGAIN: not closed yet; -ENODATA: there
+ * is none (any more).  Images hold the parts as common/ctl.h says.
+ */
+struct monlink_window {
+	struct monlink_read read; /* loss: of the window, with has_loss */
+	bool has_loss;
+	uint32_t readers; /* as many images there should be */
+};
+struct monlink_op *
+monlink_window(struct monlink *m, uint64_t id, uint64_t generation,
+	       uint64_t interval, uint32_t what,
+	       void (*done)(void *arg, const struct monlink_window *w),
+	       void *arg);
 struct monlink_op *monlink_put(struct monlink *m, const struct task_spec *t,
 			       void (*done)(void *arg, int status), void *arg);
 struct monlink_op *monlink_del(struct monlink *m, uint64_t id,
