@@ -470,30 +470,51 @@ def test_bad_models(good, tmp_path):
     refused("observe", "--model", good, "--input", tmp_path)
 
 
-USAGE = [
-    "calibrate", "calibrate --input x --lv 1", "calibrate --input x --output y",
-    "calibrate --lv 1 --output y", "calibrate --lv 0", "calibrate --lv -1",
-    "calibrate --lv many", "calibrate --prep 3", "calibrate --alpha 0",
-    "calibrate --alpha 0.51", "calibrate --alpha x", "calibrate --phase 3",
-    "calibrate --limits most", "calibrate --clean 0.6", "calibrate --clean -1",
-    "calibrate --rows 5", "calibrate --rows 5:5", "calibrate --rows 6:5",
-    "calibrate --rows -1:5", "calibrate --unknown", "calibrate --batch 5",
-    "calibrate --input x --lv 1 --output y operand", "calibrate --output ",
-    "observe --model m", "observe --input x", "observe --missing what",
-    "observe --alarm 3:2:1", "observe --alarm 2:3", "observe --alarm 2:3:0.5",
-    "observe --alarm 0:3:3", "observe --format csv", "observe --lv 2",
-    "replay --input x --batch 5 --lambda 1", "replay --input x --lambda 1 "
-    "--lv 1", "replay --input x --batch 5 --lv 1", "replay --lambda 0",
-    "replay --lambda 1.1", "replay --prep 0", "replay --lv auto",
-    "replay --batch 0", "replay --quarantine -1", "count", "count --lv 1",
-    "guess",
-]
+# What is enough but for files that are there: that is found later, with 78.
+ENOUGH = {
+    "calibrate": ["--input=none", "--lv=1", "--output=none/none"],
+    "observe": ["--model=none", "--input=none"],
+    "replay": ["--input=none", "--batch=5", "--lambda=1", "--lv=1"],
+    "count": ["--input=none"],
+}
+WRONG = {
+    "calibrate": ["--lv=0", "--lv=-1", "--lv=many", "--prep=3", "--prep=",
+                  "--alpha=0", "--alpha=0.51", "--alpha=nan", "--phase=3",
+                  "--phase=0", "--limits=most", "--clean=0.51", "--clean=-1",
+                  "--rows=5", "--rows=5:5", "--rows=6:5", "--rows=-1:5",
+                  "--rows=0:", "--unknown", "--batch=5", "--output=",
+                  "--missing=tsr", "--format=jsonl"],
+    "observe": ["--missing=what", "--alarm=3:2:1", "--alarm=2:3",
+                "--alarm=2:3:0.5", "--alarm=0:3:3", "--alarm=1:65:3",
+                "--format=csv", "--lv=2", "--rows=1:1", "--model="],
+    "replay": ["--lambda=0", "--lambda=1.1", "--prep=0", "--lv=auto",
+               "--batch=0", "--quarantine=-1", "--phase=1", "--limits=max"],
+    "count": ["--lv=1", "--rows=0:1", "--per-record=1"],
+}
 
 
-@pytest.mark.parametrize("text", USAGE)
-def test_usage(text):
-    verb, *args = text.split(" ")
-    refused(verb, *args, exit_status=2)
+@pytest.mark.parametrize("verb, option", [
+    (verb, option) for verb in WRONG for option in WRONG[verb]])
+def test_wrong_option(verb, option):
+    """Also where the command would go on to fail otherwise."""
+    refused(verb, *ENOUGH[verb])
+    message = refused(verb, *ENOUGH[verb], option, exit_status=2)
+    assert message.startswith(option.split("=")[0]), message
+
+
+@pytest.mark.parametrize("verb, at", [
+    (verb, at) for verb in ENOUGH for at in range(len(ENOUGH[verb]))])
+def test_missing_option(verb, at):
+    some = list(ENOUGH[verb])
+    option = some.pop(at).split("=")[0]
+    assert refused(verb, *some, exit_status=2) \
+        == f"{option}: must be given (see --help)"
+
+
+def test_wrong_words():
+    refused("guess", exit_status=2)
+    for verb, options in ENOUGH.items():
+        assert "usage" in refused(verb, *options, "operand", exit_status=2)
 
 
 # ---- streams and outputs ------------------------------------------------
