@@ -3,12 +3,14 @@
 """A tree network with linnet on h2 ... hN, then Mininet's prompt."""
 
 import argparse
+import contextlib
 import sys
 
 from mininet.cli import CLI
 from mininet.log import setLogLevel
 
 import sandbox
+import traffic
 from cluster import ROOT, Cluster, ClusterError
 
 
@@ -18,6 +20,8 @@ def main():
                    help="levels of switches (2)")
     p.add_argument("-f", "--fanout", type=int, default=3,
                    help="branches of a switch (3)")
+    p.add_argument("--traffic", action="store_true",
+                   help="steady mixed traffic between all hosts meanwhile")
     p.add_argument("--build", help="build directory (build/)")
     args = p.parse_args()
     tmp = sandbox.enter()
@@ -32,7 +36,9 @@ def main():
         cluster.start()
         show(cluster)
         setLogLevel("output")
-        CLI(cluster.net)
+        with (traffic.Background(cluster) if args.traffic
+              else contextlib.nullcontext()):
+            CLI(cluster.net)
     except ClusterError as e:
         sys.exit(str(e))
     finally:

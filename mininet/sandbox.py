@@ -7,8 +7,8 @@ and removes every interface when this process is gone, however it ends.  The
 parent that stays outside passes signals on and removes the temporary
 directory at the end.
 
-inside() moves the calling thread into the network of one Mininet host, for
-sockets made by this very process.
+entered() moves the calling thread into a network namespace, inside() into that
+of one Mininet host, for sockets made by this very process.
 """
 
 import contextlib
@@ -76,12 +76,16 @@ def enter():
 
 
 @contextlib.contextmanager
-def inside(node):
-    """Sockets made in this block belong to the network of a host."""
-    with open("/proc/self/ns/net") as own, \
-         open(f"/proc/{node.pid}/ns/net") as other:
+def entered(path):
+    """Sockets made in this block belong to the network namespace `path`."""
+    with open("/proc/thread-self/ns/net") as own, open(path) as other:
         _check(_libc.setns(other.fileno(), CLONE_NEWNET))
         try:
             yield
         finally:
             _check(_libc.setns(own.fileno(), CLONE_NEWNET))
+
+
+def inside(node):
+    """Sockets made in this block belong to the network of a host."""
+    return entered(f"/proc/{node.pid}/ns/net")

@@ -2,15 +2,24 @@
 """Traffic of known size between hosts, and the kernel's own count of it.
 
 udp() and tcp() return when all was delivered and both ends are closed.
+Background is steady traffic between all hosts, by mix.py; sweep(), upload()
+and syn_flood() are what does not belong there, each at a bounded rate.
 Counters keeps one nfacct object for each source, protocol and destination,
 in the filter table of the destination: the second opinion about what came.
 """
 
+import json
+import pathlib
 import re
+import select
 import socket
+import struct
 import subprocess
+import sys
 import threading
+import time
 
+from mix import checksum
 from sandbox import inside
 
 UDP_PORT = 9001
@@ -20,6 +29,7 @@ UDP_PAYLOAD = 972           # 1,000 bytes with the headers of IP and UDP
 UDP_HEADERS = 28
 BURST = 32                  # datagrams in flight, below any queue's length
 TIMEOUT_S = 10
+MIX = pathlib.Path(__file__).with_name("mix.py")
 
 
 def ping_all(cluster):
@@ -84,6 +94,94 @@ def scan_ports(cluster, src, dst, first, last):
     """One connection attempt to each port of the range."""
     cluster.net[src].popen(["nc", "-z", cluster.ip(dst), f"{first}-{last}"],
                            stdin=subprocess.DEVNULL).communicate()
+
+
+class Background:
+    """mix.py between all hosts; done says what it did, once it has ended."""
+
+    def __init__(self, cluster, seed=1):
+        hosts = [f"{node.IP()}=/proc/{node.pid}/ns/net"
+                 for node in cluster.net.hosts]
+        self.argv = [sys.executable, str(MIX), "--seed", str(seed)] + hosts
+        self.done = {}
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        readable, _, _ = select.select([self.process.stdout], [], [],
+                                       TIMEOUT_S)
+        if not readable or "running" not in self.process.stdout.readline():
+            self.__exit__()
+            raise RuntimeError("mix.py does not start")
+        return self
+
+    def __exit__(self, *exc):
+        try:
+            out, _ = self.process.communicate(timeout=TIMEOUT_S)
+            self.done = json.loads(out or "{}")
+        finally:
+            self.process.kill()
+            self.process.wait()
+
+
+def paced(seconds, rate):
+    """0, 1, 2 ... for so many seconds, `rate` of them in each; none is made
+    up for where the machine is slow."""
+    begin = time.monotonic()
+    for i in range(int(seconds * rate)):
+        pause = begin + i / rate - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        if time.monotonic() > begin + seconds:
+            return
+        yield i
+
+
+def sweep(cluster, src, dst, seconds, rate=40):
+    """One connection attempt to each port from 1 on."""
+    for i in paced(seconds, rate):
+        with inside(cluster.net[src]):
+            attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        with attempt:
+            attempt.settimeout(TIMEOUT_S)
+            attempt.connect_ex((cluster.ip(dst), 1 + i))
+
+
+def upload(cluster, src, dst, port, seconds, rate=20, chunk=100_000):
+    """Send `rate` chunks a second over one connection."""
+    with inside(cluster.net[dst]):
+        listener = socket.create_server((cluster.ip(dst), port))
+    with inside(cluster.net[src]):
+        source = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    with listener, source:
+        listener.settimeout(TIMEOUT_S)
+        source.settimeout(TIMEOUT_S)
+        source.connect((cluster.ip(dst), port))
+        sink, _ = listener.accept()
+        with sink:
+            sink.settimeout(TIMEOUT_S)
+            for _ in paced(seconds, rate):
+                source.sendall(bytes(chunk))
+                left = chunk
+                while left:
+                    left -= len(sink.recv(left))
+
+
+def syn_flood(cluster, src, dst, port, seconds, rate=300):
+    """First packets of connections, each from another port, and no more."""
+    with inside(cluster.net[src]):
+        raw = socket.socket(socket.AF_INET, socket.SOCK_RAW,
+                            socket.IPPROTO_TCP)
+    ends = socket.inet_aton(cluster.ip(src)) + socket.inet_aton(
+        cluster.ip(dst))
+    with raw:
+        for i in paced(seconds, rate):
+            sport = 1024 + i % 30000
+            tcp = struct.pack(">HHIIBBHHH", sport, port, i << 8, 0, 5 << 4, 2,
+                              64240, 0, 0)
+            check = checksum(ends + struct.pack(">HH", 6, len(tcp)) + tcp)
+            raw.sendto(tcp[:16] + struct.pack(">H", check) + tcp[18:],
+                       (cluster.ip(dst), 0))
 
 
 class Counters:

@@ -8,16 +8,19 @@ the scenarios that are selected; each test looks at one result.
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "mininet"))
+sys.path[:0] = [str(ROOT / "mininet"), str(ROOT / "tests/netns")]
 
 from cluster import overlay_parents  # noqa: E402
+from lab import Lab, wait_until  # noqa: E402
 
 NAMES = ["bandwidth", "hitters", "talkers", "pings", "flows", "scan",
          "examples", "failure", "totals"]
@@ -95,3 +98,40 @@ def test_overlay_follows_switches(hosts, fanout, children):
         found.setdefault(parent, []).append(k)
     assert found.pop(None) == [2]
     assert found == children
+
+
+def snmp(host, protocol, name):
+    """A counter of the kernel in a host's network."""
+    lines = [line.split() for line in
+             host.run(["cat", "/proc/net/snmp"]).stdout.splitlines()]
+    names, values = [line for line in lines if line[0] == protocol + ":"]
+    return int(values[names.index(name)])
+
+
+def test_background_traffic():
+    """Each kind of it flows, at a bounded rate, and ends with its owner."""
+    with Lab(3) as lab:
+        begin = time.monotonic()
+        mix = subprocess.Popen(
+            [sys.executable, str(ROOT / "mininet" / "mix.py"),
+             *(f"{host.ip4}={host.path}" for host in lab.hosts)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert select.select([mix.stdout], [], [], 10)[0]
+            assert mix.stdout.readline() == "running\n"
+            a, b, c = lab.hosts
+            wait_until(lambda: snmp(a, "Udp", "InDatagrams") > 8 and
+                       snmp(a, "Icmp", "InEchos") > 4 and
+                       all(snmp(h, "Tcp", "PassiveOpens") > 4
+                           for h in (a, b, c)), 20, "traffic of each kind")
+            out, _ = mix.communicate(timeout=5)
+        finally:
+            mix.kill()
+            mix.wait()
+        seconds = time.monotonic() - begin
+    done = json.loads(out)
+    assert set(done) <= {"web", "dns", "ping", "bulk"}, "none failed"
+    assert mix.returncode == 0
+    # Each gap is at least half of the mean gap.
+    for kind, hosts, gap_s in ("web", 3, 0.4), ("dns", 2, 0.5), ("ping", 2, 1):
+        assert 4 < done[kind] <= hosts * (seconds / (gap_s / 2) + 1)
