@@ -77,6 +77,8 @@ static const struct error_row rows[] = {
 			   0 },
 	[ERR_NOT_IMPLEMENTED] = { 501, 501, "not implemented", "unavailable",
 				  "Not known to this version", 0 },
+	[ERR_NO_MSNM] = { 501, 501, "this agent was built without msnm",
+			  "unavailable", "Built without MSNM", 0 },
 	[ERR_NO_MONITOR] = { 503, 503, "monitor not attached", "unavailable",
 			     "Monitor not attached", 1 },
 	[ERR_NO_HOST] = { 503, 503, "no host answered", "unavailable",

@@ -37,6 +37,7 @@ enum error_code {
 	ERR_PROBE_FAILED,    /* 500 probe failed: REASON */
 	ERR_INTERNAL,        /* 500 internal */
 	ERR_NOT_IMPLEMENTED, /* 501 */
+	ERR_NO_MSNM,         /* 501 this agent was built without msnm */
 	ERR_NO_MONITOR,      /* 503 monitor not attached */
 	ERR_NO_HOST,         /* 503 no host answered */
 	ERR_UNAVAILABLE,     /* 503 starting, stopping, busy */

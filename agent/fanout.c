@@ -243,7 +243,8 @@ static int leg_order(const void *a, const void *b)
 	return x->rank < y->rank ? -1 : x->rank > y->rank;
 }
 
-static void legs_fill(struct fanout *f, bool for_parent)
+static void legs_fill(struct fanout *f, bool for_parent,
+		      const struct node_id *only)
 {
 	const struct overlay *o = f->agent->overlay;
 
@@ -251,7 +252,7 @@ static void legs_fill(struct fanout *f, bool for_parent)
 		const struct child *c = overlay_child(o, i);
 		struct leg *l = &f->leg[f->n];
 
-		if (c->refused[0])
+		if (c->refused[0] || (only && !node_id_equal(only, &c->id)))
 			continue;
 		l->f = f;
 		l->c.id = c->id;
@@ -300,7 +301,7 @@ fanout_start(struct agent *a, const struct fanout_request *rq,
 		 rq->via[0] ? "," : "", self);
 	snprintf(f->request_id, sizeof(f->request_id), "%s", rq->request_id);
 	overlay_epoch_text(a->overlay, f->epoch);
-	legs_fill(f, rq->for_parent);
+	legs_fill(f, rq->for_parent, rq->only);
 	if (rq->body) {
 		f->body = malloc(rq->len + 1);
 		if (!f->body)

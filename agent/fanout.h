@@ -27,6 +27,7 @@ struct fanout_request {
 	const char *request_id; /* or "" */
 	/* only children that our parent knows of: it may not count others */
 	bool for_parent;
+	const struct node_id *only; /* this child alone, or NULL; borrowed */
 };
 
 struct fanout_child {

@@ -184,6 +184,52 @@ static int get_verbose(struct fields *f, const char *s, size_t len)
 	return get_flag(&f->verbose, s, len);
 }
 
+/* What a parameter of MSNM takes is known to its row there. */
+#define MSNM_FIELD(fn, id)                                         \
+	static int fn(struct fields *f, const char *s, size_t len) \
+	{                                                          \
+		return msnm_conf_set(&f->msnm, id, s, len);        \
+	}
+MSNM_FIELD(get_msnm_enabled, MSNM_ENABLED)
+MSNM_FIELD(get_msnm_window, MSNM_WINDOW)
+MSNM_FIELD(get_msnm_blocks, MSNM_BLOCKS)
+MSNM_FIELD(get_msnm_semantics, MSNM_SEMANTICS)
+MSNM_FIELD(get_msnm_rows, MSNM_ROWS)
+MSNM_FIELD(get_msnm_lv, MSNM_LV)
+MSNM_FIELD(get_msnm_prep, MSNM_PREP)
+MSNM_FIELD(get_msnm_alpha_q, MSNM_ALPHA_Q)
+MSNM_FIELD(get_msnm_alpha_d, MSNM_ALPHA_D)
+MSNM_FIELD(get_msnm_limits, MSNM_LIMITS)
+MSNM_FIELD(get_msnm_clean, MSNM_CLEAN)
+MSNM_FIELD(get_msnm_alarm, MSNM_ALARM)
+MSNM_FIELD(get_msnm_missing, MSNM_MISSING)
+MSNM_FIELD(get_msnm_max_imputed, MSNM_MAX_IMPUTED)
+MSNM_FIELD(get_msnm_dynamic, MSNM_DYNAMIC)
+MSNM_FIELD(get_msnm_batch, MSNM_BATCH)
+MSNM_FIELD(get_msnm_half_life, MSNM_HALF_LIFE)
+MSNM_FIELD(get_msnm_quarantine, MSNM_QUARANTINE)
+MSNM_FIELD(get_msnm_children, MSNM_CHILDREN)
+
+static int get_interval(struct fields *f, const char *s, size_t len)
+{
+	return parse_u64(s, len, 1, UINT64_C(1) << 40, &f->interval);
+}
+
+static int get_history(struct fields *f, const char *s, size_t len)
+{
+	return small_number(s, len, 1440, &f->history);
+}
+
+static int get_features(struct fields *f, const char *s, size_t len)
+{
+	return small_number(s, len, 50, &f->features);
+}
+
+static int get_flows(struct fields *f, const char *s, size_t len)
+{
+	return small_number(s, len, 200, &f->flows);
+}
+
 #define PROTO_ALLOWED "tcp, udp, icmp, icmpv6, sctp, all or 1..255"
 #define PREFIX_ALLOWED \
 	"IPv4 or IPv6 address or prefix A/n, src and dst of one family"
@@ -225,8 +271,47 @@ static const struct field_row rows[] = {
 	[F_REQUIRE] = { "require", "all", get_require },
 	[F_DISTINCT] = { "distinct", "0 or 1", get_distinct },
 	[F_VERBOSE] = { "verbose", "0 or 1", get_verbose },
+	[F_MSNM_ENABLED] = { "enabled", "0 or 1", get_msnm_enabled },
+	[F_MSNM_WINDOW] = { "window_s", "seconds 10..3600 that divide 86400",
+			    get_msnm_window },
+	[F_MSNM_BLOCKS] = { "blocks", "compat, host or compat+host",
+			    get_msnm_blocks },
+	[F_MSNM_SEMANTICS] = { "semantics", "packets/1 or netflow/1",
+			       get_msnm_semantics },
+	[F_MSNM_ROWS] = { "rows", "13..10080, at least 3 lv + 10",
+			  get_msnm_rows },
+	[F_MSNM_LV] = { "lv", "1..100 or auto", get_msnm_lv },
+	[F_MSNM_PREP] = { "prep", "0, 1 or 2", get_msnm_prep },
+	[F_MSNM_ALPHA_Q] = { "alpha_q", "real number above 0, at most 0.5",
+			     get_msnm_alpha_q },
+	[F_MSNM_ALPHA_D] = { "alpha_d", "real number above 0, at most 0.5",
+			     get_msnm_alpha_d },
+	[F_MSNM_LIMITS] = { "limits", "theory, empirical or max",
+			    get_msnm_limits },
+	[F_MSNM_CLEAN] = { "clean", "real number 0..0.5", get_msnm_clean },
+	[F_MSNM_ALARM] = { "alarm",
+			   "k:n:factor with 1 <= k <= n <= 64 and factor from 1",
+			   get_msnm_alarm },
+	[F_MSNM_MISSING] = { "missing", "tsr, average, zero or refuse",
+			     get_msnm_missing },
+	[F_MSNM_MAX_IMPUTED] = { "max_imputed", "real number 0..1",
+				 get_msnm_max_imputed },
+	[F_MSNM_DYNAMIC] = { "dynamic", "0 or 1", get_msnm_dynamic },
+	[F_MSNM_BATCH] = { "batch", "3..1440, at least lv + 2",
+			   get_msnm_batch },
+	[F_MSNM_HALF_LIFE] = { "half_life_s", "seconds 60..31622400",
+			       get_msnm_half_life },
+	[F_MSNM_QUARANTINE] = { "quarantine", "real number 0..1000000, 0: off",
+				get_msnm_quarantine },
+	[F_MSNM_CHILDREN] = { "children", "0 or 1", get_msnm_children },
+	[F_INTERVAL] = { "interval", "number of an interval", get_interval },
+	[F_HISTORY] = { "history", "1..1440", get_history },
+	[F_FEATURES] = { "features", "1..50", get_features },
+	[F_FLOWS] = { "flows", "1..200", get_flows },
 };
 static_assert(ARRAY_SIZE(rows) == FIELDS, "a row for each field");
+static_assert(FIELDS <= 64, "a bit for each field");
+static_assert(F_INTERVAL - F_MSNM_ENABLED == MSNM_PARAMS, "a field for each");
 
 const char *field_name(enum field_id id)
 {

@@ -12,6 +12,7 @@
 
 #include "agent/errors.h"
 #include "agent/form.h"
+#include "agent/msnm_conf.h"
 #include "common/addr.h"
 #include "common/filter.h"
 #include "common/key.h"
@@ -47,11 +48,45 @@ enum field_id {
 	F_REQUIRE,
 	F_DISTINCT,
 	F_VERBOSE,
+	/* MSNM: parameters, in the order of enum msnm_param */
+	F_MSNM_ENABLED,
+	F_MSNM_WINDOW,
+	F_MSNM_BLOCKS,
+	F_MSNM_SEMANTICS,
+	F_MSNM_ROWS,
+	F_MSNM_LV,
+	F_MSNM_PREP,
+	F_MSNM_ALPHA_Q,
+	F_MSNM_ALPHA_D,
+	F_MSNM_LIMITS,
+	F_MSNM_CLEAN,
+	F_MSNM_ALARM,
+	F_MSNM_MISSING,
+	F_MSNM_MAX_IMPUTED,
+	F_MSNM_DYNAMIC,
+	F_MSNM_BATCH,
+	F_MSNM_HALF_LIFE,
+	F_MSNM_QUARANTINE,
+	F_MSNM_CHILDREN,
+	/* and of its questions */
+	F_INTERVAL,
+	F_HISTORY,
+	F_FEATURES,
+	F_FLOWS,
 	FIELDS
 };
 #define FIELD(x) (UINT64_C(1) << F_##x)
 #define FIELDS_FILTER \
 	(FIELD(INTERFACE) | FIELD(PROTO) | FIELD(SRC) | FIELD(DST))
+/* All from F_MSNM_ENABLED to F_MSNM_CHILDREN. */
+#define FIELDS_MSNM                                                            \
+	(FIELD(MSNM_ENABLED) | FIELD(MSNM_WINDOW) | FIELD(MSNM_BLOCKS) |       \
+	 FIELD(MSNM_SEMANTICS) | FIELD(MSNM_ROWS) | FIELD(MSNM_LV) |           \
+	 FIELD(MSNM_PREP) | FIELD(MSNM_ALPHA_Q) | FIELD(MSNM_ALPHA_D) |        \
+	 FIELD(MSNM_LIMITS) | FIELD(MSNM_CLEAN) | FIELD(MSNM_ALARM) |          \
+	 FIELD(MSNM_MISSING) | FIELD(MSNM_MAX_IMPUTED) | FIELD(MSNM_DYNAMIC) | \
+	 FIELD(MSNM_BATCH) | FIELD(MSNM_HALF_LIFE) | FIELD(MSNM_QUARANTINE) |  \
+	 FIELD(MSNM_CHILDREN))
 
 struct fields {
 	uint64_t set; /* FIELD() bits of those given */
@@ -69,6 +104,9 @@ struct fields {
 	uint32_t n, limit, timeout_ms;
 	char cursor[65];
 	bool require_all, distinct, verbose;
+	struct msnm_conf msnm; /* those given */
+	uint64_t interval;
+	uint32_t history, features, flows;
 };
 
 /* Name of a field, and what it takes, for manuals and error texts. */

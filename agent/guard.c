@@ -210,7 +210,8 @@ enum error_code guard_check_framing(const struct guard *g,
 	*length = 0;
 	if (g->n_coding > 0)
 		return ERR_LENGTH;
-	if (g->n_length == 0 && (rq->known & (HTTP_POST | HTTP_PUT)))
+	if (g->n_length == 0 &&
+	    (rq->known & (HTTP_POST | HTTP_PUT | HTTP_PATCH)))
 		return ERR_LENGTH;
 	if (g->n_length == 1) {
 		int err = parse_u64(g->length.s, g->length.len, 0, UINT64_MAX,

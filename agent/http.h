@@ -22,7 +22,8 @@ enum http_method {
 	HTTP_HEAD = 2,
 	HTTP_POST = 4,
 	HTTP_PUT = 8,
-	HTTP_DELETE = 16
+	HTTP_DELETE = 16,
+	HTTP_PATCH = 32
 };
 enum http_body {
 	HTTP_BODY_NONE = 0,

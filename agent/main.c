@@ -10,6 +10,7 @@
 #include "agent/auth.h"
 #include "agent/manager.h"
 #include "agent/monlink.h"
+#include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/peer.h"
 #include "agent/priv.h"
@@ -65,13 +66,15 @@ static int agent_run(struct program *p)
 	    peers_open(&a->peers, a->loop, peer_token[0] ? peer_token : NULL) ||
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
-	    probes_open(&a->probes, a) || service_open(&p->service, a))
+	    probes_open(&a->probes, a) || msnm_open(&a->msnm, a) ||
+	    service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
 	manager_start(&p->manager, a);
 	ret = loop_run(a->loop) ? EXIT_FAILURE : EXIT_SUCCESS;
 out:
 	manager_fini(&p->manager);
+	msnm_free(a->msnm);
 	probes_free(a->probes);
 	queries_free(a->queries);
 	registry_free(a->registry);

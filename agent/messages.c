@@ -18,6 +18,7 @@
 #include "agent/fields.h"
 #include "agent/json.h"
 #include "agent/measure.h"
+#include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/probe.h"
 #include "agent/registry.h"
@@ -81,8 +82,8 @@ static void missing_header(struct http_reply *r,
 	buf_fini(&b);
 }
 
-static void coverage_headers(struct http_reply *r,
-			     const struct coverage_report *rep)
+void message_put_coverage(struct http_reply *r,
+			  const struct coverage_report *rep)
 {
 	char text[32];
 
@@ -108,7 +109,7 @@ static void call_reply(struct call *c, struct http_reply *r,
 {
 	struct error e;
 
-	coverage_headers(r, rep);
+	message_put_coverage(r, rep);
 	if (rep->answered || rep->partial) {
 		http_send(c->rq, r);
 	} else {
@@ -525,6 +526,34 @@ static void run_not_here(struct call *c)
 		   "use query bw");
 }
 
+/* ---- MSNM ---- */
+
+static void run_msnm(struct call *c, enum msnm_message what)
+{
+	msnm_message(c->agent, c->rq, what, &c->f, c->budget_ms);
+	free(c);
+}
+
+static void run_config_msnm(struct call *c)
+{
+	run_msnm(c, MSNM_CONFIG);
+}
+
+static void run_query_msnm(struct call *c)
+{
+	run_msnm(c, MSNM_QUERY);
+}
+
+static void run_query_msnm_diagnosis(struct call *c)
+{
+	run_msnm(c, MSNM_DIAGNOSIS);
+}
+
+static void run_calibrate_msnm(struct call *c)
+{
+	run_msnm(c, MSNM_CALIBRATE);
+}
+
 /* ---- the table ---- */
 
 #define COUNTER_FIELDS (FIELD(SKETCH_ID) | FIELD(KEY_TYPE))
@@ -559,6 +588,14 @@ static const struct message messages[] = {
 	  FIELD(PROBE_DST), run_query_jitter },
 	{ "config iperf server", ROLE_CONFIG, false, FIELD(SERVER_MODE),
 	  FIELD(SERVER_MODE), run_config_iperf },
+	{ "config msnm", ROLE_CONFIG, true, FIELDS_FILTER | FIELDS_MSNM, 0,
+	  run_config_msnm },
+	{ "query msnm", ROLE_READ, true, FIELD(INTERVAL) | FIELD(HISTORY), 0,
+	  run_query_msnm },
+	{ "query msnm diagnosis", ROLE_READ, true,
+	  FIELD(INTERVAL) | FIELD(FEATURES) | FIELD(FLOWS), 0,
+	  run_query_msnm_diagnosis },
+	{ "calibrate msnm", ROLE_CONFIG, false, 0, 0, run_calibrate_msnm },
 	{ "est_req", ROLE_CONFIG, false, 0, 0, run_not_here },
 	{ "rcv_req", ROLE_PEER, false, 0, 0, run_not_here },
 	{ "bw_update", ROLE_PEER, false, 0, 0, run_not_here },

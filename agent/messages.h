@@ -11,6 +11,11 @@
 
 #include "agent/http.h"
 
+struct coverage_report;
+/* The headers of a reply of scope tree. */
+void message_put_coverage(struct http_reply *r,
+			  const struct coverage_report *rep);
+
 /* POST /, GET /: the legacy form. */
 extern const struct http_route message_routes[];
 extern const size_t message_n_routes;

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "agent/monlink.h"
+#include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/registry_private.h"
 #include "agent/state.h"
@@ -43,6 +44,7 @@ uint64_t entry_hash(const struct entry *e)
 		struct node_id owner;
 		uint32_t expires_s, origin, is_sketch;
 		char name[68];
+		uint64_t params;
 	} text = { .spec = task_hash(&e->t.spec),
 		   .sketch = e->t.sketch,
 		   .created_ms = e->t.created_ms,
@@ -50,9 +52,11 @@ uint64_t entry_hash(const struct entry *e)
 		   .owner = e->t.owner,
 		   .expires_s = e->t.expires_s,
 		   .origin = e->t.origin,
-		   .is_sketch = e->t.is_sketch };
+		   .is_sketch = e->t.is_sketch,
+		   .params =
+			   siphash24(&key, e->t.params, strlen(e->t.params)) };
 
-	static_assert(sizeof(text) == 128, "no padding");
+	static_assert(sizeof(text) == 136, "no padding");
 	memcpy(text.name, e->t.name, sizeof(e->t.name));
 	return siphash24(&key, &text, sizeof(text));
 }
@@ -154,6 +158,36 @@ const struct task *registry_plain(const struct registry *r,
 			return t;
 	}
 	return NULL;
+}
+
+bool registry_from_above(const struct registry *r, const struct task *t)
+{
+	return !node_id_equal(&t->owner, overlay_self(r->agent->overlay));
+}
+
+bool registry_is_local(const struct registry *r, uint64_t id)
+{
+	const struct entry *e = entry_find(r, id);
+
+	return e && e->local;
+}
+
+const struct task *registry_msnm(const struct registry *r)
+{
+	const struct task *best = NULL;
+
+	for (unsigned i = 0; i < r->n; i++) {
+		const struct task *t = &r->row[i]->t;
+		bool above = registry_from_above(r, t), was;
+
+		if (t->spec.kinds != TASK_FEATURES || t->is_sketch)
+			continue;
+		was = best && registry_from_above(r, best);
+		if (!best || (above && !was) ||
+		    (above == was && t->order > best->order))
+			best = t;
+	}
+	return best;
 }
 
 double task_threshold(const struct task *t)
@@ -324,6 +358,7 @@ void registry_save(struct registry *r)
 	struct json_out o;
 	int ret;
 
+	msnm_tasks_changed(r->agent);
 	if (!dir[0])
 		return;
 	json_out_init(&o, &b);

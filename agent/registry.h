@@ -25,6 +25,7 @@ enum task_origin {
 
 #define REGISTRY_SKETCHES 32
 #define REGISTRY_COUNTERS 8 /* of one sketch */
+#define TASK_PARAMS_LEN   512
 
 /*
  * A task, or a legacy sketch that holds counters: a sketch is a row with
@@ -40,7 +41,8 @@ struct task {
 	bool is_sketch;
 	uint64_t sketch;  /* id of the legacy sketch it belongs to; 0: none */
 	double threshold; /* hitter_threshold of a counter; not content */
-	struct node_id owner; /* agent that was asked for it */
+	struct node_id owner;         /* agent that was asked for it */
+	char params[TASK_PARAMS_LEN]; /* of MSNM; not content */
 	/* below: this agent's own, never sent */
 	uint64_t alias;     /* sketch_id here, for is_sketch rows */
 	uint64_t order;     /* rises with each (re)configuration here */
@@ -108,6 +110,23 @@ struct registry_op *registry_set_threshold(
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c),
 	void *arg);
+
+/*
+ * The same of a task's params, which then are those of every host (host_only:
+ * of this one).
+ */
+struct registry_op *registry_set_params(
+	struct agent *a, uint64_t id, const char *params, bool host_only,
+	uint32_t budget_ms,
+	void (*done)(void *arg, const struct error *e, const struct task *t,
+		     const struct coverage *c),
+	void *arg);
+/* The task of MSNM in force: the youngest from above, else of here; NULL. */
+const struct task *registry_msnm(const struct registry *r);
+/* It is of this host alone. */
+bool registry_is_local(const struct registry *r, uint64_t id);
+/* It was put by the parent of this agent. */
+bool registry_from_above(const struct registry *r, const struct task *t);
 
 /* Hash of all tasks, for beats; hash of one task's content, for asks. */
 uint64_t registry_hash(const struct registry *r);

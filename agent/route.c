@@ -14,7 +14,7 @@ static const struct {
 	const char *name;
 } method_names[] = {
 	{ HTTP_GET, "GET" }, { HTTP_HEAD, "HEAD" },     { HTTP_POST, "POST" },
-	{ HTTP_PUT, "PUT" }, { HTTP_DELETE, "DELETE" },
+	{ HTTP_PUT, "PUT" }, { HTTP_DELETE, "DELETE" }, { HTTP_PATCH, "PATCH" },
 };
 
 enum http_method method_parse(const char *s)

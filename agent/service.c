@@ -9,6 +9,7 @@
 
 #include "agent/agent.h"
 #include "agent/messages.h"
+#include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/probe.h"
 #include "agent/query.h"
@@ -38,6 +39,7 @@ static int routes_collect(struct service *s)
 		{ registry_routes, registry_n_routes },
 		{ overlay_routes, overlay_n_routes },
 		{ probe_routes, probe_n_routes },
+		{ msnm_routes, msnm_n_routes },
 	};
 	size_t n = 0;
 

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "agent/msnm_conf.h"
 #include "agent/registry_private.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
-#define WALL_MAX ((uint64_t)1 << 48)
+#define WALL_MAX      ((uint64_t)1 << 48)
+#define FEATURES_NAME "features"
 
 static void put_hex(struct json_out *o, const char *name, uint64_t v)
 {
@@ -75,7 +77,14 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 	for (unsigned k = 0; k < SKETCH_KINDS; k++)
 		if (t->spec.kinds & 1u << k)
 			json_put_str(o, NULL, sketch_name((enum sketch_kind)k));
+	if (t->spec.kinds == TASK_FEATURES)
+		json_put_str(o, NULL, FEATURES_NAME);
 	json_close(o, ']');
+	if (t->spec.kinds == TASK_FEATURES) {
+		json_put_bool(o, "both", t->spec.both);
+		json_put_u64(o, "semantics", t->spec.semantics);
+		json_put_str(o, "params", t->params);
+	}
 	json_put_u64(o, "window_ms", t->spec.window_ms);
 	json_put_str(o, "seed", seed);
 	json_put_u64(o, "created_ms", t->created_ms);
@@ -142,11 +151,38 @@ static int get_sketches(const struct json *a, uint32_t *kinds)
 	if (json_type(a) != JSON_ARRAY || json_len(a) > SKETCH_KINDS)
 		return -EINVAL;
 	for (size_t i = 0; i < json_len(a); i++) {
-		if (json_str(json_at(a, i), 32, &s, &len) ||
-		    sketch_parse(s, len, &k))
+		if (json_str(json_at(a, i), 32, &s, &len))
 			return -EINVAL;
-		*kinds |= 1u << k;
+		if (strcmp(s, FEATURES_NAME) == 0)
+			*kinds |= TASK_FEATURES;
+		else if (sketch_parse(s, len, &k))
+			return -EINVAL;
+		else
+			*kinds |= 1u << k;
 	}
+	return 0;
+}
+
+/* What only the task of MSNM has. */
+static int get_features(const struct json *v, struct task *out)
+{
+	struct msnm_conf conf;
+	uint64_t semantics;
+	const char *s;
+	bool both;
+	size_t len;
+
+	if (json_bool(json_get(v, "both"), &both) ||
+	    json_u64(json_get(v, "semantics"), 0, UINT8_MAX, &semantics) ||
+	    json_str(json_get(v, "params"), sizeof(out->params) - 1, &s,
+		     &len) ||
+	    msnm_conf_parse(&conf, s) ||
+	    conf.window_s * 1000 != out->spec.window_ms ||
+	    conf.semantics != semantics)
+		return -EINVAL;
+	out->spec.both = both;
+	out->spec.semantics = (uint8_t)semantics;
+	memcpy(out->params, s, len + 1);
 	return 0;
 }
 
@@ -174,7 +210,7 @@ static int get_spec(const struct json *v, struct task_spec *out)
 	out->key = (uint8_t)key;
 	out->increment = (uint8_t)inc;
 	out->window_ms = (uint32_t)window;
-	return task_valid(out) ? 0 : -EINVAL;
+	return 0;
 }
 
 static bool name_valid(const char *s)
@@ -206,6 +242,8 @@ int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,
 	size_t len;
 
 	if (get_spec(v, &t->spec) ||
+	    (t->spec.kinds == TASK_FEATURES && get_features(v, t)) ||
+	    !task_valid(&t->spec) ||
 	    json_str(json_get(v, "name"), 64, &s, &len) || !name_valid(s))
 		return -EINVAL;
 	memcpy(t->name, s, len);

@@ -47,7 +47,8 @@ struct registry_op {
 	unsigned n_evict;
 	bool retune, here; /* threshold: of the task, or of this host alone */
 	double threshold;  /* < 0: as it is */
-	struct http_request *rq; /* of the parent, or NULL */
+	char params[TASK_PARAMS_LEN]; /* "": as they are */
+	struct http_request *rq;      /* of the parent, or NULL */
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c);
 	void *arg;
@@ -134,6 +135,8 @@ static void op_held(struct registry_op *op)
 		*(op->here ? &e->t.threshold_here : &e->t.threshold) =
 			op->threshold;
 	}
+	if (e && op->params[0])
+		memcpy(e->t.params, op->params, sizeof(op->params));
 	if (op->n_evict || op->retune)
 		registry_save(r);
 }
@@ -541,6 +544,31 @@ struct registry_op *registry_set_threshold(
 	return NULL;
 }
 
+struct registry_op *registry_set_params(
+	struct agent *a, uint64_t id, const char *params, bool host_only,
+	uint32_t budget_ms,
+	void (*done)(void *arg, const struct error *e, const struct task *t,
+		     const struct coverage *c),
+	void *arg)
+{
+	struct registry *r = a->registry;
+	struct entry *e = entry_find(r, id), sent;
+	struct registry_op *op = e ? op_new(r, id, done, arg) : NULL;
+
+	if (!op)
+		return NULL;
+	sent = *e;
+	op->retune = true;
+	op->here = host_only && !e->local;
+	op->threshold = -1;
+	snprintf(op->params, sizeof(op->params), "%s", params);
+	memcpy(sent.t.params, op->params, sizeof(op->params));
+	if (!op_spread(op, e, &sent, budget_ms))
+		return op;
+	op_free(op);
+	return NULL;
+}
+
 /* ---- what the parent asks for ---- */
 
 static void reply_error(struct http_request *rq, enum error_code code,
@@ -615,6 +643,7 @@ static enum put_outcome put_row(struct registry_op *op, const struct entry *in,
 		if (entry_hash(in) == entry_hash(e))
 			return PUT_SAME;
 		e->t.threshold = in->t.threshold;
+		memcpy(e->t.params, in->t.params, sizeof(e->t.params));
 		e->t.has_here = false;
 		e->t.owner = in->t.owner;
 		e->t.expires_s = in->t.expires_s;

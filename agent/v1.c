@@ -223,6 +223,8 @@ static void put_task(struct json_out *o, const char *name,
 	for (unsigned k = 0; k < SKETCH_KINDS; k++)
 		if (t->spec.kinds & 1u << k)
 			json_put_str(o, NULL, sketch_name((enum sketch_kind)k));
+	if (t->spec.kinds == TASK_FEATURES)
+		json_put_str(o, NULL, "features");
 	json_close(o, ']');
 	json_put_u64(o, "window_s", t->spec.window_ms / 1000);
 	v1_put_time(o, "created", t->created_ms);

@@ -8,7 +8,8 @@ import re
 README = "api/README.md"
 # Sources that write the members of /api/v1.
 ANSWERS = ("agent/v1.c", "agent/v1_answers.c", "agent/resources.c",
-           "agent/errors.c")
+           "agent/errors.c", "agent/msnm_answer.c", "agent/msnm_api.c",
+           "agent/msnm_diag.c")
 # The two meanings that one field name has.
 TWICE = {"F_SRC": "`src` of a filter", "F_DST": "`dst` of a filter",
          "F_PROBE_SRC": "`src` of a probe", "F_PROBE_DST": "`dst` of a probe"}
@@ -128,7 +129,7 @@ def members(tree):
     """Names of members that answers of /api/v1 have."""
     found = set()
     for name in ANSWERS:
-        for m in re.finditer(r"\b(?:json_(?:put_\w+|open)|v1_put_\w+|put_\w+)"
+        for m in re.finditer(r"\b(?:json_(?:put_\w+|open)|(?:v1_|msnm_)?put_\w+)"
                              r'\(\s*&?\w+,\s*"(\w+)"', tree.text(name)):
             found.add(m.group(1))
     return found
