@@ -42,9 +42,11 @@ static const char *part_wrong(const struct part *p, const struct ask *ask,
 	return "another window";
 }
 
-static const char *impossible(const struct part *p, const struct coverage *c,
-			      uint32_t hosts)
+static const char *impossible(const struct part *p, const struct ask *ask,
+			      const struct coverage *c, uint32_t hosts)
 {
+	/* what a lost host gave in the first round stands in in the second */
+	bool kept = ask->round == 2 && c->reasons[MISSING_PARTIAL];
 	uint64_t ms = c->end_max_ms > c->start_min_ms
 			      ? c->end_max_ms - c->start_min_ms
 			      : 0;
@@ -53,7 +55,7 @@ static const char *impossible(const struct part *p, const struct coverage *c,
 
 	if (c->answered > hosts)
 		return "more hosts than it has";
-	if (p && !c->answered && !c->reasons[MISSING_PARTIAL])
+	if (p && !c->answered && !kept)
 		return "a part of no host";
 	if (p && (p->totals.byte > most || p->totals.unkeyed_byte > most))
 		return "more bytes than links carry";
@@ -80,7 +82,7 @@ static enum missing_reason part_take(const struct json *v,
 		return ret < 0 ? MISSING_REJECTED : MISSING_INCOMPATIBLE;
 	*why = p ? part_wrong(p, ask, row) : NULL;
 	if (!*why)
-		*why = impossible(p, c, hosts);
+		*why = impossible(p, ask, c, hosts);
 	if (*why) {
 		part_free(p);
 		return MISSING_REJECTED;

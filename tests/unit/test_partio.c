@@ -67,21 +67,29 @@ static struct part *example(enum part_kind k)
 	return p;
 }
 
-/* {"part": …, "coverage": …} of one host */
+/* {"part": …, "coverage": …} */
+static void reply_write_of(struct buf *b, const struct part *p,
+			   const struct coverage *c)
+{
+	struct json_out o;
+
+	json_out_init(&o, b);
+	json_open(&o, NULL, '{');
+	part_write(&o, "part", p);
+	coverage_encode(&o, "coverage", c);
+	json_close(&o, '}');
+	assert_false(b->failed);
+}
+
+/* The same of one host. */
 static void reply_write(struct buf *b, const struct part *p, unsigned host)
 {
 	const struct ctl_loss loss = { { 10, 10 }, { 10, 10 } };
 	struct node_id id = { { (uint8_t)host } };
 	struct coverage c;
-	struct json_out o;
 
 	coverage_answered(&c, "linnet", &id, &loss, 1000, 2000);
-	json_out_init(&o, b);
-	json_open(&o, NULL, '{');
-	part_write(&o, "part", p);
-	coverage_encode(&o, "coverage", &c);
-	json_close(&o, '}');
-	assert_false(b->failed);
+	reply_write_of(b, p, &c);
 }
 
 static void test_round_trip(void **state)
@@ -286,6 +294,29 @@ static void test_wrong_answers(void **state)
 	buf_fini(&b);
 }
 
+/* Only in a second round can there be a part that no host has given now. */
+static void test_part_of_no_host(void **state)
+{
+	struct ask ask = {
+		.kind = ASK_POINTS, .round = 1, .task = task, .n_keys = 2
+	};
+	const struct node_id id = { { 1 } };
+	struct part *p = example(PART_POINTS), *acc = NULL;
+	struct coverage lost = { 0 }, cov = { 0 };
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	p->totals = (struct totals){ 0 };
+	coverage_missing(&lost, &id, MISSING_PARTIAL);
+	reply_write_of(&b, p, &lost);
+	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov), MISSING_REJECTED);
+	ask.round = 2;
+	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov), MISSING_NONE);
+	part_free(acc);
+	part_free(p);
+	buf_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -294,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_wrong_answers),
+		cmocka_unit_test(test_part_of_no_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
