@@ -165,7 +165,7 @@ static uint32_t window_quality(const struct features *f, uint64_t wall_ms,
 {
 	uint32_t q = f->partial ? FEATURES_PARTIAL : 0;
 
-	if (!f->replay && clock_was_set(f, wall_ms, mono_ms))
+	if (clock_was_set(f, wall_ms, mono_ms))
 		q |= FEATURES_CLOCK;
 	return q;
 }

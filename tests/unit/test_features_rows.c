@@ -207,6 +207,8 @@ static void test_segments(void **state)
 			    sizeof(case_close(a)->count));
 	assert_int_equal(case_value(case_row(a, FIRST), "in_npackets_medium"),
 			 1);
+	assert_int_equal(case_flows(a, FIRST)->flow[0].bytes, 30 * 1440);
+	assert_int_equal(case_flows(b, FIRST)->flow[0].bytes, 30 * 1440);
 	free(a);
 	free(b);
 }
@@ -303,7 +305,9 @@ static void test_retransmissions(void **state)
 		case_count(f, p);
 	}
 	/* what others send again is not ours */
-	p.dir = PACKET_IN;
+	p = case_tcp(PACKET_IN, "9.9.9.9", 1, 22, ACK);
+	p.tcp_seq = UINT32_MAX - 1500;
+	p.len_bytes = 1000;
 	case_count(f, p);
 	row = case_close(f);
 	assert_int_equal(case_value(row, "h_retrans_segments"), 2);
@@ -483,6 +487,28 @@ static void test_spread(void **state)
 	free(f);
 }
 
+/* What a peer was asked in one window is forgotten in the next. */
+static void test_peers_begin_anew(void **state)
+{
+	struct features *f = begin();
+
+	(void)state;
+	for (uint64_t k = 0; k < 4; k++) {
+		for (uint16_t port = 1; port <= 5; port++)
+			case_count(f, case_tcp(PACKET_OUT, "9.9.9.9", 1000,
+					       port, SYN));
+		case_time(f, (k + 1) * WINDOW_MS);
+		case_finish(f);
+		assert_int_equal(case_value(case_row(f, FIRST + k),
+					    "h_max_ports_per_peer"),
+				 5);
+		assert_int_equal(case_value(case_row(f, FIRST + k),
+					    "h_max_flows_per_peer"),
+				 5);
+	}
+	free(f);
+}
+
 /* Served again after 60 windows without: new. */
 static void test_served_ports(void **state)
 {
@@ -527,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_regular),
 		cmocka_unit_test(test_services),
 		cmocka_unit_test(test_spread),
+		cmocka_unit_test(test_peers_begin_anew),
 		cmocka_unit_test(test_served_ports),
 	};
 

@@ -64,6 +64,7 @@ static void test_timer(void **state)
 	/* without a packet: rows of zeros, five stay */
 	for (uint64_t k = 2; k <= 7; k++) {
 		case_time(f, k * WINDOW_MS + 90);
+		assert_int_equal(window_error(f, FIRST + k - 1), -EAGAIN);
 		case_finish(f);
 		assert_int_equal(case_row(f, FIRST + k - 1)->quality, 0);
 		assert_int_equal(case_row(f, FIRST + k - 1)->records, k == 2);
@@ -98,9 +99,12 @@ static void test_partial(void **state)
 	assert_int_equal(case_row(f, FIRST)->quality, FEATURES_PARTIAL);
 	assert_int_equal(case_row(f, FIRST + 1)->quality, 0);
 	/* nobody looked for a while: a gap, and a window that began late */
+	one_packet(f);
 	case_time(f, 4 * WINDOW_MS + 20000);
+	one_packet(f);
 	case_time(f, 5 * WINDOW_MS);
 	case_finish(f);
+	assert_int_equal(case_row(f, FIRST + 4)->count[H_FLOWS_IN_NEW], 1);
 	assert_int_equal(case_row(f, FIRST + 2)->quality, 0);
 	assert_int_equal(window_error(f, FIRST + 3), -ENOENT);
 	assert_int_equal(case_row(f, FIRST + 4)->quality, FEATURES_PARTIAL);
@@ -210,8 +214,13 @@ static void test_replay(void **state)
 	assert_int_equal(case_row(f, FIRST + 4)->quality, FEATURES_PARTIAL);
 	assert_int_equal(case_row(f, FIRST + 4)->records, 1);
 	assert_int_equal(window_error(f, FIRST + 5), -ENOENT);
-	/* years without a packet end, too */
+	/* a window is whole although its first packet came late */
+	features_clock(f, BEGIN_MS + 7 * WINDOW_MS, 0);
+	features_clock(f, BEGIN_MS + 8 * WINDOW_MS + 30000, 0);
 	features_clock(f, BEGIN_MS + 9 * WINDOW_MS, 0);
+	case_finish(f);
+	assert_int_equal(case_row(f, FIRST + 8)->quality, 0);
+	/* years without a packet end, too */
 	features_clock(f, BEGIN_MS * 2, 0);
 	features_end(f);
 	assert_int_equal(case_row(f, 2 * FIRST - 4)->records, 0);
