@@ -289,7 +289,7 @@ static void test_too_many_cells(void **state)
 	free(text);
 }
 
-static void test_directory(void **state)
+static void test_unreadable(void **state)
 {
 	struct csv c;
 
@@ -310,7 +310,7 @@ int main(void)
 		cmocka_unit_test(test_stream),
 		cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_too_many_cells),
-		cmocka_unit_test(test_directory),
+		cmocka_unit_test(test_unreadable),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
