@@ -132,13 +132,20 @@ static void read_loss(struct request *q, struct ctl_loss *out)
 	out->matched.bytes = MAX(matched.bytes, q->received.bytes);
 }
 
-/* Have the rules been there until now?  False: what is known is said. */
-static bool read_must_wait(struct supervisor *s)
+/*
+ * Have the rules been there until now?  False: what is known is said.  One
+ * look that began after the request is enough: where others change rules of
+ * their own all the time, every look is old when it is done.
+ */
+static bool read_must_wait(struct request *q)
 {
-	if (!s->rules || rules_state(s->rules) != CTL_RULES_OK ||
-	    rules_current(s->rules))
+	struct rules *rules = q->supervisor->rules;
+
+	if (!rules || q->looked || rules_state(rules) != CTL_RULES_OK ||
+	    rules_current(rules))
 		return false;
-	rules_check(s->rules);
+	q->looked = !rules_busy(rules);
+	rules_check(rules);
 	return true;
 }
 
@@ -212,7 +219,7 @@ static void request_wait(struct supervisor *s, struct control_client *c,
 	q->client = c;
 	q->m = *m;
 	q->seq = to_readers->seq = ++s->requests.seq;
-	q->rules = false;
+	q->rules = q->looked = false;
 	q->anew = s->requests.anew;
 	q->received = (struct ctl_volume){ 0 };
 	q->status = 0;
@@ -278,7 +285,7 @@ static void request_read(struct supervisor *s, struct control_client *c,
 		return;
 	}
 	request_wait(s, c, m, &to_readers);
-	q->rules = read_must_wait(s);
+	q->rules = read_must_wait(q);
 	request_progress(q);
 }
 
@@ -304,7 +311,7 @@ static void request_window(struct supervisor *s, struct control_client *c,
 		return;
 	}
 	request_wait(s, c, m, &to_readers);
-	q->rules = read_must_wait(s);
+	q->rules = read_must_wait(q);
 	request_progress(q);
 }
 
@@ -505,7 +512,7 @@ void requests_rules_done(struct supervisor *s)
 
 		if (!q->client || !q->rules)
 			continue;
-		q->rules = q->m.head.type != CTL_TASK_PUT && read_must_wait(s);
+		q->rules = q->m.head.type != CTL_TASK_PUT && read_must_wait(q);
 		request_progress(q);
 	}
 }

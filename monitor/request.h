@@ -22,6 +22,7 @@ struct request {
 	uint64_t seq;                  /* of the readers' answers */
 	uint32_t readers;              /* whose answers are missing, as bits */
 	bool rules;                    /* waits for the rules too */
+	bool looked;                   /* at the rules, since it came */
 	uint64_t anew;                 /* of the requests, at its start */
 	struct ctl_volume received;    /* sum of the answers */
 	int status;                    /* worst of the answers */

@@ -240,6 +240,24 @@ def test_changes_by_others_do_no_harm(lab):
             assert read_once(control, 1) == ("ok", began, i + 1)
 
 
+def test_changes_by_others_without_end(lab):
+    """Rules of others change faster than ours can be read: answers come."""
+    a, b = lab.hosts
+    b.monitor()
+    change = " ".join(f"iptables-nft {c} FORWARD -p udp -j DROP;"
+                      for c in ("-A", "-D"))
+    with Control(b) as control:
+        control.put(task(1, IN, proto=1))
+        assert a.ping(b.ip4, 3) == 3
+        began = read_once(control, 1)[1]
+        churn = b.start(["sh", "-c", f"while :; do {change} done"])
+        wait_until(lambda: "FORWARD -p udp" in
+                   b.run(["iptables-nft-save"]).stdout, 5, "a change")
+        for _ in range(40):
+            assert read_once(control, 1) == ("ok", began, 3)
+        churn.kill_tree()
+
+
 def hidden(*programs):
     """A command prefix: these programs do not exist for what it runs."""
     mounts = "; ".join(f"mount --bind /dev/null {p}" for p in programs)
