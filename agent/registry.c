@@ -212,6 +212,7 @@ bool registry_persisted(const struct registry *r)
 
 struct counts {
 	unsigned tasks, sketches, of_sketch;
+	uint64_t memory, memory_of_sketch; /* in one reader */
 };
 
 static struct counts count(const struct registry *r, uint64_t sketch)
@@ -220,12 +221,16 @@ static struct counts count(const struct registry *r, uint64_t sketch)
 
 	for (unsigned i = 0; i < r->n; i++) {
 		const struct task *t = &r->row[i]->t;
+		uint64_t memory = task_memory(&t->spec);
+		bool of_sketch = sketch && t->sketch == sketch;
 
 		if (r->row[i]->leaving)
 			continue;
 		c.sketches += t->is_sketch;
 		c.tasks += !t->is_sketch;
-		c.of_sketch += sketch && t->sketch == sketch;
+		c.of_sketch += of_sketch;
+		c.memory += memory;
+		c.memory_of_sketch += of_sketch ? memory : 0;
 	}
 	return c;
 }
@@ -262,10 +267,22 @@ static const struct task *unused_sketch(const struct registry *r,
 	return best;
 }
 
+/* As far as can be told from here: the monitor has the last word. */
+static bool memory_short(const struct registry *r, const struct task *t,
+			 const struct counts *c)
+{
+	const struct monlink *m = r->agent->monlink;
+	uint64_t limit = monlink_hello(m)->memory_limit;
+	uint64_t readers = MAX(monlink_stats(m)->readers, 1);
+
+	return limit && t->spec.kinds &&
+	       c->memory + task_memory(&t->spec) > limit / readers;
+}
+
 int registry_room(const struct registry *r, const struct task *t,
 		  uint64_t *evict, unsigned *n_evict, struct error *e)
 {
-	struct counts c = count(r, t->sketch);
+	struct counts c = count(r, t->sketch), old_counts;
 	const char *what = t->is_sketch ? "sketches" : "counters";
 
 	*n_evict = 0;
@@ -273,24 +290,31 @@ int registry_room(const struct registry *r, const struct task *t,
 		error_set(e, ERR_LIMIT, "", "counters of a sketch");
 		return -ENOSPC;
 	}
-	while (t->is_sketch ? c.sketches >= REGISTRY_SKETCHES
-			    : c.tasks >= TASKS_MAX) {
+	for (;;) {
 		const struct task *old = NULL;
+		bool full = t->is_sketch ? c.sketches >= REGISTRY_SKETCHES
+					 : c.tasks >= TASKS_MAX;
+
+		if (!full && !memory_short(r, t, &c))
+			return 0;
 
 		if (t->origin == ORIGIN_LEGACY)
 			old = unused_sketch(r, evict, *n_evict, t->sketch,
 					    !t->is_sketch);
 		if (!old || *n_evict == REGISTRY_EVICT) {
 			*n_evict = 0;
+			if (!full)
+				return 0;
 			error_set(e, ERR_LIMIT, "",
 				  t->origin == ORIGIN_V1 ? "tasks" : what);
 			return -ENOSPC;
 		}
 		evict[(*n_evict)++] = old->spec.id;
+		old_counts = count(r, old->spec.id);
 		c.sketches--;
-		c.tasks -= count(r, old->spec.id).of_sketch;
+		c.tasks -= old_counts.of_sketch;
+		c.memory -= old_counts.memory_of_sketch;
 	}
-	return 0;
 }
 
 /* ---- rows ---- */

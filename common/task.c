@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/features.h"
+#include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -82,6 +83,21 @@ bool task_valid(const struct task_spec *t)
 	if (t->kinds == TASK_FEATURES ? !features_valid(t) : !keyed_valid(t))
 		return false;
 	return filter_valid(&t->filter);
+}
+
+uint64_t task_memory(const struct task_spec *t)
+{
+	struct sketch_params p;
+	uint64_t sum = 0;
+
+	if (t->kinds == TASK_FEATURES)
+		return features_size(t);
+	sketch_params_default(&p, t);
+	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
+		if (t->kinds >> k & 1)
+			sum += sketch_size((enum sketch_kind)k, &p);
+	}
+	return sum;
 }
 
 struct filter task_mirror(const struct task_spec *t)

@@ -63,6 +63,8 @@ const char *increment_name(enum increment i); /* singular */
 bool task_valid(const struct task_spec *t);
 /* Same content (id, generation and seed included). */
 bool task_equal(const struct task_spec *a, const struct task_spec *b);
+/* Bytes that its sketches may come to have in one reader. */
+uint64_t task_memory(const struct task_spec *t);
 /* The filter of the replies: other direction, source and destination swapped. */
 struct filter task_mirror(const struct task_spec *t);
 /* Directions that a task counts, as bits 1 << enum packet_dir. */

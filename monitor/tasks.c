@@ -9,24 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/sketch/features.h"
-#include "common/sketch/sketch.h"
 #include "common/util.h"
-
-uint64_t task_memory(const struct task_spec *t)
-{
-	struct sketch_params p;
-	uint64_t sum = 0;
-
-	if (t->kinds == TASK_FEATURES)
-		return features_size(t);
-	sketch_params_default(&p, t);
-	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
-		if (t->kinds >> k & 1)
-			sum += sketch_size((enum sketch_kind)k, &p);
-	}
-	return sum;
-}
 
 struct task_entry *tasks_find(struct task_table *t, uint64_t id)
 {

@@ -52,9 +52,6 @@ enum task_put {
 	TASK_PUT_REPLACED
 };
 
-/* Sketch memory of one task in one reader. */
-uint64_t task_memory(const struct task_spec *t);
-
 /*
  * Takes a valid task.  enum task_put; -EEXIST: that id has a newer generation,
  * or the same with other content; -ENOSPC: no room; the table is unchanged

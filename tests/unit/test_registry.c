@@ -37,6 +37,7 @@ struct world {
 	unsigned puts, dels;
 	int put_status; /* what the monitor says */
 	bool full;      /* it has no room until something is deleted */
+	uint64_t memory_limit;
 	/* outcome of the last operation */
 	bool finished;
 	enum error_code code;
@@ -75,6 +76,8 @@ static void monitor_io(void *arg, uint32_t events)
 		else if (m.head.type == CTL_TASK_DEL)
 			w->dels++, w->full = false;
 		memset(m.b + sizeof(m.head), 0, sizeof(m) - sizeof(m.head));
+		if (m.head.type == CTL_HELLO)
+			m.hello.memory_limit = w->memory_limit;
 		m.head.len = (uint32_t)len;
 		m.head.status = 0;
 		if (m.head.type == CTL_TASK_PUT)
@@ -392,6 +395,44 @@ static void test_last_configured(void **state)
 				 ->spec.id,
 			 pkt);
 	assert_true(registry_find(w->a.registry, pkt)->threshold > 0.4);
+}
+
+/* Memory is a limit as others are, although the monitor alone knows it. */
+static void test_room_of_memory(void **state)
+{
+	struct world *w = *state;
+	struct task s = sketch(), t;
+	uint64_t id[4], one;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(id); i++) {
+		assert_int_equal(create(w, &s), ERR_NONE);
+		id[i] = w->task.spec.id;
+	}
+	t = counter(id[0], ORIGIN_LEGACY, KEY_SRC);
+	one = task_memory(&t.spec);
+	agent_down(w);
+	w->memory_limit = 3 * one;
+	agent_up(w);
+	for (unsigned i = 0; i < 3; i++) {
+		t.sketch = id[i];
+		assert_int_equal(create(w, &t), ERR_NONE);
+	}
+	t.sketch = id[3];
+	w->full = true;
+	assert_int_equal(create(w, &t), ERR_LIMIT);
+	assert_string_equal(w->what, "memory");
+	/* of those that hold some, the longest unused; nothing without need */
+	make_old(w, id[1], 61000);
+	make_old(w, id[2], 70000);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_null(registry_find(w->a.registry, id[2]));
+	assert_non_null(registry_find(w->a.registry, id[1]));
+	assert_int_equal(registry_rows(w->a.registry), 6);
+	/* what was not in the way stays */
+	w->full = false;
+	t = counter(id[0], ORIGIN_LEGACY, KEY_NONE);
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_non_null(registry_find(w->a.registry, id[1]));
 }
 
 /* Old scripts never delete: what was unused longest makes room. */
@@ -722,6 +763,7 @@ int main(void)
 		ROW(test_counters_of_a_sketch),
 		ROW(test_last_configured),
 		ROW(test_room),
+		ROW(test_room_of_memory),
 		ROW(test_room_for_counters),
 		ROW(test_room_only_if_held),
 		ROW(test_threshold_only_if_held),
