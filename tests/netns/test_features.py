@@ -2,6 +2,7 @@
 """Rows of features: real traffic, real windows, one reader or several."""
 import errno
 import os
+import re
 import signal
 import socket
 import struct
@@ -10,9 +11,9 @@ import time
 
 import pytest
 
-from ctl import (CLOCK, FEATURES, IN, MISSED, PARTIAL, PKT, Control, Refused,
-                 features, task)
-from lab import wait_until
+from ctl import (CLOCK, FEATURES, IN, MISSED, OVERFLOW, PARTIAL, PKT, Control,
+                 Refused, features, task)
+from lab import best_of_3, wait_until, within
 from traffic import ip_packet, readers_of, spray, udp_packet
 
 WINDOW_S = 10
@@ -200,6 +201,31 @@ def test_missed(lab, hooks_build):
     counted = int(flows[0][1])
     assert abs(missed - (loss.matched.packets - counted)) < 100, (loss, counted)
     assert row["quality"] == MISSED
+
+
+@best_of_3
+def test_closing_keeps_nobody_waiting(lab):
+    """Packets pass as quickly while a full table is being closed."""
+    a, b = lab.hosts
+    b.monitor()
+    with Control(b) as control:
+        control.put(features(1))
+        k = next_window()
+        spray(a, [udp_packet(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", b.ip4,
+                             1111, 9) for i in range(70000)], 40000)
+        assert interval() == k, "too slow for a window"
+        end = (k + 1) * WINDOW_S
+        wait_until(lambda: time.time() > end - 1, WINDOW_S, "the end")
+        text = a.run(["ping", "-q", "-c", 1000, "-i", 0.002, "-W", 1,
+                      b.ip4]).stdout
+        assert interval() == k + 1
+        row, flows = control.row(1, k)
+    assert row["quality"] & OVERFLOW and len(flows) == 8192
+    assert row["records"] == 65536 + row["overflow"] > 69000
+    assert " 0% packet loss" in text
+    # nobody waits for the 65,536; the rest is the machine's own
+    within(float(re.search(r"= [\d.]+/[\d.]+/([\d.]+)/", text)[1]), 8,
+           "slowest answer, ms")
 
 
 def test_requests(lab):
