@@ -232,7 +232,7 @@ static int get_flows(struct fields *f, const char *s, size_t len)
 
 #define PROTO_ALLOWED "tcp, udp, icmp, icmpv6, sctp, all or 1..255"
 #define PREFIX_ALLOWED \
-	"IPv4 or IPv6 address or prefix A/n, src and dst of one family"
+	"IPv4 or IPv6 address or prefix A/n; src, dst and proto of one family"
 
 static const struct field_row rows[] = {
 	[F_INTERFACE] = { "interface", "INPUT or OUTPUT", get_interface },

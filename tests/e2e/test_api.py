@@ -297,7 +297,7 @@ def sketch_with_counter(network):
 
 
 KEYS = "src dst src_dst sport dport src_dport dst_dport 5-tuple"
-PREFIX = "IPv4 or IPv6 address or prefix A/n, src and dst of one family"
+PREFIX = "IPv4 or IPv6 address or prefix A/n; src, dst and proto of one family"
 BAD = [
     ("", 400, "no message type"),
     ("type=", 400, "no message type"),
@@ -331,6 +331,8 @@ BAD = [
     ("type=config sketch&src=10.0.0.1/33", 400, f"bad value: src ({PREFIX})"),
     ("type=config sketch&src=10.0.0.1&dst=fd77::1", 400,
      f"bad value: dst ({PREFIX})"),
+    ("type=config sketch&proto=icmp&src=fd77::1", 400,
+     f"bad value: src ({PREFIX})"),
     ("type=config sketch&src=!10.0.0.1", 400, f"bad value: src ({PREFIX})"),
     ("type=config counter&target=DROP", 400, "bad value: target (ACCEPT)"),
     ("type=query sketch&sketch_id=SID&counter_key_type=src_dst"
