@@ -107,7 +107,7 @@ static int state_dir_make(const char *dir, uid_t uid, gid_t gid)
 		return 0;
 	if (mkdir(dir, 0700) < 0)
 		return errno == EEXIST ? 0 : -errno;
-	return chown(dir, uid, gid) < 0 ? -errno : 0;
+	return lchown(dir, uid, gid) < 0 ? -errno : 0;
 }
 
 static int become(uid_t uid, gid_t gid)

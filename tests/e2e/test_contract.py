@@ -12,7 +12,8 @@ import urllib.parse
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from pair import ASKED, BUILD, CHILD, pair, wait_until  # noqa: E402
+from pair import (AGENT_UID, ASKED, BUILD, CHILD, pair,  # noqa: E402
+                  wait_until)
 
 JSON = {"Content-Type": "application/json"}
 
@@ -311,3 +312,17 @@ def test_bad_options_say_what_is_allowed(program, option, value, allowed):
                          capture_output=True, text=True)
     assert run.returncode == 64
     assert f"{option}: " in run.stderr and allowed in run.stderr
+
+
+def test_state_directory_made_is_the_one_given_away(tmp_path):
+    """Somebody puts a link in its place before its owner is set."""
+    victim, link = tmp_path / "victim", tmp_path / "state"
+    victim.mkdir()
+    link.symlink_to(victim)
+    run = subprocess.run(
+        ["strace", "-o", tmp_path / "trace", "-e",
+         "inject=?mkdir,?mkdirat:retval=0", BUILD / "agent/linnet-agent",
+         "--user", str(AGENT_UID), "--state-dir", link, "--token-file",
+         tmp_path / "absent"], capture_output=True, text=True)
+    assert run.returncode == 78, run.stderr
+    assert (link.lstat().st_uid, victim.stat().st_uid) == (AGENT_UID, 0)
