@@ -256,6 +256,7 @@ def test_changes_by_others_without_end(lab):
         for _ in range(40):
             assert read_once(control, 1) == ("ok", began, 3)
         churn.kill_tree()
+        b.iptables("-F", "FORWARD")
 
 
 def hidden(*programs):
