@@ -28,6 +28,14 @@
 static void tick(void *arg);
 static void work_next(struct msnm *m);
 
+bool msnm_due(uint64_t *next, uint64_t now)
+{
+	/* a clock that was set back, or on by more than is kept */
+	if (*next > now || *next + CATCH_UP + 1 < now)
+		*next = now - 1;
+	return *next < now;
+}
+
 static uint64_t interval_now(const struct msnm *m)
 {
 	return clock_wall_ms() / ((uint64_t)m->conf.window_s * 1000);
@@ -73,6 +81,9 @@ bool msnm_settled(const struct msnm *m)
 
 void msnm_model_use(struct msnm *m, struct msnm_model *model)
 {
+	/* what is being made would be of the same generation */
+	msnm_worker_free(m->worker);
+	m->worker = NULL;
 	msnm_engine_swap(&m->e, model);
 	msnm_store_model(m);
 	log_info("msnm: model %016llx, %zu columns, %zu latent, generation "
@@ -225,12 +236,8 @@ static void tick(void *arg)
 	tick_arm(m);
 	if (m->gather)
 		return;
-	/* a clock that was set back, or on by more than is kept */
-	if (m->next >= now + 1 || m->next + CATCH_UP < now - 1)
-		m->next = now - 1;
-	if (m->next >= now)
-		return;
-	m->gather = msnm_gather_start(m, m->next, gathered);
+	if (msnm_due(&m->next, now))
+		m->gather = msnm_gather_start(m, m->next, gathered);
 }
 
 /* ---- the task ---- */
@@ -334,7 +341,7 @@ void msnm_free(struct msnm *m)
 	m->agent->msnm = NULL;
 	stop(m);
 	while (m->drills)
-		msnm_drill_free(m->drills);
+		msnm_drill_end(m->drills);
 	msnm_changes_free(m);
 	msnm_peer_free(m);
 	msnm_engine_fini(&m->e);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/detect/modelfile.h"
 #include "agent/msnm_private.h"
 #include "agent/registry.h"
 #include "agent/v1.h"
@@ -99,7 +100,7 @@ static void put_model(struct json_out *o, const struct msnm_entry *en)
 	put_hex(o, "id", en->used.id);
 	json_put_u64(o, "generation", en->used.generation);
 	json_put_u64(o, "revision", en->used.revision);
-	json_put_real(o, "n", en->used.n);
+	modelfile_put_whole(o, "n", en->used.n);
 	json_put_u64(o, "lv", en->used.lv);
 	json_put_str(o, "stage", en->used.full ? "full" : "own");
 	json_close(o, '}');
@@ -141,7 +142,7 @@ static void put_entry(struct json_out *o, const struct msnm *m,
 	put_flags(o, en);
 	if (en->n_missing) {
 		json_put_str(o, "imputed_by", detect_missing_text(en->by));
-		json_put_real(o, "imputed_share", en->share);
+		msnm_put_figure(o, "imputed_share", en->share, v1);
 	}
 	if (en->used.id)
 		put_model(o, en);

@@ -36,12 +36,10 @@ struct msnm_drill {
 	void *arg;
 };
 
-void msnm_drill_free(struct msnm_drill *dr)
+static void drill_free(struct msnm_drill *dr)
 {
 	struct msnm_drill **at;
 
-	if (!dr)
-		return;
 	for (at = &dr->m->drills; *at != dr; at = &(*at)->next)
 		;
 	*at = dr->next;
@@ -56,7 +54,12 @@ static void finish(void *arg)
 	struct msnm_drill *dr = arg;
 
 	dr->done(dr->arg, &dr->d);
-	msnm_drill_free(dr);
+	drill_free(dr);
+}
+
+void msnm_drill_end(struct msnm_drill *dr)
+{
+	finish(dr);
 }
 
 /* ---- contributors ---- */
@@ -302,7 +305,7 @@ msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
 	}
 	found_fini(&f);
 	if (!more && loop_timer_in(m->agent->loop, &dr->now, 0, finish, dr)) {
-		msnm_drill_free(dr);
+		drill_free(dr);
 		return NULL;
 	}
 	return dr;

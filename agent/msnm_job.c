@@ -205,13 +205,14 @@ struct msnm_job *msnm_engine_job(struct msnm_engine *e, bool asked)
 {
 	bool full = msnm_engine_collects_full(e), due;
 	uint64_t again = MAX(10, e->conf.rows / 10);
+	size_t least = 3 * (size_t)e->conf.lv + 10;
 
 	if (asked) {
-		/* as it stands: recalibrates the stage that is in force */
-		if (!full && e->model && msnm_model_full(e->model))
-			full = set_equal(&e->model->set, &e->want);
-		if (full && msnm_engine_have(e, true) < 3 * e->conf.lv + 13)
-			full = e->model && msnm_model_full(e->model);
+		/* not back to the host alone once children are columns */
+		if (e->model && msnm_model_full(e->model))
+			full = e->want.n > 0;
+		else if (full && msnm_engine_have(e, true) < least)
+			full = false;
 		return job_calibrate(e, full);
 	}
 	/* a model of children that are gone is good for nothing */

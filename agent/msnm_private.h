@@ -47,7 +47,12 @@ struct msnm {
 enum msnm_phase msnm_phase_of(const struct msnm *m);
 /* Its model is the one it will have: a parent may learn what it says. */
 bool msnm_settled(const struct msnm *m);
-/* What an answer about this interval calls complete. */
+/*
+ * Whether an interval is to be gathered while `now` is open: *next, which
+ * becomes the last closed one where the clock was set.
+ */
+bool msnm_due(uint64_t *next, uint64_t now);
+/* Milliseconds to gather an interval in, at this depth of the tree. */
 uint32_t msnm_budget_ms(const struct msnm_conf *c, unsigned depth);
 /* Whether a calibration was begun; have: rows it takes; *e why not. */
 bool msnm_calibrate(struct msnm *m, size_t *have, size_t *need,
@@ -129,7 +134,8 @@ msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
 		 uint32_t budget_ms,
 		 void (*done)(void *arg, const struct msnm_diagnosis *d),
 		 void *arg);
-void msnm_drill_free(struct msnm_drill *d);
+/* Ends it with what is known now. */
+void msnm_drill_end(struct msnm_drill *d);
 void msnm_diagnosis_put(struct json_out *o, const struct msnm_diagnosis *d,
 			bool v1);
 

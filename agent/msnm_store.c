@@ -6,10 +6,12 @@
  * last parameters.  It is written first and has the model before and the model
  * to come: whenever the agent is killed, the model that is there is described.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/detect/modelfile.h"
 #include "agent/json.h"
@@ -191,6 +193,24 @@ out:
 	return ret;
 }
 
+/* What a killed agent left beside the model while it wrote a new one. */
+static void leftovers_remove(const char *dir)
+{
+	DIR *d = opendir(dir);
+	const struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		size_t len = strlen(e->d_name);
+
+		if (strncmp(e->d_name, MODEL_FILE ".", sizeof(MODEL_FILE)) ==
+			    0 &&
+		    len > 4 && strcmp(e->d_name + len - 4, ".tmp") == 0)
+			(void)unlinkat(dirfd(d), e->d_name, 0);
+	}
+	if (d)
+		closedir(d);
+}
+
 void msnm_store_load(struct msnm *m)
 {
 	struct detect_model *model = NULL;
@@ -200,6 +220,7 @@ void msnm_store_load(struct msnm *m)
 
 	if (!m->agent->conf->state_dir[0])
 		return;
+	leftovers_remove(m->agent->conf->state_dir);
 	model_path(m, path, sizeof(path));
 	ret = modelfile_load(path, &model, why);
 	if (ret && ret != -ENOENT)

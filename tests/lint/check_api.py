@@ -129,7 +129,7 @@ def members(tree):
     """Names of members that answers of /api/v1 have."""
     found = set()
     for name in ANSWERS:
-        for m in re.finditer(r"\b(?:json_(?:put_\w+|open)|(?:v1_|msnm_)?put_\w+)"
+        for m in re.finditer(r"\b(?:json_(?:put_\w+|open)|(?:v1_|msnm_|modelfile_)?put_\w+)"
                              r'\(\s*&?\w+,\s*"(\w+)"', tree.text(name)):
             found.add(m.group(1))
     return found

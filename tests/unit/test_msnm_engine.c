@@ -1,0 +1,835 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The detector of the agent with rows made up: parameters, when what is
+ * calibrated, states, the alarm rule with given sequences, children by id and
+ * generation, late values, windows with a clock that jumps.
+ */
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/json.h"
+#include "agent/msnm_diag.h"
+#include "agent/msnm_worker.h"
+#include "common/sketch/features.h"
+#include "common/util.h"
+#include "tests/unit/seed.h"
+
+static uint64_t rnd;
+
+/* ---- rows ---- */
+
+#define COLUMNS FEATURES
+#define ROWS    40
+
+struct bench {
+	struct msnm_engine e;
+	uint64_t k;
+	struct msnm_child child[3];
+	unsigned n;
+};
+
+static double noise(void)
+{
+	double s = 0;
+
+	for (unsigned i = 0; i < 12; i++)
+		s += seed_below(&rnd, 1000) / 1000.0;
+	return s - 6;
+}
+
+/* Three counters that move together, three that do not; nothing else. */
+static void row_make(double x[COLUMNS], double extra)
+{
+	double load = 100 + 10 * noise();
+
+	memset(x, 0, COLUMNS * sizeof(*x));
+	for (unsigned i = 0; i < 3; i++)
+		x[i] = load * (i + 1) + noise();
+	for (unsigned i = 3; i < 6; i++)
+		x[i] = 50 + 5 * noise();
+	x[4] += extra;
+}
+
+static void bench_open(struct bench *b, const char *params)
+{
+	struct msnm_conf c;
+	char text[MSNM_TEXT_LEN];
+
+	memset(b, 0, sizeof(*b));
+	b->k = 1000;
+	snprintf(text, sizeof(text), "window_s=10 rows=%d lv=1 clean=0%s%s",
+		 ROWS, params[0] ? " " : "", params);
+	assert_int_equal(msnm_conf_parse(&c, text), 0);
+	assert_int_equal(msnm_engine_init(&b->e, &c, "10.0.0.1"), 0);
+}
+
+static const struct msnm_entry *feed(struct bench *b, uint32_t quality,
+				     double extra)
+{
+	double x[COLUMNS];
+	const struct msnm_entry *en;
+
+	row_make(x, extra);
+	en = msnm_engine_row(&b->e, b->k++, quality, 0, 0, x, b->child, b->n);
+	assert_non_null(en);
+	return en;
+}
+
+/* Does the job in place; false: it made no model. */
+static bool work(struct bench *b, bool asked)
+{
+	struct msnm_job *j = msnm_engine_job(&b->e, asked);
+	struct detect_model *m;
+	char why[160] = "";
+
+	if (!j)
+		return false;
+	m = msnm_job_run(j, why, sizeof(why));
+	if (!m)
+		fail_msg("%s", why);
+	msnm_engine_swap(&b->e, msnm_model_new(m, &j->set));
+	msnm_job_free(j);
+	return true;
+}
+
+static void calibrated(struct bench *b, const char *params)
+{
+	bench_open(b, params);
+	for (unsigned i = 0; i < ROWS; i++) {
+		assert_false(work(b, false));
+		assert_int_equal(feed(b, 0, 0)->state, MSNM_LEARNING);
+	}
+	assert_true(work(b, false));
+	assert_false(work(b, false));
+}
+
+static struct node_id id_of(uint8_t n)
+{
+	struct node_id id = { { n } };
+
+	return id;
+}
+
+static void child_make(struct msnm_child *c, uint8_t n, uint64_t generation)
+{
+	*c = (struct msnm_child){ .id = id_of(n),
+				  .has = true,
+				  .settled = true,
+				  .generation = generation,
+				  .q = 1 + fabs(noise()),
+				  .ucl_q = 5,
+				  .d = 2 + fabs(noise()),
+				  .ucl_d = 8 };
+	snprintf(c->host, sizeof(c->host), "10.0.0.%u", n);
+}
+
+static const struct msnm_entry *feed_children(struct bench *b)
+{
+	for (unsigned i = 0; i < b->n; i++)
+		child_make(&b->child[i], (uint8_t)(2 + i), 7 + i);
+	return feed(b, 0, 0);
+}
+
+/* With two children as columns. */
+static void calibrated_full(struct bench *b, const char *params)
+{
+	calibrated(b, params);
+	b->n = 2;
+	for (unsigned i = 0; i < ROWS; i++) {
+		assert_false(work(b, false));
+		feed_children(b);
+	}
+	assert_true(msnm_engine_collects_full(&b->e));
+	assert_true(work(b, false));
+	assert_false(msnm_engine_collects_full(&b->e));
+	assert_true(msnm_model_full(b->e.model));
+	assert_int_equal(b->e.model->m->generation, 2);
+}
+
+/* ---- parameters ---- */
+
+static void test_conf(void **state)
+{
+	static const struct {
+		enum msnm_param p;
+		const char *bad[6], *good[3];
+	} rows[] = {
+		{ MSNM_ENABLED, { "2", "", "yes", "01" }, { "0", "1" } },
+		{ MSNM_WINDOW,
+		  { "0", "11", "7200", "x", "-10" },
+		  { "10", "3600" } },
+		{ MSNM_BLOCKS,
+		  { "all", "host+compat", "" },
+		  { "compat", "host", "compat+host" } },
+		{ MSNM_SEMANTICS,
+		  { "csv", "packets/2", "packets" },
+		  { "packets/1", "netflow/1" } },
+		{ MSNM_ROWS, { "12", "10081", "1e2" }, { "13", "10080" } },
+		{ MSNM_LV, { "0", "101", "Auto", "autox" }, { "auto", "3" } },
+		{ MSNM_PREP, { "3", "-1" }, { "0", "2" } },
+		{ MSNM_ALPHA_Q,
+		  { "0", "0.6", "nan", "inf", "1e-10" },
+		  { "0.5", "0.001" } },
+		{ MSNM_LIMITS, { "min", "MAX", "" }, { "theory", "max" } },
+		{ MSNM_CLEAN, { "-0.1", "0.51" }, { "0", "0.5" } },
+		{ MSNM_ALARM,
+		  { "3:2:3", "0:3:3", "2:3", "2:65:3", "2:3:0.5", "2:3:3:4" },
+		  { "2:3:3", "1:1:1", "64:64:1000000" } },
+		{ MSNM_MISSING, { "mean", "" }, { "tsr", "refuse" } },
+		{ MSNM_BATCH, { "2", "1441" }, { "3", "1440" } },
+	};
+	struct msnm_conf c, before, again;
+	char text[MSNM_TEXT_LEN], once[MSNM_TEXT_LEN];
+	struct error e;
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		msnm_conf_default(&c);
+		before = c;
+		for (unsigned k = 0; k < 6 && rows[i].bad[k]; k++) {
+			const char *s = rows[i].bad[k];
+
+			if (!msnm_conf_set(&c, rows[i].p, s, strlen(s)))
+				fail_msg("%s=%s", msnm_param_name(rows[i].p),
+					 s);
+			assert_memory_equal(&c, &before, sizeof(c));
+		}
+		for (unsigned k = 0; k < 3 && rows[i].good[k]; k++) {
+			const char *s = rows[i].good[k];
+
+			assert_int_equal(
+				msnm_conf_set(&c, rows[i].p, s, strlen(s)), 0);
+		}
+		msnm_conf_text(&c, text);
+		if (!msnm_conf_check(&c, &e)) {
+			assert_int_equal(msnm_conf_parse(&again, text), 0);
+			msnm_conf_text(&again, once);
+			assert_string_equal(text, once);
+		}
+	}
+	msnm_conf_default(&c);
+	c.lv = 3;
+	c.rows = 18;
+	assert_int_not_equal(msnm_conf_check(&c, &e), 0);
+	assert_string_equal(e.field, "rows");
+	c.rows = 19;
+	assert_int_equal(msnm_conf_check(&c, &e), 0);
+	assert_int_not_equal(msnm_conf_parse(&c, "rows=13 lv=9"), 0);
+	assert_int_not_equal(msnm_conf_parse(&c, "nothing=1"), 0);
+}
+
+/* ---- windows ---- */
+
+static void test_windows(void **state)
+{
+	uint64_t next = 100;
+
+	(void)state;
+	assert_false(msnm_due(&next, 100)); /* it is open */
+	assert_true(msnm_due(&next, 101));
+	assert_int_equal(next, 100);
+	/* a pause: those the monitor keeps, one after the other */
+	assert_true(msnm_due(&next, 105));
+	assert_int_equal(next, 100);
+	assert_true(msnm_due(&next, 106));
+	assert_int_equal(next, 105);
+	/* set back by a day, and on by one */
+	next = 10000;
+	assert_true(msnm_due(&next, 1360));
+	assert_int_equal(next, 1359);
+	assert_true(msnm_due(&next, 10000));
+	assert_int_equal(next, 9999);
+}
+
+/* ---- states ---- */
+
+static void test_collects(void **state)
+{
+	struct bench b;
+	struct msnm_job *j;
+
+	(void)state;
+	bench_open(&b, "");
+	/* flagged rows are no rows, asked before there are enough */
+	for (unsigned i = 0; i < ROWS; i++) {
+		feed(&b, FEATURES_PARTIAL, 0);
+		feed(&b, FEATURES_MISSED, 0);
+		assert_false(work(&b, false));
+	}
+	assert_int_equal(msnm_engine_have(&b.e, false), 0);
+	for (unsigned i = 0; i < 20; i++)
+		feed(&b, 0, 0);
+	assert_false(work(&b, false));
+	j = msnm_engine_job(&b.e, true);
+	assert_non_null(j);
+	assert_int_equal(j->n, 20);
+	assert_int_equal(j->m, FEATURES);
+	assert_string_equal(j->names[0], "src_ip_private");
+	msnm_job_free(j);
+	assert_true(work(&b, true));
+	assert_int_equal(b.e.model->m->generation, 1);
+	assert_int_equal(feed(&b, 0, 0)->state, MSNM_OK);
+	msnm_engine_fini(&b.e);
+}
+
+static void test_states(void **state)
+{
+	const struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated(&b, "");
+	en = feed(&b, 0, 0);
+	assert_int_equal(en->state, MSNM_OK);
+	assert_true(isfinite(en->q) && en->ucl_q > 0 && en->ucl_d > 0);
+	/* a flood that is partly missed is an alarm, half a window is none */
+	en = feed(&b, FEATURES_MISSED | FEATURES_OVERFLOW, 1e4);
+	assert_int_equal(en->state, MSNM_OK);
+	assert_true(en->alarm);
+	en = feed(&b, FEATURES_PARTIAL, 1e4);
+	assert_int_equal(en->state, MSNM_SUPPRESSED);
+	assert_false(en->alarm);
+	assert_int_not_equal(en->over, 0);
+	en = feed(&b, FEATURES_CLOCK, 1e4);
+	assert_int_equal(en->state, MSNM_SUPPRESSED);
+	assert_false(en->alarm);
+	msnm_engine_fini(&b.e);
+}
+
+static void test_history(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	bench_open(&b, "");
+	for (unsigned i = 0; i < MSNM_HISTORY + 100; i++)
+		feed(&b, i % 2 ? FEATURES_MISSED : 0, 0);
+	assert_true(b.e.n >= MSNM_HISTORY && b.e.n <= 2 * MSNM_HISTORY);
+	assert_int_equal(msnm_engine_last(&b.e)->interval, b.k - 1);
+	assert_null(msnm_engine_find(&b.e, 1000));
+	assert_non_null(msnm_engine_find(&b.e, b.k - MSNM_HISTORY));
+	/* another window: rows and model mean nothing any more */
+	b.e.conf.rows = 20;
+	assert_true(work(&b, false));
+	struct msnm_conf c = b.e.conf;
+	c.window_s = 20;
+	msnm_engine_configure(&b.e, &c, false);
+	assert_int_equal(b.e.n, 0);
+	assert_null(b.e.model);
+	msnm_engine_fini(&b.e);
+}
+
+/* ---- alarms ---- */
+
+/* Rows that are over (1), not (0), or are missing (-), far over (2). */
+static void sequence(struct bench *b, const char *rows, const char *alarms)
+{
+	for (unsigned i = 0; rows[i]; i++) {
+		const struct msnm_entry *en;
+		double limit = b->e.model->m->limits.ucl_q;
+
+		if (rows[i] == '-') {
+			b->k++;
+			continue;
+		}
+		do {
+			/* as many as it takes to hit the range */
+			double extra = rows[i] == '0'   ? 0
+				       : rows[i] == '1' ? 20 + noise() * 2
+							: 1e4;
+			struct detect_history h = b->e.history;
+			uint64_t last = b->e.last;
+			struct msnm_alarms none = { 0 }, keep = b->e.alarms;
+
+			b->e.alarms = none;
+			en = feed(b, 0, extra);
+			msnm_alarms_fini(&b->e.alarms);
+			b->e.alarms = keep;
+			b->e.history = h;
+			b->e.last = last;
+			if ((rows[i] == '0' && !en->over) ||
+			    (rows[i] == '1' && en->over == DETECT_OVER_Q &&
+			     en->q < 3 * limit) ||
+			    rows[i] == '2')
+				break;
+			b->k--;
+			msnm_entry_free(b->e.entry[--b->e.n]);
+		} while (true);
+		/* once more, for good */
+		struct msnm_entry *mine = b->e.entry[--b->e.n];
+
+		b->k--;
+		en = msnm_engine_row(&b->e, b->k++, 0, 0, 0, mine->x, NULL, 0);
+		msnm_entry_free(mine);
+		if (en->alarm != (alarms[i] == 'A'))
+			fail_msg("%s: alarm of row %u", rows, i);
+	}
+}
+
+static void test_rule(void **state)
+{
+	static const char *const rows[][2] = {
+		{ "0010000", "......." }, { "0110000", "..A...." },
+		{ "01010", "...A." },     { "010010", "......" },
+		{ "02000", ".A..." },     { "1-1000", "..A..." },
+		{ "1--1000", "......." },
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct bench b;
+
+		calibrated(&b, "");
+		sequence(&b, rows[i][0], rows[i][1]);
+		msnm_engine_fini(&b.e);
+	}
+}
+
+static void test_alarm_object(void **state)
+{
+	const struct msnm_alarm *al;
+	struct bench b;
+	uint64_t first;
+
+	(void)state;
+	calibrated(&b, "");
+	sequence(&b, "000", "...");
+	first = b.k + 1;
+	sequence(&b, "112", ".AA");
+	al = msnm_alarms_firing(&b.e.alarms, ALARM_Q, "");
+	assert_non_null(al);
+	assert_int_equal(al->first, first);
+	assert_int_equal(al->last, first + 1);
+	assert_int_equal(al->intervals, 2);
+	assert_true(al->value > 3 * al->limit); /* the largest seen */
+	assert_string_equal(al->top[0].name, feature_get(4)->name);
+	/* two that are not over are not enough, one in between begins anew */
+	sequence(&b, "00", "..");
+	assert_non_null(msnm_alarms_firing(&b.e.alarms, ALARM_Q, ""));
+	sequence(&b, "2", "A");
+	sequence(&b, "00", "..");
+	assert_non_null(msnm_alarms_firing(&b.e.alarms, ALARM_Q, ""));
+	assert_int_equal(b.e.alarms.row[0].intervals, 3);
+	sequence(&b, "0", ".");
+	assert_null(msnm_alarms_firing(&b.e.alarms, ALARM_Q, ""));
+	sequence(&b, "2", "A");
+	al = msnm_alarms_firing(&b.e.alarms, ALARM_Q, "");
+	assert_non_null(al);
+	assert_int_not_equal(al->id, b.e.alarms.row[0].id);
+	msnm_engine_fini(&b.e);
+}
+
+static void test_alarms_bounded(void **state)
+{
+	struct msnm_alarms a = { 0 };
+	char name[16];
+
+	(void)state;
+	assert_non_null(msnm_alarms_raise(&a, ALARM_Q, "h", "", 1));
+	for (unsigned i = 0; i < MSNM_ALARMS + 500; i++) {
+		snprintf(name, sizeof(name), "c%u", i);
+		assert_non_null(
+			msnm_alarms_raise(&a, ALARM_SOURCE_LOST, "h", name, i));
+		msnm_alarms_resolve(&a, ALARM_SOURCE_LOST, name);
+	}
+	assert_int_equal(a.n, MSNM_ALARMS);
+	/* what fires is not pushed out */
+	assert_non_null(msnm_alarms_firing(&a, ALARM_Q, ""));
+	assert_string_equal(a.row[a.n - 1].source, name);
+	msnm_alarms_fini(&a);
+}
+
+/* ---- children ---- */
+
+static void test_full(void **state)
+{
+	const struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "");
+	assert_int_equal(b.e.model->m->m, FEATURES + 4);
+	assert_string_equal(b.e.model->m->schema.names[FEATURES], "q:10.0.0.2");
+	assert_string_equal(b.e.model->m->schema.names[FEATURES + 3],
+			    "d:10.0.0.3");
+	en = feed_children(&b);
+	assert_int_equal(en->state, MSNM_OK);
+	assert_int_equal(en->n_missing, 0);
+	/* a child far off is the first contributor, by name */
+	for (unsigned i = 0; i < 2; i++)
+		child_make(&b.child[i], (uint8_t)(2 + i), 7 + i);
+	b.child[1].q = 1e22;
+	en = feed(&b, 0, 0);
+	assert_true(en->alarm);
+	assert_int_equal(en->top[0].child, 1);
+	assert_false(en->top[0].d);
+	assert_string_equal(msnm_alarms_firing(&b.e.alarms, ALARM_Q, "")->path,
+			    "10.0.0.3");
+	msnm_engine_fini(&b.e);
+}
+
+/* Incomplete rows are not collected, whatever is missing. */
+static void test_incomplete(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	calibrated(&b, "");
+	b.n = 2;
+	for (unsigned i = 0; i < 5 * ROWS; i++) {
+		for (unsigned k = 0; k < 2; k++)
+			child_make(&b.child[k], (uint8_t)(2 + k), 7 + k);
+		switch (i % 5) {
+		case 0:
+			b.child[0].has = false;
+			break;
+		case 1:
+			b.child[1].ucl_q = NAN;
+			break;
+		case 2:
+			b.child[1].state = MSNM_SUPPRESSED;
+			break;
+		case 3:
+			b.child[1].generation = 0;
+			b.child[1].state = MSNM_LEARNING;
+			break;
+		default:
+			b.child[0].settled = false;
+		}
+		if (i % 5 != 4)
+			feed(&b, 0, 0);
+	}
+	feed_children(&b);
+	assert_true(msnm_engine_collects_full(&b.e));
+	assert_int_equal(msnm_engine_have(&b.e, true), 1);
+	assert_int_equal(msnm_engine_have(&b.e, false), ROWS);
+	msnm_engine_fini(&b.e);
+}
+
+static void test_generations(void **state)
+{
+	const struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "max_imputed=1");
+	for (unsigned i = 0; i < 2; i++)
+		child_make(&b.child[i], (uint8_t)(2 + i), 7 + i);
+	b.child[0].generation = 8; /* calibrated anew */
+	b.child[0].q = 1e22;
+	en = feed(&b, 0, 0);
+	assert_true(en->child[0].model);
+	assert_false(en->child[1].model);
+	assert_int_equal(en->n_missing, 2);
+	assert_true(en->share > 0);
+	assert_false(en->alarm); /* what it says means something else now */
+	/* and the parent collects for the new one */
+	assert_true(msnm_engine_collects_full(&b.e));
+	for (unsigned i = 2; i < ROWS; i++) {
+		for (unsigned k = 0; k < 2; k++)
+			child_make(&b.child[k], (uint8_t)(2 + k), 8);
+		b.child[1].generation = 8;
+		feed(&b, 0, 0);
+		assert_false(work(&b, false));
+	}
+	b.child[0].q = 2;
+	feed(&b, 0, 0);
+	assert_true(work(&b, false));
+	assert_int_equal(b.e.model->set.child[0].generation, 8);
+	assert_int_equal(b.e.model->m->generation, 3);
+	msnm_engine_fini(&b.e);
+}
+
+/* More of the row missing than may be: no alarm, and not learned. */
+static void test_suppressed(void **state)
+{
+	const struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "max_imputed=0");
+	feed_children(&b);
+	b.child[0].has = false;
+	b.child[0].why = MISSING_TIMEOUT;
+	en = feed(&b, 0, 1e4);
+	assert_int_equal(en->n_missing, 2);
+	assert_int_equal(en->state, MSNM_SUPPRESSED);
+	assert_false(en->alarm);
+	assert_true(en->has_stats);
+	msnm_engine_fini(&b.e);
+}
+
+/* Columns are found by id, not by where a child stands in the answer. */
+static void test_swapped(void **state)
+{
+	double x[FEATURES + 4], y[FEATURES + 4];
+	struct msnm_child both[2];
+	struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "");
+	en = (struct msnm_entry *)feed_children(&b);
+	msnm_entry_cells(en, b.e.model, x);
+	both[0] = en->child[1];
+	both[1] = en->child[0];
+	memcpy(en->child, both, sizeof(both));
+	msnm_entry_cells(en, b.e.model, y);
+	assert_memory_equal(x, y, sizeof(x));
+	msnm_engine_fini(&b.e);
+}
+
+static void test_late(void **state)
+{
+	struct msnm_entry *en;
+	struct msnm_child c;
+	struct bench b;
+	uint64_t k;
+	double q;
+
+	(void)state;
+	calibrated_full(&b, "max_imputed=1");
+	feed_children(&b);
+	b.child[0].has = false;
+	k = b.k;
+	en = (struct msnm_entry *)feed(&b, 0, 0);
+	q = en->q;
+	child_make(&c, 2, 7);
+	c.q = 1e9;
+	msnm_engine_late(&b.e, k, &c);
+	assert_true(en->child[0].has && en->child[0].late);
+	assert_true(en->q >= q && en->q <= q);
+	assert_int_equal(en->n_missing, 2);
+	/* what came in time is not overwritten */
+	child_make(&c, 3, 7);
+	c.q = 1e9;
+	msnm_engine_late(&b.e, k, &c);
+	assert_false(en->child[1].late);
+	assert_true(en->child[1].q < 1e9);
+	/* and it does not count as a complete row */
+	assert_int_equal(msnm_engine_have(&b.e, true), ROWS);
+	msnm_engine_fini(&b.e);
+}
+
+static void test_children_gone(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "");
+	b.n = 0;
+	feed(&b, 0, 0);
+	assert_true(work(&b, false));
+	assert_false(msnm_model_full(b.e.model));
+	msnm_engine_fini(&b.e);
+}
+
+/* ---- dynamic ---- */
+
+static void test_dynamic(void **state)
+{
+	struct bench b;
+	uint64_t id;
+
+	(void)state;
+	calibrated(&b, "dynamic=1 batch=10");
+	id = b.e.model->id;
+	for (unsigned i = 0; i < 10; i++) {
+		assert_false(work(&b, false));
+		feed(&b, 0, 0);
+		/* flagged, and far off: not learned */
+		feed(&b, FEATURES_MISSED, 0);
+		feed(&b, 0, 1e6);
+	}
+	assert_true(work(&b, false));
+	assert_int_equal(b.e.model->m->generation, 1);
+	assert_int_equal(b.e.model->m->revision, 1);
+	assert_true(b.e.model->id != id);
+	assert_true(b.e.model->m->mean[4] < 100);
+	assert_false(work(&b, false));
+	msnm_engine_fini(&b.e);
+}
+
+/* ---- models from outside ---- */
+
+static void test_fits(void **state)
+{
+	char why[160];
+	struct bench b;
+	struct detect_model *m;
+	char *name;
+
+	(void)state;
+	calibrated_full(&b, "");
+	m = b.e.model->m;
+	assert_true(msnm_engine_fits(&b.e, m, why, sizeof(why)));
+	b.e.conf.window_s = 20;
+	assert_false(msnm_engine_fits(&b.e, m, why, sizeof(why)));
+	assert_non_null(strstr(why, "window"));
+	b.e.conf.window_s = 10;
+	b.e.conf.semantics = FEATURES_NETFLOW;
+	assert_false(msnm_engine_fits(&b.e, m, why, sizeof(why)));
+	b.e.conf.semantics = FEATURES_PACKETS;
+	/* two children swapped: names say so */
+	name = m->schema.names[FEATURES];
+	m->schema.names[FEATURES] = m->schema.names[FEATURES + 2];
+	m->schema.names[FEATURES + 2] = name;
+	assert_false(msnm_engine_fits(&b.e, m, why, sizeof(why)));
+	assert_non_null(strstr(why, "column 176"));
+	msnm_engine_refuse(&b.e, why);
+	assert_true(b.e.schema);
+	assert_non_null(msnm_alarms_firing(&b.e.alarms, ALARM_SCHEMA, ""));
+	msnm_engine_fini(&b.e);
+}
+
+/* ---- figures ---- */
+
+static void test_ratio(void **state)
+{
+	(void)state;
+	assert_true(isnan(msnm_ratio(1, NAN)));
+	assert_true(isnan(msnm_ratio(NAN, 1)));
+	assert_true(isnan(msnm_ratio(1, 0)));
+	assert_true(isnan(msnm_ratio(INFINITY, 1)));
+	assert_true(isnan(msnm_ratio(-1, 1)));
+	assert_true(isfinite(msnm_ratio(DBL_MAX, DBL_MIN)));
+	assert_true(fabs(msnm_ratio(3, 3) - log(2)) < 1e-15);
+	assert_true(msnm_ratio(0, 3) <= 0);
+}
+
+/* ---- flows and diagnoses ---- */
+
+static void test_flows(void **state)
+{
+	static struct features_flow flow[60];
+	const struct msnm_rank rank[] = { { 100, 0.7 }, { 101, 0.3 } };
+	struct msnm_diagnosis *d = calloc(1, sizeof(*d));
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(flow); i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "10.0.0.6,10.0.0.5,%u,80,tcp",
+			 1000 + i);
+		assert_int_equal(key_parse(KEY_FLOW, text, strlen(text),
+					   &flow[i].key),
+				 0);
+		flow[i].packets = 1;
+		flow[i].bytes = 40;
+		if (i >= 10)
+			feature_set_add(&flow[i].matched, 101);
+	}
+	feature_set_add(&flow[30].matched, 100);
+	flow[40].bytes = 50;
+	msnm_flows_rank(d, flow, ARRAY_SIZE(flow), rank, 2, 4);
+	assert_int_equal(d->n_flows, 4);
+	assert_int_equal(d->truncated, 46);
+	assert_string_equal(d->flow[0].key, "10.0.0.6,10.0.0.5,1030,80,tcp");
+	assert_int_equal(d->flow[0].n_counters, 2);
+	assert_string_equal(d->flow[1].key, "10.0.0.6,10.0.0.5,1040,80,tcp");
+	assert_string_equal(d->flow[2].key, "10.0.0.6,10.0.0.5,1010,80,tcp");
+	assert_string_equal(d->flow[3].key, "10.0.0.6,10.0.0.5,1011,80,tcp");
+	free(d);
+}
+
+static void test_diagnosis(void **state)
+{
+	struct msnm_diagnosis *d = calloc(2, sizeof(*d)), *in = d + 1;
+	struct buf a = BUF_INIT, b = BUF_INIT;
+	struct json *v = NULL;
+	struct json_out o;
+
+	(void)state;
+	*d = (struct msnm_diagnosis){ .interval = 5,
+				      .n_path = 2,
+				      .known = true,
+				      .value = DBL_MAX,
+				      .limit = NAN,
+				      .n_top = 1,
+				      .n_flows = 1 };
+	snprintf(d->path[0], sizeof(d->path[0]), "%s", "10.0.0.1");
+	snprintf(d->path[1], sizeof(d->path[1]), "%s", "10.0.0.2");
+	snprintf(d->host, sizeof(d->host), "%s", "10.0.0.2");
+	snprintf(d->top[0].name, sizeof(d->top[0].name), "%s", "tcpflags_RST");
+	d->top[0].contribution = -INFINITY;
+	snprintf(d->flow[0].key, sizeof(d->flow[0].key), "%s",
+		 "10.0.0.6,10.0.0.5,1,80,tcp");
+	d->flow[0].flags = 0x14;
+	d->flow[0].n_counters = 1;
+	d->flow[0].counter[0] = 175;
+	json_out_init(&o, &a);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, d, true);
+	json_close(&o, '}');
+	assert_null(strstr(a.data, "inf"));
+	assert_non_null(strstr(a.data, "\"flags\": \"AR\""));
+	assert_int_equal(json_parse(a.data, a.len, &v), 0);
+	assert_int_equal(msnm_diagnosis_parse(v, in), 0);
+	json_free(v);
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, in, true);
+	json_close(&o, '}');
+	assert_string_equal(a.data, b.data);
+	/* the old form has no null */
+	buf_reset(&b);
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, in, false);
+	json_close(&o, '}');
+	assert_null(strstr(b.data, "null"));
+	/* each cut of it is no diagnosis, and harms nobody */
+	for (size_t len = 0; len < a.len; len++)
+		if (!json_parse(a.data, len, &v)) {
+			(void)msnm_diagnosis_parse(v, in);
+			json_free(v);
+		}
+	buf_fini(&a);
+	buf_fini(&b);
+	free(d);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	rnd = seed_start();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_conf),
+		cmocka_unit_test(test_windows),
+		cmocka_unit_test(test_collects),
+		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_history),
+		cmocka_unit_test(test_rule),
+		cmocka_unit_test(test_alarm_object),
+		cmocka_unit_test(test_alarms_bounded),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_generations),
+		cmocka_unit_test(test_suppressed),
+		cmocka_unit_test(test_swapped),
+		cmocka_unit_test(test_late),
+		cmocka_unit_test(test_children_gone),
+		cmocka_unit_test(test_dynamic),
+		cmocka_unit_test(test_fits),
+		cmocka_unit_test(test_ratio),
+		cmocka_unit_test(test_flows),
+		cmocka_unit_test(test_diagnosis),
+	};
+
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
