@@ -4,7 +4,7 @@
 # root tells them:
 #     msnm.sh 10.0.0.2 [WINDOW [ROWS]]
 [ $# -ge 1 ] || { echo "usage: $0 ROOT [WINDOW [ROWS]]" >&2; exit 2; }
-root=$1 window=${2:-60} rows=${3:-60}
+root=$1 window=${2:-60} rows=${3:-60} poll=1
 
 ask() {
 	reply=$(curl --silent --show-error --fail-with-body --max-time 10 \
@@ -29,7 +29,7 @@ done
 echo "watching $root"
 
 last=$(member interval)
-while sleep 1 && ask 'type=query msnm'; do
+while sleep "$poll" && ask 'type=query msnm'; do
 	[ "$(member interval)" != "$last" ] || continue
 	last=$(member interval)
 	[ "$(member alarm)" = 1 ] || continue

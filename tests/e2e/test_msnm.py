@@ -20,7 +20,8 @@ ROWS = 20
 LEARN_S = 120           # twice the rows, and intervals lost on a slow machine
 ALARM_S = 30
 SCANNED = "9000-9099"
-SCAN = f"while nc -z \"$1\" {SCANNED} || :; do sleep 0.5; done"
+SCAN = f'while nc -z "$1" {SCANNED} || :; do sleep "$2"; done'
+SCAN_GAP_S = "0.5"
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,9 @@ def test_scan_of_child(lab, background):
     try:
         wait_for("collecting: ", 20)
         wait_for("watching " + root.ip4, LEARN_S)
-        sessions.append(stranger.start(["sh", "-c", SCAN, "scan", child.ip4],
-                                       start_new_session=True))
+        sessions.append(stranger.start(
+            ["sh", "-c", SCAN, "scan", child.ip4, SCAN_GAP_S],
+            start_new_session=True))
         found = wait_until(named, ALARM_S, "an alarm for the child")
         again = wait_until(named_by_shell, ALARM_S, "an alarm by the shell")
     finally:
