@@ -16,7 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/msnm_private.h"
+#include "agent/msnm_diag.h"
 #include "agent/overlay.h"
 #include "agent/registry.h"
 #include "common/log.h"
@@ -206,6 +206,32 @@ static void sources_check(struct msnm *m, const struct msnm_gather_result *r)
 	m->n_child = r->n;
 }
 
+/* ---- the way to what made an alarm ---- */
+
+static void drilled(void *arg, const struct msnm_diagnosis *d)
+{
+	struct msnm *m = arg;
+
+	for (size_t i = 0; i < m->e.alarms.n; i++) {
+		struct msnm_alarm *al = &m->e.alarms.row[i];
+
+		if (al->worst == d->interval && al->path[0])
+			msnm_diagnosis_path(d, al->path, sizeof(al->path));
+	}
+}
+
+/* Below are flows and models that are soon gone: it is asked at once. */
+static void drill(struct msnm *m, const struct msnm_entry *en)
+{
+	bool worst = false;
+
+	for (size_t i = 0; i < m->e.alarms.n; i++)
+		worst |= m->e.alarms.row[i].worst == en->interval;
+	if (worst && en->n_top && en->top[0].child >= 0)
+		(void)msnm_drill_start(m, en->interval, 1, 1,
+				       msnm_budget_ms(&m->conf, 0), drilled, m);
+}
+
 static void gathered(struct msnm *m, struct msnm_gather_result *r)
 {
 	double row[FEATURES];
@@ -222,6 +248,8 @@ static void gathered(struct msnm *m, struct msnm_gather_result *r)
 	if (en)
 		en->coverage = r->coverage;
 	msnm_peer_judged(m, r->k);
+	if (en && en->alarm)
+		drill(m, en);
 	work_next(m);
 	m->next = r->k + 1;
 	if (m->next < interval_now(m))

@@ -39,7 +39,8 @@ struct msnm_alarm {
 		char name[ALARM_NAME];
 		double value;
 	} top[ALARM_TOP];
-	char path[54]; /* child that made most of it, or "" */
+	uint64_t worst; /* interval of value and top */
+	char path[256]; /* hosts from here down to it, with blanks */
 	char detail[160];
 };
 

@@ -207,6 +207,22 @@ void msnm_put_config(struct json_out *o, const struct msnm *m, bool v1)
 		json_put_null(o, "dst");
 }
 
+/* Hosts with blanks between them, as a list. */
+static void put_path(struct json_out *o, const char *path)
+{
+	char host[ENDPOINT_TEXT_LEN];
+
+	json_open(o, "path", '[');
+	while (*path) {
+		size_t len = strcspn(path, " ");
+
+		snprintf(host, sizeof(host), "%.*s", (int)len, path);
+		json_put_str(o, NULL, host);
+		path += len + (path[len] != '\0');
+	}
+	json_close(o, ']');
+}
+
 void msnm_put_alarm(struct json_out *o, const struct msnm *m,
 		    const struct msnm_alarm *al)
 {
@@ -232,11 +248,7 @@ void msnm_put_alarm(struct json_out *o, const struct msnm *m,
 		json_close(o, ']');
 	}
 	json_close(o, ']');
-	json_open(o, "path", '[');
-	json_put_str(o, NULL, al->host);
-	if (al->path[0])
-		json_put_str(o, NULL, al->path);
-	json_close(o, ']');
+	put_path(o, al->path[0] ? al->path : al->host);
 	if (al->detail[0])
 		json_put_str(o, "detail", al->detail);
 	json_close(o, '}');
@@ -247,8 +259,8 @@ static void put_cells(struct buf *b, const double *x, size_t n)
 	char text[32];
 
 	for (size_t i = 0; i < n; i++) {
-		/* the shortest that reads back to the same */
-		for (int digits = 1; digits <= 17; digits++) {
+		/* digits enough to read back the same */
+		for (int digits = 15; digits <= 17; digits++) {
 			double again;
 
 			snprintf(text, sizeof(text), "%.*g", digits, x[i]);

@@ -157,11 +157,13 @@ static void diagnosis(struct msnm_ask *a)
 
 	if (a->f.set & FIELD(INTERVAL))
 		en = msnm_engine_find(&a->m->e, a->f.interval);
-	if (!en) {
+	if (!en && (a->f.set & FIELD(INTERVAL)))
 		refuse(a->rq, ERR_VALUE, "interval",
 		       "one of those kept: see history");
+	else if (!en)
+		refuse(a->rq, ERR_REFUSED, "", "no interval is there yet");
+	if (!en)
 		return;
-	}
 	k = calloc(1, sizeof(*k));
 	if (k) {
 		k->a = *a;

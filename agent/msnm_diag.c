@@ -81,6 +81,22 @@ void msnm_flows_rank(struct msnm_diagnosis *out,
 
 /* ---- to JSON ---- */
 
+void msnm_diagnosis_path(const struct msnm_diagnosis *d, char *out, size_t size)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (unsigned i = 0; i < d->n_path; i++) {
+		size_t len = strlen(d->path[i]) + (n > 0);
+
+		/* what does not fit as a whole is left out */
+		if (n + len >= size)
+			break;
+		snprintf(out + n, size - n, "%s%s", n ? " " : "", d->path[i]);
+		n += len;
+	}
+}
+
 static void put_flags(struct json_out *o, uint8_t flags)
 {
 	static const char letters[] = "FSRPAUEC";

@@ -350,8 +350,9 @@ static void alarm_evidence(struct msnm_alarm *al, const struct msnm_entry *en,
 		return;
 	al->value = value;
 	al->limit = limit;
+	al->worst = en->interval;
 	al->n_top = 0;
-	al->path[0] = '\0';
+	snprintf(al->path, sizeof(al->path), "%s", al->host);
 	for (unsigned i = 0; i < en->n_top; i++) {
 		const struct msnm_top *t = &en->top[i];
 
@@ -364,7 +365,7 @@ static void alarm_evidence(struct msnm_alarm *al, const struct msnm_entry *en,
 		al->n_top++;
 	}
 	if (en->n_top && en->top[0].child >= 0)
-		snprintf(al->path, sizeof(al->path), "%s",
+		snprintf(al->path, sizeof(al->path), "%s %s", al->host,
 			 en->child[en->top[0].child].host);
 }
 

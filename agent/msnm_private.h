@@ -10,8 +10,6 @@
 #include "agent/query.h"
 #include "common/sketch/features.h"
 
-struct json;
-struct json_out;
 struct msnm_gather;
 struct msnm_wait;
 struct msnm_drill;
@@ -33,6 +31,7 @@ struct msnm {
 	struct msnm_worker *worker;
 	struct msnm_model *stored; /* as in the state directory */
 	struct msnm_model *loaded; /* until the task is known */
+	bool loaded_known;         /* which rows it is for */
 	uint64_t stored_filter;    /* the loaded one is for */
 	unsigned lost;             /* intervals of this host without a row */
 	struct {
@@ -136,6 +135,9 @@ msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
 		 void *arg);
 /* Ends it with what is known now. */
 void msnm_drill_end(struct msnm_drill *d);
+/* The hosts of its path with blanks between them. */
+void msnm_diagnosis_path(const struct msnm_diagnosis *d, char *out,
+			 size_t size);
 void msnm_diagnosis_put(struct json_out *o, const struct msnm_diagnosis *d,
 			bool v1);
 

@@ -223,18 +223,16 @@ void msnm_store_load(struct msnm *m)
 	leftovers_remove(m->agent->conf->state_dir);
 	model_path(m, path, sizeof(path));
 	ret = modelfile_load(path, &model, why);
-	if (ret && ret != -ENOENT)
+	if (ret && ret != -ENOENT) {
 		log_warnx("msnm: %s: %s, not used", path, why);
+		snprintf(m->e.problem, sizeof(m->e.problem), "%.150s", why);
+	}
 	ret = conf_read(m, model ? detect_model_id(model) : 0, &set);
 	if (!model)
 		return;
-	if (ret || model->m < 2 * set.n) {
-		log_warnx("msnm: %s: whose rows it is for is not known, "
-			  "not used",
-			  path);
-		detect_model_free(model);
-		return;
-	}
+	m->loaded_known = !ret && model->m > 2 * set.n;
+	if (!m->loaded_known)
+		set.n = 0;
 	m->loaded = msnm_model_new(model, &set);
 	if (m->loaded)
 		m->stored = msnm_model_ref(m->loaded);
@@ -245,14 +243,18 @@ void msnm_store_apply(struct msnm *m)
 {
 	struct msnm_model *loaded = m->loaded;
 	char why[160] = "schema: the model is of another filter";
+	bool fits;
 
 	m->loaded = NULL;
 	if (!loaded)
 		return;
 	/* its columns are those of the children it knew */
 	m->e.want = loaded->set;
-	if (filter_id(m) == m->stored_filter &&
-	    msnm_engine_fits(&m->e, loaded->m, why, sizeof(why))) {
+	fits = msnm_engine_fits(&m->e, loaded->m, why, sizeof(why));
+	if (fits && !m->loaded_known)
+		snprintf(why, sizeof(why),
+			 "schema: whose rows the model is of is not known");
+	if (fits && m->loaded_known && filter_id(m) == m->stored_filter) {
 		msnm_engine_swap(&m->e, loaded);
 		return;
 	}

@@ -317,6 +317,92 @@ static void test_killed(void **state)
 	world_close(&w);
 }
 
+/* ---- what children say ---- */
+
+#define VALUE(k, more)                                                 \
+	"{\"interval\": " k ", \"state\": \"ok\", \"generation\": 3, " \
+	"\"revision\": 1" more "}"
+#define FIGURES ", \"q\": 2.5, \"d\": 1e308, \"ucl_q\": null, \"ucl_d\": 5"
+
+static int said(struct world *w, const char *text, struct msnm_child *out)
+{
+	struct coverage cov;
+	struct json *v = NULL;
+	struct buf b = BUF_INIT;
+	struct json_out o;
+	struct coverage mine = { .answered = 1 };
+	int ret;
+
+	/* the coverage as agents write it */
+	buf_printf(&b, "{%s%s", text, text[0] ? ", " : "");
+	json_out_init(&o, &b);
+	o.first = true;
+	coverage_encode(&o, "coverage", &mine);
+	buf_text(&b, "}");
+	*out = (struct msnm_child){ .id = { { 9 } } };
+	ret = json_parse(b.data, b.len, &v);
+	if (!ret)
+		ret = msnm_peer_parse(v, &w->m, 100, out, &cov);
+	json_free(v);
+	buf_fini(&b);
+	return ret;
+}
+
+static void test_child_says(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"\"settled\": true",
+		"\"settled\": 1, \"values\": []",
+		"\"values\": []",
+		"\"settled\": true, \"values\": {}",
+		"\"settled\": true, \"values\": [1]",
+		"\"settled\": true, \"values\": [{\"interval\": 100}]",
+		"\"settled\": true, \"values\": [" VALUE("-1", FIGURES) "]",
+		"\"settled\": true, \"values\": [" VALUE("1e9", FIGURES) "]",
+		"\"settled\": true, \"values\": [" VALUE("1", "") "," VALUE(
+			"2",
+			"") "," VALUE("3",
+				      "") "," VALUE("4",
+						    "") "," VALUE("5",
+								  "") "," VALUE("6",
+										"") "]",
+	};
+	struct msnm_child c;
+	struct world w;
+
+	(void)state;
+	world_open(&w);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+		if (!said(&w, bad[i], &c))
+			fail_msg("taken: %s", bad[i]);
+	assert_int_equal(said(&w,
+			      "\"settled\": true, \"values\": [" VALUE(
+				      "100", FIGURES) "]",
+			      &c),
+			 0);
+	assert_true(c.has && c.settled && c.generation == 3);
+	assert_true(isnan(c.ucl_q) && c.d > 1e307);
+	assert_true(isnan(msnm_ratio(c.q, c.ucl_q)));
+	/* negative, text and boolean are no figures */
+	assert_int_equal(said(&w,
+			      "\"settled\": false, \"values\": [" VALUE(
+				      "100",
+				      ", \"q\": -1, \"d\": \"5\", \"ucl_q\": "
+				      "true, \"ucl_d\": [1]") "]",
+			      &c),
+			 0);
+	assert_true(isnan(c.q) && isnan(c.d) && isnan(c.ucl_q));
+	/* of another interval: not of this one */
+	assert_int_equal(said(&w,
+			      "\"settled\": true, \"values\": [" VALUE(
+				      "99", FIGURES) "]",
+			      &c),
+			 0);
+	assert_false(c.has);
+	world_close(&w);
+}
+
 /* ---- answers ---- */
 
 static void status_text(struct world *w, struct buf *b, bool v1)
@@ -413,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_kept),
 		cmocka_unit_test(test_schema),
 		cmocka_unit_test(test_killed),
+		cmocka_unit_test(test_child_says),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_rows),
 	};
