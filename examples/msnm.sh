@@ -23,7 +23,8 @@ ask "type=config msnm&window_s=$window&rows=$rows&lv=$((rows < 40 ? 1 : rows / 2
 until ask 'type=query msnm' && [ "$(member phase)" = watching ] &&
 	{ [ "$(member stage)" = full ] ||
 		echo "$reply" | grep -q '"children": {}'; }; do
-	echo "$(member phase): $(member have) of $(member need)"
+	have=$(member have)
+	echo "$(member phase): ${have:+$have of $(member need) intervals}"
 	sleep "$window"
 done
 echo "watching $root"

@@ -16,12 +16,13 @@ import sys
 import time
 from typing import NamedTuple
 
+import anomalies
 import sandbox
 import traffic
 from cluster import (JOIN_S, ROOT, Cluster, ClusterError, LinnetError,
                      wait_until)
 
-ROWS_SHOWN = 12
+ROWS_SHOWN = 16
 SETTLE_S = 5
 DEADLINE_S = 2.0
 SLACK_S = 0.5           # connecting and waking up on a busy machine
@@ -381,8 +382,18 @@ def totals(cluster):
                   [(what, str(a), str(b), a == b) for what, a, b in rows])
 
 
+def msnm(cluster, window=10, rows=40, minutes=10):
+    """Anomalies: a port scan, an exfiltration, a flood, and quiet minutes"""
+    def say(text):
+        print("   " + text, file=sys.stderr, flush=True)
+
+    found, notes = anomalies.run(cluster, window, rows, minutes, say)
+    return Result(("what", "linnet", "truth"), found, notes)
+
+
 SCENARIOS = {f.__name__: f for f in (bandwidth, hitters, talkers, pings,
                                      flows, scan, examples, failure, totals)}
+LONG = {f.__name__: f for f in (msnm,)}         # half an hour: only by name
 
 
 def show(result):
@@ -403,14 +414,14 @@ def show(result):
         print("   " + note)
 
 
-def run(cluster, name, as_json):
+def run(cluster, name, as_json, **options):
     """Run one scenario, print its result, leave no task behind."""
-    function = SCENARIOS[name]
+    function = (SCENARIOS | LONG)[name]
     if not as_json:
         print(f"\n== {function.__doc__}", flush=True)
     begin, error = time.monotonic(), None
     try:
-        result = function(cluster)
+        result = function(cluster, **options if name in LONG else {})
         cluster.clear_tasks()
     except (ClusterError, LinnetError, OSError, RuntimeError, ValueError) as e:
         result = Result((), [])
@@ -434,12 +445,19 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*", metavar="NAME",
-                   help=f"of {', '.join(SCENARIOS)} (all)")
+                   help=f"of {', '.join(SCENARIOS)} (all these); or, half "
+                   f"an hour long, {', '.join(LONG)}")
+    p.add_argument("--window", type=int, default=10, help="msnm: seconds of "
+                   "an interval (10; less where the build has test_hooks)")
+    p.add_argument("--rows", type=int, default=40,
+                   help="msnm: intervals that a host learns from (40)")
+    p.add_argument("--minutes", type=float, default=10,
+                   help="msnm: quiet minutes at the end (10)")
     p.add_argument("--build", help="build directory (build/)")
     p.add_argument("--json", action="store_true",
                    help="one object for each scenario instead of tables")
     args = p.parse_args()
-    unknown = set(args.names) - SCENARIOS.keys()
+    unknown = set(args.names) - SCENARIOS.keys() - LONG.keys()
     if unknown:
         p.error(f"no such scenario: {' '.join(unknown)}")
     tmp = sandbox.enter()
@@ -451,7 +469,8 @@ def main():
         if not args.json:
             print("starting 9 hosts, 8 of them with linnet ...", flush=True)
         cluster.start()
-        results = [run(cluster, name, args.json)
+        results = [run(cluster, name, args.json, window=args.window,
+                       rows=args.rows, minutes=args.minutes)
                    for name in args.names or SCENARIOS]
     except ClusterError as e:
         sys.exit(str(e))

@@ -8,6 +8,7 @@ Counters keeps one nfacct object for each source, protocol and destination,
 in the filter table of the destination: the second opinion about what came.
 """
 
+import contextlib
 import json
 import pathlib
 import re
@@ -147,24 +148,32 @@ def sweep(cluster, src, dst, seconds, rate=40):
             attempt.connect_ex((cluster.ip(dst), 1 + i))
 
 
-def upload(cluster, src, dst, port, seconds, rate=20, chunk=100_000):
-    """Send `rate` chunks a second over one connection."""
+def upload(cluster, src, dst, port, seconds, rate=5, size=200_000):
+    """Send `rate` files a second, each over a connection of its own."""
     with inside(cluster.net[dst]):
         listener = socket.create_server((cluster.ip(dst), port))
-    with inside(cluster.net[src]):
-        source = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    with listener, source:
+    with listener:
         listener.settimeout(TIMEOUT_S)
-        source.settimeout(TIMEOUT_S)
-        source.connect((cluster.ip(dst), port))
-        sink, _ = listener.accept()
-        with sink:
-            sink.settimeout(TIMEOUT_S)
-            for _ in paced(seconds, rate):
-                source.sendall(bytes(chunk))
-                left = chunk
-                while left:
-                    left -= len(sink.recv(left))
+        for _ in paced(seconds, rate):
+            with inside(cluster.net[src]):
+                source = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            with source:
+                source.settimeout(TIMEOUT_S)
+                source.connect((cluster.ip(dst), port))
+                sink, _ = listener.accept()
+                with sink:
+                    _send_through(source, sink, size)
+
+
+def _send_through(source, sink, size):
+    source.setblocking(False)
+    sink.settimeout(TIMEOUT_S)
+    sent = received = 0
+    while received < size:
+        if sent < size:
+            with contextlib.suppress(BlockingIOError):
+                sent += source.send(bytes(size - sent))
+        received += len(sink.recv(1 << 17))
 
 
 def syn_flood(cluster, src, dst, port, seconds, rate=300):
