@@ -292,6 +292,8 @@ static void begin(struct msnm *m, const struct task *t,
 		    m->both == (t->spec.both != 0);
 
 	stop(m);
+	if (!same && !m->loaded)
+		msnm_store_forget(m);
 	/* a model that was loaded for these rows stays */
 	msnm_engine_configure(&m->e, conf, !same);
 	m->conf = *conf;
@@ -336,6 +338,8 @@ void msnm_tasks_changed(struct agent *a)
 		msnm_worker_free(m->worker);
 		m->worker = NULL;
 		msnm_engine_configure(&m->e, &conf, anew);
+		if (anew)
+			msnm_store_forget(m);
 		m->conf = conf;
 		msnm_store_conf(m);
 	}

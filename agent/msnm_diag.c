@@ -70,7 +70,8 @@ void msnm_flows_rank(struct msnm_diagnosis *out,
 			if (feature_set_has(&flow[i].matched, rank[k].position))
 				score += rank[k].weight;
 		if (score > 0)
-			r[found++] = (struct ranked){ &flow[i], score };
+			r[found++] =
+				(struct ranked){ &flow[i], fmin(score, 1) };
 	}
 	qsort(r, found, sizeof(*r), ranked_order);
 	for (size_t i = 0; i < found && out->n_flows < most; i++)
@@ -234,7 +235,7 @@ static int get_flow(const struct json *f, struct msnm_diagnosis *d)
 	    json_u64(json_get(f, "packets"), 0, UINT64_MAX,
 		     &d->flow[at].packets) ||
 	    json_u64(json_get(f, "bytes"), 0, UINT64_MAX, &d->flow[at].bytes) ||
-	    json_real(json_get(f, "score"), 0, 1.001, &d->flow[at].score) ||
+	    json_real(json_get(f, "score"), 0, 1, &d->flow[at].score) ||
 	    get_text(json_get(f, "flags"), name, sizeof(name)) ||
 	    json_len(list) > DIAG_COUNTERS)
 		return -EINVAL;

@@ -46,10 +46,7 @@ struct msnm {
 enum msnm_phase msnm_phase_of(const struct msnm *m);
 /* Its model is the one it will have: a parent may learn what it says. */
 bool msnm_settled(const struct msnm *m);
-/*
- * Whether an interval is to be gathered while `now` is open: *next, which
- * becomes the last closed one where the clock was set.
- */
+/* Whether *next, the last closed one after a jump, is due while now is open. */
 bool msnm_due(uint64_t *next, uint64_t now);
 /* Milliseconds to gather an interval in, at this depth of the tree. */
 uint32_t msnm_budget_ms(const struct msnm_conf *c, unsigned depth);
@@ -123,6 +120,7 @@ void msnm_store_load(struct msnm *m);
 void msnm_store_model(struct msnm *m);
 void msnm_store_conf(struct msnm *m);
 void msnm_store_apply(struct msnm *m);
+void msnm_store_forget(struct msnm *m); /* it is for other rows now */
 
 /* msnm_diag.c */
 #define MSNM_FEATURES_MAX 50

@@ -154,6 +154,19 @@ void msnm_store_model(struct msnm *m)
 	m->stored = msnm_model_ref(m->e.model);
 }
 
+void msnm_store_forget(struct msnm *m)
+{
+	char path[320];
+
+	if (!m->stored)
+		return;
+	model_path(m, path, sizeof(path));
+	if (unlink(path) && errno != ENOENT)
+		log_warn("msnm: %s stays", path);
+	msnm_model_drop(m->stored);
+	m->stored = NULL;
+}
+
 /* The parameters and which children the model of this id has. */
 static int conf_read(struct msnm *m, uint64_t model, struct msnm_set *set)
 {

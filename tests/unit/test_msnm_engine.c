@@ -715,7 +715,8 @@ static void test_ratio(void **state)
 static void test_flows(void **state)
 {
 	static struct features_flow flow[60];
-	const struct msnm_rank rank[] = { { 100, 0.7 }, { 101, 0.3 } };
+	/* shares whose sum is more than 1 by a rounding */
+	const struct msnm_rank rank[] = { { 100, 0.7 }, { 101, 0.3 + 1e-12 } };
 	struct msnm_diagnosis *d = calloc(1, sizeof(*d));
 
 	(void)state;
@@ -739,6 +740,7 @@ static void test_flows(void **state)
 	assert_int_equal(d->truncated, 46);
 	assert_string_equal(d->flow[0].key, "10.0.0.6,10.0.0.5,1030,80,tcp");
 	assert_int_equal(d->flow[0].n_counters, 2);
+	assert_true(d->flow[0].score <= 1);
 	assert_string_equal(d->flow[1].key, "10.0.0.6,10.0.0.5,1040,80,tcp");
 	assert_string_equal(d->flow[2].key, "10.0.0.6,10.0.0.5,1010,80,tcp");
 	assert_string_equal(d->flow[3].key, "10.0.0.6,10.0.0.5,1011,80,tcp");

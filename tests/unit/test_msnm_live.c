@@ -209,6 +209,7 @@ static void test_kept(void **state)
 {
 	struct msnm_model *a;
 	struct world w;
+	char path[320];
 
 	(void)state;
 	world_open(&w);
@@ -224,6 +225,11 @@ static void test_kept(void **state)
 	w.m.both = true;
 	msnm_store_conf(&w.m);
 	assert_true(found(&w) == a->id);
+	/* rows mean something else: it is nothing to complain of later */
+	msnm_store_forget(&w.m);
+	snprintf(path, sizeof(path), "%s/msnm-model.json", w.conf.state_dir);
+	assert_int_equal(access(path, F_OK), -1);
+	msnm_store_conf(&w.m);
 	dir_remove(&w);
 	rmdir(w.conf.state_dir);
 	world_close(&w);
