@@ -124,24 +124,23 @@ bool msnm_calibrate(struct msnm *m, size_t *have, size_t *need, struct error *e)
 
 	error_set(e, ERR_NONE, "", "");
 	*need = m->conf.rows;
-	*have = 0;
 	if (!m->task.id)
 		error_set(e, ERR_REFUSED, "", "msnm is off");
 	else if (m->worker)
 		error_set(e, ERR_REFUSED, "", "a calibration is running");
 	else
 		j = msnm_engine_job(&m->e, true);
-	if (e->code == ERR_NONE && (!j || j->n < least)) {
+	*have = j ? j->n : 0;
+	if (e->code == ERR_NONE && *have < least) {
 		snprintf(text, sizeof(text),
-			 "%zu rows are stored, at least %zu are needed",
-			 j ? j->n : 0, least);
+			 "%zu rows are stored, at least %zu are needed", *have,
+			 least);
 		error_set(e, ERR_REFUSED, "", text);
 	}
 	if (e->code != ERR_NONE) {
 		msnm_job_free(j);
 		return false;
 	}
-	*have = j->n;
 	m->worker = msnm_worker_start(m->agent->loop, j, worked, m);
 	if (!m->worker)
 		error_set(e, ERR_INTERNAL, "", "");
@@ -168,7 +167,7 @@ static void lost_step(struct msnm *m, const char *host, bool has,
 		al->first = k + 1 - MSNM_LOST;
 		al->intervals = MSNM_LOST;
 		snprintf(al->detail, sizeof(al->detail),
-			 "no value of %s for %u intervals", host, MSNM_LOST);
+			 "no value of %s for %d intervals", host, MSNM_LOST);
 	}
 }
 
@@ -301,6 +300,7 @@ static void begin(struct msnm *m, const struct task *t,
 	m->filter = t->spec.filter;
 	m->both = t->spec.both;
 	m->task = t->spec;
+	snprintf(m->params, sizeof(m->params), "%s", t->params);
 	m->lost = 0;
 	m->e.last = interval_now(m) - 1;
 	msnm_store_apply(m);
@@ -331,7 +331,7 @@ void msnm_tasks_changed(struct agent *a)
 	conf.enabled = true;
 	if (!task_equal(&m->task, &t->spec)) {
 		begin(m, t, &conf);
-	} else if (memcmp(&conf, &m->conf, sizeof(conf)) != 0) {
+	} else if (strcmp(t->params, m->params) != 0) {
 		bool anew = !msnm_conf_same_rows(&m->conf, &conf);
 
 		/* what was begun under the old ones is not what is wanted */
@@ -341,6 +341,7 @@ void msnm_tasks_changed(struct agent *a)
 		if (anew)
 			msnm_store_forget(m);
 		m->conf = conf;
+		snprintf(m->params, sizeof(m->params), "%s", t->params);
 		msnm_store_conf(m);
 	}
 }

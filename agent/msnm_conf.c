@@ -132,6 +132,14 @@ static uint32_t *number_at(struct msnm_conf *c, const struct param *p)
 	return (uint32_t *)((char *)c + p->at);
 }
 
+static double real_at(const struct msnm_conf *c, const struct param *p)
+{
+	double v;
+
+	memcpy(&v, (const char *)c + p->at, sizeof(v));
+	return v;
+}
+
 static int set_uint(const struct param *p, const char *s, size_t len,
 		    uint32_t *out)
 {
@@ -175,21 +183,22 @@ static int set_rule(const char *s, size_t len, struct detect_rule *out)
 	return 0;
 }
 
-int msnm_conf_set(struct msnm_conf *c, enum msnm_param id, const char *s,
+int msnm_conf_set(struct msnm_conf *c, enum msnm_param p, const char *s,
 		  size_t len)
 {
-	const struct param *p = &params[id];
-	char *at = (char *)c + p->at;
+	const struct param *row = &params[p];
+	char *at = (char *)c + row->at;
 	uint32_t v;
+	double real;
 
-	switch (p->kind) {
+	switch (row->kind) {
 	case KIND_BOOL:
 		if (len != 1 || (s[0] != '0' && s[0] != '1'))
 			return -EINVAL;
 		*(bool *)at = s[0] == '1';
 		return 0;
 	case KIND_WINDOW:
-		if (set_uint(p, s, len, &v) || TASK_DAY_S % v)
+		if (set_uint(row, s, len, &v) || TASK_DAY_S % v)
 			return -EINVAL;
 		c->window_s = v;
 		return 0;
@@ -198,15 +207,16 @@ int msnm_conf_set(struct msnm_conf *c, enum msnm_param id, const char *s,
 			c->lv = DETECT_LV_AUTO;
 			return 0;
 		}
-		return set_uint(p, s, len, &c->lv);
+		return set_uint(row, s, len, &c->lv);
 	case KIND_UINT:
-		return set_uint(p, s, len, number_at(c, p));
+		return set_uint(row, s, len, number_at(c, row));
 	case KIND_REAL:
-		return parse_real(s, len, p->min, p->max, (double *)at)
-			       ? -EINVAL
-			       : 0;
+		if (parse_real(s, len, row->min, row->max, &real))
+			return -EINVAL;
+		memcpy(at, &real, sizeof(real));
+		return 0;
 	case KIND_WORD:
-		return set_word(p, s, len, number_at(c, p));
+		return set_word(row, s, len, number_at(c, row));
 	case KIND_BLOCKS:
 		return features_blocks_parse(s, len, &c->blocks);
 	case KIND_RULE:
@@ -272,7 +282,7 @@ static void value_text(const struct msnm_conf *c, const struct param *p,
 	if (p->kind == KIND_BOOL)
 		snprintf(out, size, "%d", *(const bool *)at);
 	else if (p->kind == KIND_REAL)
-		snprintf(out, size, "%.17g", *(const double *)at);
+		snprintf(out, size, "%.17g", real_at(c, p));
 	else if (p->kind == KIND_RULE)
 		snprintf(out, size, "%u:%u:%.17g", c->alarm.k, c->alarm.n,
 			 c->alarm.factor);
@@ -342,7 +352,7 @@ void msnm_conf_put(struct json_out *o, const struct msnm_conf *c, bool legacy)
 
 		value_text(c, p, text, sizeof(text));
 		if (p->kind == KIND_REAL)
-			json_put_real(o, p->name, *(const double *)at);
+			json_put_real(o, p->name, real_at(c, p));
 		else if (p->kind == KIND_BOOL && !legacy)
 			json_put_bool(o, p->name, *(const bool *)at);
 		else if (p->kind == KIND_BOOL)
@@ -355,10 +365,10 @@ void msnm_conf_put(struct json_out *o, const struct msnm_conf *c, bool legacy)
 	}
 }
 
-int msnm_member_text(enum msnm_param id, const struct json *v, char *out,
+int msnm_member_text(enum msnm_param p, const struct json *v, char *out,
 		     size_t size)
 {
-	enum kind kind = params[id].kind;
+	enum kind kind = params[p].kind;
 	bool word = kind == KIND_WORD || kind == KIND_BLOCKS ||
 		    kind == KIND_RULE;
 	bool yes;

@@ -49,6 +49,6 @@ void msnm_flows_rank(struct msnm_diagnosis *out,
 		     const struct msnm_rank *rank, unsigned n_rank,
 		     unsigned most);
 /* What a child sent; 0 or -EINVAL. */
-int msnm_diagnosis_parse(const struct json *v, struct msnm_diagnosis *out);
+int msnm_diagnosis_parse(const struct json *v, struct msnm_diagnosis *d);
 
 #endif

@@ -120,7 +120,7 @@ static struct msnm_job *job_new(const struct msnm_engine *e,
 		.active = (enum detect_active)c->limits,
 		.clean = c->clean,
 	};
-	j->rows = calloc(n, j->m * sizeof(double));
+	j->rows = calloc(MAX(n, 1), MAX(j->m, 1) * sizeof(double));
 	if (j->rows && job_names(e, j))
 		return j;
 	msnm_job_free(j);

@@ -18,7 +18,8 @@ struct msnm_change;
 struct msnm {
 	struct agent *agent;
 	struct msnm_engine e;
-	struct msnm_conf conf; /* in force, or the last one */
+	struct msnm_conf conf;      /* in force, or the last one */
+	char params[MSNM_TEXT_LEN]; /* of the task, that conf was made of */
 	struct filter filter;
 	bool both;
 	struct task_spec task; /* id 0: MSNM is off */
