@@ -180,7 +180,9 @@ const struct task *registry_msnm(const struct registry *r)
 		const struct task *t = &r->row[i]->t;
 		bool above = registry_from_above(r, t), was;
 
-		if (t->spec.kinds != TASK_FEATURES || t->is_sketch)
+		/* what nobody may hold in the end replaces nothing */
+		if (t->spec.kinds != TASK_FEATURES || t->is_sketch ||
+		    r->row[i]->pending)
 			continue;
 		was = best && registry_from_above(r, best);
 		if (!best || (above && !was) ||

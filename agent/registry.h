@@ -121,7 +121,10 @@ struct registry_op *registry_set_params(
 	void (*done)(void *arg, const struct error *e, const struct task *t,
 		     const struct coverage *c),
 	void *arg);
-/* The task of MSNM in force: the youngest from above, else of here; NULL. */
+/*
+ * The task of MSNM in force: the youngest from above, else of here, of those
+ * that a host holds; NULL.
+ */
 const struct task *registry_msnm(const struct registry *r);
 /* It is of this host alone. */
 bool registry_is_local(const struct registry *r, uint64_t id);

@@ -15,6 +15,7 @@
 struct entry {
 	struct task t;
 	bool local;             /* of this host alone: children do not get it */
+	bool pending;           /* asked for here, not held by any host yet */
 	bool leaving;           /* makes room for one that is being put */
 	uint64_t expire_ms;     /* monotonic; 0: never */
 	uint64_t tried_ms;      /* last put to the monitor */

@@ -128,6 +128,8 @@ static void op_held(struct registry_op *op)
 			entry_remove(r, op->evict[i]);
 	}
 	e = entry_find(r, op->id);
+	if (e)
+		e->pending = false;
 	if (e && op->retune)
 		e->t.order = ++r->next_order;
 	if (e && op->retune && op->threshold >= 0) {
@@ -477,6 +479,7 @@ registry_create(struct agent *a, const struct task *t, bool host_only,
 	e = entry_add(r, &mine, host_only || (sketch && sketch->local),
 		      (uint64_t)t->expires_s * 1000);
 	if (e) {
+		e->pending = true;
 		registry_save(r);
 		op->made = true;
 		if (!op_spread(op, e, e, budget_ms))

@@ -119,7 +119,7 @@ STAGES = [
      count_junit),
     ("netns-asan", 180, pytest("netns-asan", "tests/netns", "-m", "sanitize",
                                name="asan"), count_junit),
-    ("e2e", 420, pytest("e2e", "tests/e2e"), count_junit),
+    ("e2e", 600, pytest("e2e", "tests/e2e"), count_junit),
 ]
 
 

@@ -218,62 +218,6 @@ def test_stages(network):
     assert r.answered == (1, 1)
 
 
-def test_rows_offline(network, tmp_path):
-    """The stored rows make the model that the agent made of them."""
-    node = network.leaf
-    r = node.ask(type="calibrate msnm")
-    assert r.status == 200 and r.text == \
-        f"calibration started: {ROWS} of {ROWS} rows"
-    before = network.status(node)["model"]["generation"]
-    model = wait_until(
-        lambda: (m := node.get("/api/v1/msnm/model").json())["generation"] >
-        before and m, 20, "another generation")
-    rows = node.get("/api/v1/msnm/rows")
-    assert rows.headers["Content-Type"].startswith("text/csv")
-    lines = rows.text.splitlines()
-    assert lines[0] == "# linnet-features packets/1 1"
-    names = lines[1].split(",")
-    assert names[1:] == model["schema"]["names"]
-    # the mean of the last rows that are behind it is that of the model
-    def mean(first):
-        values = [line.split(",") for line in lines[first:first + ROWS]]
-        return [sum(float(v[j]) for v in values) / ROWS
-                for j in range(1, len(names))]
-    used = model["rows"]["used"]
-    if used == ROWS:
-        assert any(mean(i) == pytest.approx(model["mean"], rel=1e-9, abs=1e-9)
-                   for i in range(2, len(lines) - ROWS + 1))
-    table = tmp_path / "rows.csv"
-    table.write_text(rows.text)
-    done = subprocess.run(
-        [LINNET, "msnm", "calibrate", "--input", table, "--lv", "1",
-         "--output", tmp_path / "m.json"], capture_output=True, text=True,
-        check=False)
-    assert done.returncode == 0, done.stderr
-    made = json.loads((tmp_path / "m.json").read_text())
-    assert made["schema"] == model["schema"]
-    # which the agent takes, and nothing that is not for its rows
-    r = node.post("/api/v1/msnm/model", made, method="PUT")
-    assert r.status == 200, r.text
-    got = node.get("/api/v1/msnm/model").json()
-    assert (got["id"], got["generation"]) == (
-        made["id"], model["generation"] + 1)
-    made["schema"]["window_s"] = 60
-    r = node.post("/api/v1/msnm/model", made, method="PUT")
-    assert r.status == 422, r.text
-    made["schema"]["window_s"] = 1
-    made["eigenvalues"][0] *= 2
-    r = node.post("/api/v1/msnm/model", made, method="PUT")
-    assert r.status == 422, r.text
-    r = node.post("/api/v1/msnm/model",
-                  network.root.get("/api/v1/msnm/model").json(), method="PUT")
-    assert r.status == 422 and "column" in r.json()["detail"], r.text
-    assert node.get("/api/v1/msnm/model").json() == got
-    # the parents learn the new one before they rely on it again
-    wait_until(lambda: network.status(network.middle)["children"] ==
-               {node.address: "model"}, 10, "another generation is noticed")
-
-
 def test_drill_down(network):
     """The root names the leaf, the scan and its flows."""
     wait_until(lambda: network.stage() == "full" and network.status()[
@@ -357,6 +301,64 @@ def test_restart(network):
     assert s["phase"] == "watching" and s["model"]["stage"] == "full"
 
 
+def test_rows_offline(network, tmp_path):
+    """The stored rows make the model that the agent made of them."""
+    node = network.leaf
+    wait_until(lambda: node.get("/api/v1/msnm/calibration").json()["data"][
+        "have"] == ROWS, STAGE_S, "its rows, which a restart forgets")
+    r = node.ask(type="calibrate msnm")
+    assert r.status == 200 and r.text == \
+        f"calibration started: {ROWS} of {ROWS} rows"
+    before = network.status(node)["model"]["generation"]
+    model = wait_until(
+        lambda: (m := node.get("/api/v1/msnm/model").json())["generation"] >
+        before and m, 20, "another generation")
+    rows = node.get("/api/v1/msnm/rows")
+    assert rows.headers["Content-Type"].startswith("text/csv")
+    lines = rows.text.splitlines()
+    assert lines[0] == "# linnet-features packets/1 1"
+    names = lines[1].split(",")
+    assert names[1:] == model["schema"]["names"]
+    # the mean of the last rows that are behind it is that of the model
+    def mean(first):
+        values = [line.split(",") for line in lines[first:first + ROWS]]
+        return [sum(float(v[j]) for v in values) / ROWS
+                for j in range(1, len(names))]
+    used = model["rows"]["used"]
+    if used == ROWS:
+        assert any(mean(i) == pytest.approx(model["mean"], rel=1e-9, abs=1e-9)
+                   for i in range(2, len(lines) - ROWS + 1))
+    table = tmp_path / "rows.csv"
+    table.write_text(rows.text)
+    done = subprocess.run(
+        [LINNET, "msnm", "calibrate", "--input", table, "--lv", "1",
+         "--output", tmp_path / "m.json"], capture_output=True, text=True,
+        check=False)
+    assert done.returncode == 0, done.stderr
+    made = json.loads((tmp_path / "m.json").read_text())
+    assert made["schema"] == model["schema"]
+    # which the agent takes, and nothing that is not for its rows
+    r = node.post("/api/v1/msnm/model", made, method="PUT")
+    assert r.status == 200, r.text
+    got = node.get("/api/v1/msnm/model").json()
+    assert (got["id"], got["generation"]) == (
+        made["id"], model["generation"] + 1)
+    made["schema"]["window_s"] = 60
+    r = node.post("/api/v1/msnm/model", made, method="PUT")
+    assert r.status == 422, r.text
+    made["schema"]["window_s"] = 1
+    made["eigenvalues"][0] *= 2
+    r = node.post("/api/v1/msnm/model", made, method="PUT")
+    assert r.status == 422, r.text
+    r = node.post("/api/v1/msnm/model",
+                  network.root.get("/api/v1/msnm/model").json(), method="PUT")
+    assert r.status == 422 and "column" in r.json()["detail"], r.text
+    assert node.get("/api/v1/msnm/model").json() == got
+    # the parents learn the new one before they rely on it again
+    wait_until(lambda: network.status(network.middle)["children"] ==
+               {node.address: "model"}, 10, "another generation is noticed")
+
+
 def test_schema(network):
     """Another model on disk than rows: said, and never applied."""
     node = network.leaf
@@ -378,8 +380,8 @@ def test_schema(network):
 
 def test_new_window(network):
     """Another window is a new task; the old one goes, rows start anew."""
-    wait_until(lambda: network.middle.get("/api/v1/overlay").json()["data"][
-        "children"][0]["state"] == "up", 20, "the leaf is there again")
+    wait_until(lambda: network.root.ask(
+        type="config msnm", alarm="2:3:3").complete, 20, "all are there")
     old = [t["id"] for t in network.leaf.get("/api/v1/tasks").json()["data"]]
     r = network.root.ask(type="config msnm", window_s=2)
     assert r.status == 200 and r.complete
@@ -391,6 +393,12 @@ def test_new_window(network):
     wait_until(gone, 10, "one task")
     for node in network.nodes:
         assert network.status(node)["phase"] == "collecting"
+    # the model of before is nothing to complain of
+    network.middle.agent.kill()
+    network.middle.start()
+    alerts = network.middle.get("/api/v1/alerts").json()["data"]
+    assert not [a for a in alerts if a["kind"] == "msnm.schema"]
+    assert "problem" not in network.status(network.middle)
 
 
 def test_monitor_lost(network):

@@ -25,6 +25,7 @@
 #include "agent/peer.h"
 #include "agent/registry_private.h"
 #include "agent/state.h"
+#include "common/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -577,6 +578,70 @@ static void test_threshold_only_if_held(void **state)
 	assert_int_not_equal(registry_hash(w->a.registry), hash);
 }
 
+static struct task features(uint32_t window_s)
+{
+	struct task t = { .origin = ORIGIN_V1, .name = "msnm" };
+
+	t.spec.increment = INC_SEGMENT;
+	t.spec.kinds = TASK_FEATURES;
+	t.spec.semantics = FEATURES_PACKETS;
+	t.spec.both = 1;
+	t.spec.window_ms = window_s * 1000;
+	snprintf(t.params, sizeof(t.params), "window_s=%u rows=20", window_s);
+	return t;
+}
+
+/* One that nobody holds replaces nothing, not even for a moment. */
+static void test_msnm_only_if_held(void **state)
+{
+	struct world *w = *state;
+	const struct registry *r = w->a.registry;
+	struct task t = features(10);
+	uint64_t old;
+
+	assert_null(registry_msnm(r));
+	assert_int_equal(create(w, &t), ERR_NONE);
+	old = w->task.spec.id;
+	assert_int_equal(registry_msnm(r)->spec.id, old);
+	w->put_status = -EIO;
+	t = features(20);
+	w->finished = false;
+	assert_non_null(registry_create(&w->a, &t, false, 500, done, w));
+	assert_int_equal(registry_rows(r), 2);
+	assert_int_equal(registry_msnm(r)->spec.id, old);
+	run(w, is_finished);
+	assert_int_equal(w->code, ERR_NO_HOST);
+	assert_int_equal(registry_msnm(r)->spec.id, old);
+	/* the youngest of those that are held */
+	w->put_status = 0;
+	assert_int_equal(create(w, &t), ERR_NONE);
+	assert_int_equal(registry_msnm(r)->spec.id, w->task.spec.id);
+	assert_int_not_equal(w->task.spec.id, old);
+	/* parameters count when they are confirmed */
+	w->put_status = -EIO;
+	w->finished = false;
+	assert_non_null(registry_set_params(&w->a, w->task.spec.id,
+					    "window_s=20 rows=30", false, 500,
+					    done, w));
+	run(w, is_finished);
+	assert_string_equal(registry_msnm(r)->params, "window_s=20 rows=20");
+	w->put_status = 0;
+	w->finished = false;
+	assert_non_null(registry_set_params(&w->a, registry_msnm(r)->spec.id,
+					    "window_s=20 rows=30", false, 500,
+					    done, w));
+	run(w, is_finished);
+	assert_string_equal(registry_msnm(r)->params, "window_s=20 rows=30");
+	/* and all of it is there after a restart */
+	old = registry_msnm(r)->spec.id;
+	agent_down(w);
+	agent_up(w);
+	r = w->a.registry;
+	assert_int_equal(registry_msnm(r)->spec.id, old);
+	assert_int_equal(registry_msnm(r)->spec.both, 1);
+	assert_string_equal(registry_msnm(r)->params, "window_s=20 rows=30");
+}
+
 static void test_expiry(void **state)
 {
 	struct world *w = *state;
@@ -767,6 +832,7 @@ int main(void)
 		ROW(test_room_for_counters),
 		ROW(test_room_only_if_held),
 		ROW(test_threshold_only_if_held),
+		ROW(test_msnm_only_if_held),
 		ROW(test_expiry),
 		ROW(test_task_json),
 		ROW(test_restart),
