@@ -69,6 +69,7 @@ static int image_create(struct image *im, struct ctl_image *head)
 		image_end(im);
 		return err;
 	}
+	assert(im->map);
 	head->kinds = im->kinds;
 	*im->map = *head;
 	im->active = true;
