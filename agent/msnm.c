@@ -171,20 +171,16 @@ static void lost_step(struct msnm *m, const char *host, bool has,
 	}
 }
 
-/* Who gave nothing, this host's monitor first. */
-static void sources_check(struct msnm *m, const struct msnm_gather_result *r)
+void msnm_sources_check(struct msnm *m, const struct msnm_gather_result *r)
 {
-	unsigned before = m->n_child;
+	unsigned before = m->n_child, lost[MSNM_CHILD] = { 0 };
 
 	lost_step(m, "monitor", r->has_row, &m->lost, r->k);
 	for (unsigned i = 0; i < r->n; i++) {
-		unsigned lost = 0;
-
 		for (unsigned k = 0; k < before; k++)
 			if (node_id_equal(&m->child[k].id, &r->child[i].id))
-				lost = m->child[k].lost;
-		lost_step(m, r->child[i].host, r->child[i].has, &lost, r->k);
-		m->child[i].lost = lost;
+				lost[i] = m->child[k].lost;
+		lost_step(m, r->child[i].host, r->child[i].has, &lost[i], r->k);
 	}
 	/* a child that was taken out of the tree is missed by nobody */
 	for (unsigned i = 0; i < before; i++) {
@@ -199,6 +195,7 @@ static void sources_check(struct msnm *m, const struct msnm_gather_result *r)
 	}
 	for (unsigned i = 0; i < r->n; i++) {
 		m->child[i].id = r->child[i].id;
+		m->child[i].lost = lost[i];
 		memcpy(m->child[i].host, r->child[i].host,
 		       sizeof(m->child[i].host));
 	}
@@ -237,7 +234,7 @@ static void gathered(struct msnm *m, struct msnm_gather_result *r)
 	struct msnm_entry *en = NULL;
 
 	m->gather = NULL;
-	sources_check(m, r);
+	msnm_sources_check(m, r);
 	memcpy(row, r->x, sizeof(row));
 	if (r->has_row)
 		en = msnm_engine_row(&m->e, r->k, r->quality, r->missed,

@@ -34,6 +34,7 @@ struct msnm {
 	struct msnm_model *loaded; /* until the task is known */
 	bool loaded_known;         /* which rows it is for */
 	uint64_t stored_filter;    /* the loaded one is for */
+	bool refused;              /* the stored one is not for these rows */
 	unsigned lost;             /* intervals of this host without a row */
 	struct {
 		struct node_id id;
@@ -77,6 +78,8 @@ struct msnm_gather *
 msnm_gather_start(struct msnm *m, uint64_t k,
 		  void (*done)(struct msnm *m, struct msnm_gather_result *r));
 void msnm_gather_free(struct msnm_gather *g);
+/* Who gave nothing, this host's monitor first, and alarms of it (msnm.c). */
+void msnm_sources_check(struct msnm *m, const struct msnm_gather_result *r);
 
 /* msnm_row.c: a closed window of this host's monitor */
 struct msnm_row_result {

@@ -107,7 +107,8 @@ static int conf_write(struct msnm *m, const struct msnm_model *old,
 	put_hex(&o, "filter", filter_id(m));
 	json_put_u64(&o, "generation", m->e.generation);
 	json_open(&o, "models", '[');
-	if (old)
+	/* what was refused is not said to be for the filter of now */
+	if (old && !m->refused)
 		put_set(&o, old->id, &old->set);
 	if (now)
 		put_set(&o, now->id, &now->set);
@@ -152,6 +153,7 @@ void msnm_store_model(struct msnm *m)
 	}
 	msnm_model_drop(m->stored);
 	m->stored = msnm_model_ref(m->e.model);
+	m->refused = false;
 }
 
 void msnm_store_forget(struct msnm *m)
@@ -165,6 +167,7 @@ void msnm_store_forget(struct msnm *m)
 		log_warn("msnm: %s stays", path);
 	msnm_model_drop(m->stored);
 	m->stored = NULL;
+	m->refused = false;
 }
 
 /* The parameters and which children the model of this id has. */
@@ -271,6 +274,7 @@ void msnm_store_apply(struct msnm *m)
 		msnm_engine_swap(&m->e, loaded);
 		return;
 	}
+	m->refused = true;
 	msnm_engine_refuse(&m->e, why);
 	log_warnx("msnm: the model is not used: %s", why);
 	m->e.want = (struct msnm_set){ 0 };

@@ -188,13 +188,14 @@ static void use(struct world *w, struct msnm_model *m)
 	msnm_store_model(&w->m);
 }
 
-/* The model that another start would find; NULL: none. */
-static uint64_t found(const struct world *w)
+/* The model that another start would find for this task; 0: none. */
+static uint64_t found_with(const struct world *w, bool both)
 {
 	struct world again;
 	uint64_t id = 0;
 
 	world_open(&again);
+	again.m.both = both;
 	again.conf = w->conf;
 	again.a.conf = &again.conf;
 	msnm_store_load(&again.m);
@@ -203,6 +204,11 @@ static uint64_t found(const struct world *w)
 		id = again.m.e.model->id;
 	world_close(&again);
 	return id;
+}
+
+static uint64_t found(const struct world *w)
+{
+	return found_with(w, true);
 }
 
 static void test_kept(void **state)
@@ -258,6 +264,71 @@ static void test_schema(void **state)
 	dir_remove(&w);
 	rmdir(w.conf.state_dir);
 	world_close(&w);
+}
+
+/* A model of another filter is refused at every start, not at one. */
+static void test_refused(void **state)
+{
+	struct msnm_model *a;
+	struct world w, again;
+
+	(void)state;
+	world_open(&w);
+	dir_make(&w);
+	a = model_of(&w);
+	use(&w, a);
+	world_open(&again);
+	again.conf = w.conf;
+	again.a.conf = &again.conf;
+	again.m.both = false;
+	msnm_store_load(&again.m);
+	msnm_store_apply(&again.m);
+	assert_null(again.m.e.model);
+	/* the task in force is kept, with its filter */
+	msnm_store_conf(&again.m);
+	assert_int_equal(found_with(&w, false), 0);
+	/* a model of that task is there again at the next start */
+	use(&again, msnm_model_ref(a));
+	assert_true(found_with(&w, false) == a->id);
+	world_close(&again);
+	dir_remove(&w);
+	rmdir(w.conf.state_dir);
+	world_close(&w);
+}
+
+/* A child that comes does not take the count of another. */
+static void test_sources(void **state)
+{
+	struct msnm_gather_result *r = calloc(1, sizeof(*r));
+	struct world w;
+
+	(void)state;
+	assert_non_null(r);
+	world_open(&w);
+	r->has_row = true;
+	r->k = 1;
+	r->n = 1;
+	r->child[0].id.b[0] = 2;
+	snprintf(r->child[0].host, sizeof(r->child[0].host), "10.0.0.3");
+	r->child[0].has = true;
+	msnm_sources_check(&w.m, r);
+	/* a new one before it, both silent once */
+	r->child[1] = r->child[0];
+	r->child[0].id.b[0] = 1;
+	snprintf(r->child[0].host, sizeof(r->child[0].host), "10.0.0.2");
+	r->child[0].has = r->child[1].has = false;
+	r->n = 2;
+	r->k = 2;
+	msnm_sources_check(&w.m, r);
+	assert_int_equal(w.m.e.alarms.n, 0);
+	r->child[1].has = true;
+	r->k = 3;
+	msnm_sources_check(&w.m, r);
+	assert_int_equal(w.m.e.alarms.n, 1);
+	assert_string_equal(w.m.e.alarms.row[0].source, "10.0.0.2");
+	assert_int_equal(w.m.e.alarms.row[0].first, 2);
+	world_close(&w);
+	free(r);
 }
 
 /* Two models in turn, as fast as it goes, until it is killed. */
@@ -504,6 +575,8 @@ int main(void)
 		cmocka_unit_test(test_worker_ended),
 		cmocka_unit_test(test_kept),
 		cmocka_unit_test(test_schema),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_sources),
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_child_says),
 		cmocka_unit_test(test_answers),
