@@ -83,6 +83,7 @@ struct msnm_alarm *msnm_alarms_raise(struct msnm_alarms *a,
 					   .kind = k,
 					   .firing = true,
 					   .first = interval,
+					   .window_s = a->window_s,
 					   .value = NAN,
 					   .limit = NAN };
 		snprintf(al->host, sizeof(al->host), "%s", host);

@@ -33,6 +33,7 @@ struct msnm_alarm {
 	char host[54];   /* where it was seen */
 	char source[54]; /* source_lost: who */
 	uint64_t first, last, intervals;
+	uint32_t window_s;   /* of their numbers */
 	double value, limit; /* the largest seen; NAN: none */
 	unsigned n_top;
 	struct {
@@ -48,6 +49,7 @@ struct msnm_alarms {
 	struct msnm_alarm *row; /* oldest first */
 	size_t n, size;
 	uint64_t next_id;
+	uint32_t window_s; /* of intervals that are raised now */
 };
 
 void msnm_alarms_fini(struct msnm_alarms *a);

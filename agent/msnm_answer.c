@@ -39,13 +39,13 @@ static void put_hex(struct json_out *o, const char *name, uint64_t v)
 	json_put_str(o, name, text);
 }
 
-static void put_time(struct json_out *o, const char *name, const struct msnm *m,
-		     uint64_t interval)
+static void put_start(struct json_out *o, uint64_t interval, uint32_t window_s)
 {
 	char text[TIME_TEXT_LEN];
 
-	time_format(interval * m->conf.window_s * 1000, text);
-	json_put_str(o, name, text);
+	time_format(interval * window_s * 1000, text);
+	json_put_str(o, "start", text);
+	json_put_u64(o, "window_s", window_s);
 }
 
 static void put_flags(struct json_out *o, const struct msnm_entry *en)
@@ -129,8 +129,7 @@ static void put_entry(struct json_out *o, const struct msnm *m,
 {
 	json_put_str(o, "state", msnm_state_name(en->state));
 	json_put_u64(o, "interval", en->interval);
-	put_time(o, "start", m, en->interval);
-	json_put_u64(o, "window_s", m->conf.window_s);
+	put_start(o, en->interval, m->conf.window_s);
 	msnm_put_figure(o, "q", en->has_stats ? en->q : NAN, v1);
 	msnm_put_figure(o, "ucl_q", en->ucl_q, v1);
 	msnm_put_figure(o, "d", en->has_stats ? en->d : NAN, v1);
@@ -152,14 +151,12 @@ static void put_entry(struct json_out *o, const struct msnm *m,
 }
 
 /* How far this host is, whatever the interval. */
-static void put_progress(struct json_out *o, const struct msnm *m)
+static void put_progress(struct json_out *o, const struct msnm *m, size_t have)
 {
-	bool full = msnm_engine_collects_full(&m->e);
-
 	if (!m->task.id)
 		return;
-	if (!m->e.model || full) {
-		json_put_u64(o, "have", msnm_engine_have(&m->e, full));
+	if (!m->e.model || msnm_engine_collects_full(&m->e)) {
+		json_put_u64(o, "have", have);
 		json_put_u64(o, "need", m->conf.rows);
 	}
 	if (m->e.problem[0])
@@ -167,11 +164,11 @@ static void put_progress(struct json_out *o, const struct msnm *m)
 }
 
 void msnm_put_status(struct json_out *o, const struct msnm *m,
-		     const struct msnm_entry *en, bool v1)
+		     const struct msnm_entry *en, size_t have, bool v1)
 {
 	json_put_str(o, "host", m->e.host);
 	json_put_str(o, "phase", msnm_phase_name(msnm_phase_of(m)));
-	put_progress(o, m);
+	put_progress(o, m, have);
 	if (en) {
 		put_entry(o, m, en, v1);
 	} else if (m->task.id) {
@@ -223,8 +220,7 @@ static void put_path(struct json_out *o, const char *path)
 	json_close(o, ']');
 }
 
-void msnm_put_alarm(struct json_out *o, const struct msnm *m,
-		    const struct msnm_alarm *al)
+void msnm_put_alarm(struct json_out *o, const struct msnm_alarm *al)
 {
 	json_open(o, NULL, '{');
 	json_put_u64(o, "id", al->id);
@@ -235,8 +231,7 @@ void msnm_put_alarm(struct json_out *o, const struct msnm *m,
 		json_put_str(o, "source", al->source);
 	json_put_u64(o, "first", al->first);
 	json_put_u64(o, "last", al->last);
-	put_time(o, "start", m, al->first);
-	json_put_u64(o, "window_s", m->conf.window_s);
+	put_start(o, al->first, al->window_s);
 	json_put_u64(o, "intervals", al->intervals);
 	msnm_put_figure(o, "value", al->value, true);
 	msnm_put_figure(o, "limit", al->limit, true);

@@ -96,17 +96,23 @@ static void report(const struct msnm_ask *a, const struct msnm_entry *en,
 
 /* ---- questions ---- */
 
+/* Rows stored for the model to come. */
+static size_t rows_have(const struct msnm *m)
+{
+	return msnm_engine_have(&m->e, msnm_engine_collects_full(&m->e));
+}
+
 static void query_history(struct msnm_ask *a)
 {
 	const struct msnm_engine *e = &a->m->e;
-	size_t n = MIN(a->f.history, e->n);
+	size_t n = MIN(a->f.history, e->n), have = rows_have(a->m);
 	struct coverage_report rep;
 
 	report(a, msnm_engine_last(e), &rep);
 	reply_open(a, 200, '[');
 	for (size_t i = e->n - n; i < e->n; i++) {
 		json_open(&a->o, NULL, '{');
-		msnm_put_status(&a->o, a->m, e->entry[i], a->v1);
+		msnm_put_status(&a->o, a->m, e->entry[i], have, a->v1);
 		json_close(&a->o, '}');
 	}
 	reply_close(a, ']', &rep);
@@ -131,7 +137,7 @@ static void query(struct msnm_ask *a)
 	}
 	report(a, en, &rep);
 	reply_open(a, 200, '{');
-	msnm_put_status(&a->o, a->m, en, a->v1);
+	msnm_put_status(&a->o, a->m, en, rows_have(a->m), a->v1);
 	reply_close(a, '}', &rep);
 }
 
@@ -191,8 +197,7 @@ static void put_calibration(struct msnm_ask *a, int status)
 	reply_open(a, status, '{');
 	json_put_str(&a->o, "phase", msnm_phase_name(msnm_phase_of(m)));
 	json_put_bool(&a->o, "running", m->worker != NULL);
-	json_put_u64(&a->o, "have",
-		     msnm_engine_have(&m->e, msnm_engine_collects_full(&m->e)));
+	json_put_u64(&a->o, "have", rows_have(m));
 	json_put_u64(&a->o, "need", m->conf.rows);
 	if (m->e.problem[0])
 		json_put_str(&a->o, "problem", m->e.problem);
@@ -442,7 +447,7 @@ static void get_alerts(void *ctx, struct http_request *rq)
 	json_open(&o, "data", '[');
 	/* the youngest first */
 	for (unsigned i = c->offset; i < c->offset + c->n_page; i++)
-		msnm_put_alarm(&o, c->agent->msnm, &al->row[al->n - 1 - i]);
+		msnm_put_alarm(&o, &al->row[al->n - 1 - i]);
 	json_close(&o, ']');
 	v1_end(c, &r, &o);
 }

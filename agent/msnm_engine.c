@@ -203,7 +203,8 @@ int msnm_engine_init(struct msnm_engine *e, const struct msnm_conf *c,
 		     const char *host)
 {
 	*e = (struct msnm_engine){ .conf = *c,
-				   .n_own = features_count(c->blocks) };
+				   .n_own = features_count(c->blocks),
+				   .alarms.window_s = c->window_s };
 	snprintf(e->host, sizeof(e->host), "%s", host);
 	return 0;
 }
@@ -238,6 +239,7 @@ int msnm_engine_configure(struct msnm_engine *e, const struct msnm_conf *c,
 	}
 	e->failed_at = 0;
 	e->conf = *c;
+	e->alarms.window_s = c->window_s;
 	return 0;
 }
 

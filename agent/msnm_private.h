@@ -110,11 +110,11 @@ void msnm_peer_serve(void *ctx, struct http_request *rq);
 void msnm_peer_diagnosis(void *ctx, struct http_request *rq);
 
 /* msnm_answer.c */
+/* have: rows stored for the next model, counted once for a whole history */
 void msnm_put_status(struct json_out *o, const struct msnm *m,
-		     const struct msnm_entry *en, bool v1);
+		     const struct msnm_entry *en, size_t have, bool v1);
 void msnm_put_config(struct json_out *o, const struct msnm *m, bool v1);
-void msnm_put_alarm(struct json_out *o, const struct msnm *m,
-		    const struct msnm_alarm *al);
+void msnm_put_alarm(struct json_out *o, const struct msnm_alarm *al);
 void msnm_put_rows(struct buf *b, const struct msnm *m);
 /* A figure; legacy: left out where v1 has null. */
 void msnm_put_figure(struct json_out *o, const char *name, double v, bool v1);

@@ -398,6 +398,7 @@ static void test_rule(void **state)
 static void test_alarm_object(void **state)
 {
 	const struct msnm_alarm *al;
+	struct msnm_conf c;
 	struct bench b;
 	uint64_t first;
 
@@ -426,6 +427,13 @@ static void test_alarm_object(void **state)
 	al = msnm_alarms_firing(&b.e.alarms, ALARM_Q, "");
 	assert_non_null(al);
 	assert_int_not_equal(al->id, b.e.alarms.row[0].id);
+	/* intervals are numbered by the window that they were of */
+	c = b.e.conf;
+	c.window_s = 20;
+	msnm_engine_configure(&b.e, &c, true);
+	al = msnm_alarms_raise(&b.e.alarms, ALARM_Q, "10.0.0.1", "", 7);
+	assert_int_equal(al->window_s, 20);
+	assert_int_equal(b.e.alarms.row[0].window_s, 10);
 	msnm_engine_fini(&b.e);
 }
 

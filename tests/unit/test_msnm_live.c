@@ -490,7 +490,7 @@ static void status_text(struct world *w, struct buf *b, bool v1)
 	buf_reset(b);
 	json_out_init(&o, b);
 	json_open(&o, NULL, '{');
-	msnm_put_status(&o, &w->m, msnm_engine_last(&w->m.e), v1);
+	msnm_put_status(&o, &w->m, msnm_engine_last(&w->m.e), 0, v1);
 	json_close(&o, '}');
 	/* the reader takes no NaN and no infinity */
 	assert_int_equal(json_parse(b->data, b->len, &v), 0);
