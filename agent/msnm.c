@@ -101,7 +101,7 @@ static void worked(void *arg, struct msnm_model *model, const char *why)
 	if (!model) {
 		log_warnx("msnm: no model: %s", why);
 		snprintf(m->e.problem, sizeof(m->e.problem), "%s", why);
-		m->e.failed_at = m->e.last;
+		m->e.failed_at = m->e.rows;
 		return;
 	}
 	msnm_model_use(m, model);

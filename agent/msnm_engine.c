@@ -139,9 +139,10 @@ static bool entries_room(struct msnm_engine *e)
 	size_t size = e->size ? 2 * e->size : 64;
 	struct msnm_entry **entry;
 
-	/* flagged ones may not push out those that a calibration needs */
-	if (e->n >= keep && (e->n >= 2 * keep || e->entry[0]->quality ||
-			     msnm_engine_have(e, false) >= e->conf.rows))
+	/* what is left out may not push out what a calibration needs */
+	if (e->n >= keep &&
+	    (e->n >= 2 * keep || e->entry[0]->quality ||
+	     msnm_engine_have(e, e->want.n > 0) >= e->conf.rows))
 		n = e->n + 1 - MIN(keep, e->n);
 	for (size_t i = 0; i < n; i++)
 		msnm_entry_free(e->entry[i]);
@@ -471,6 +472,7 @@ struct msnm_entry *msnm_engine_row(struct msnm_engine *e, uint64_t k,
 	if (!en->child)
 		goto fail;
 	en->interval = k;
+	en->number = ++e->rows;
 	en->quality = quality;
 	en->missed = missed;
 	en->overflow = overflow;

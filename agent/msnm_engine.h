@@ -20,8 +20,9 @@ struct msnm_engine {
 	struct msnm_set want; /* children that a full model would have */
 	bool want_full;       /* they are all there and settled */
 	uint64_t generation;  /* of the last model */
-	uint64_t wait_from;   /* dynamic: rows before are learned */
-	size_t failed_at;     /* rows stored when no model could be made */
+	uint64_t rows;        /* judged since the start */
+	uint64_t wait_from;   /* dynamic: this many had their turn */
+	uint64_t failed_at;   /* this many when no model could be made; 0: no */
 	struct detect_history history;
 	uint64_t last; /* interval judged last; 0: none */
 	bool schema;   /* a model is there, of other rows */

@@ -80,6 +80,7 @@ struct msnm_top {
 
 struct msnm_entry {
 	uint64_t interval;
+	uint64_t number;  /* of rows here: grows though the clock is set back */
 	uint32_t quality; /* enum features_quality */
 	uint64_t missed, overflow;
 	/* judgement */

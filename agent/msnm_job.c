@@ -36,13 +36,13 @@ static bool entry_good(const struct msnm_entry *en, const struct msnm_set *set)
 	struct msnm_model shape = { .n_own = en->n_own, .set = *set };
 	double x[FEATURES + 2 * MSNM_CHILD];
 
-	if (en->quality)
-		return false;
+	if (en->quality || !set->n)
+		return !en->quality;
 	msnm_entry_cells(en, &shape, x);
 	for (size_t i = en->n_own; i < en->n_own + 2 * set->n; i++)
 		if (isnan(x[i]))
 			return false;
-	for (unsigned i = 0; i < en->n_child && set->n; i++)
+	for (unsigned i = 0; i < en->n_child; i++)
 		if (en->child[i].state != MSNM_OK)
 			return false;
 	return true;
@@ -164,7 +164,7 @@ static bool quarantined(const struct msnm_engine *e,
 
 static bool learnable(const struct msnm_engine *e, const struct msnm_entry *en)
 {
-	return en->interval > e->wait_from && en->has_stats &&
+	return en->number > e->wait_from && en->has_stats &&
 	       en->used.generation == e->model->m->generation &&
 	       entry_good(en, &e->model->set) && !quarantined(e, en);
 }
@@ -189,7 +189,7 @@ static struct msnm_job *job_learn(struct msnm_engine *e)
 		n = i;
 	}
 	/* whatever comes of it, these rows had their turn */
-	e->wait_from = e->entry[n]->interval;
+	e->wait_from = e->entry[n]->number;
 	j->learn = true;
 	j->base = msnm_model_ref(e->model);
 	j->lambda =
@@ -218,7 +218,7 @@ struct msnm_job *msnm_engine_job(struct msnm_engine *e, bool asked)
 	/* a model of children that are gone is good for nothing */
 	due = !e->model || full ||
 	      (msnm_model_full(e->model) && e->want.n == 0 && e->n > 0);
-	if (e->failed_at && e->last < e->failed_at + again)
+	if (e->failed_at && e->rows < e->failed_at + again)
 		return NULL;
 	if (due && msnm_engine_have(e, full) >= e->conf.rows)
 		return job_calibrate(e, full);
@@ -234,7 +234,7 @@ void msnm_engine_swap(struct msnm_engine *e, struct msnm_model *m)
 	e->model = m;
 	e->generation = MAX(e->generation, m->m->generation);
 	if (scratch) {
-		e->wait_from = e->last;
+		e->wait_from = e->rows;
 		e->history.over = 0;
 	}
 	e->schema = false;

@@ -140,6 +140,29 @@ static const struct msnm_entry *feed_children(struct bench *b)
 	return feed(b, 0, 0);
 }
 
+/* Rows as many as the history has, and now and then a child is silent. */
+static void test_incomplete_history(void **state)
+{
+	struct bench b;
+	unsigned i = 0;
+
+	(void)state;
+	bench_open(&b, "rows=1440");
+	while (i++ < 1440)
+		feed(&b, 0, 0);
+	assert_true(work(&b, false));
+	b.n = 1;
+	for (i = 0; !msnm_model_full(b.e.model) && i < 1600; i++) {
+		child_make(&b.child[0], 2, 7);
+		b.child[0].has = i % 100 != 50;
+		feed(&b, 0, 0);
+		(void)work(&b, false);
+	}
+	assert_true(msnm_model_full(b.e.model));
+	assert_in_range(b.e.n, 1440, 2 * 1440);
+	msnm_engine_fini(&b.e);
+}
+
 /* With two children as columns. */
 static void calibrated_full(struct bench *b, const char *params)
 {
@@ -668,6 +691,34 @@ static void test_dynamic(void **state)
 	assert_true(b.e.model->id != id);
 	assert_true(b.e.model->m->mean[4] < 100);
 	assert_false(work(&b, false));
+	/* the clock is set back by a day: what comes is learned like before */
+	b.k = 100;
+	for (unsigned i = 0; i < 10; i++) {
+		assert_false(work(&b, false));
+		feed(&b, 0, 0);
+	}
+	assert_true(work(&b, false));
+	assert_int_equal(b.e.model->m->revision, 2);
+	msnm_engine_fini(&b.e);
+}
+
+/* No model could be made; then the clock is set back. */
+static void test_failed_before(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	bench_open(&b, "");
+	for (unsigned i = 0; i < ROWS; i++)
+		feed(&b, 0, 0);
+	b.e.failed_at = b.e.rows;
+	assert_false(work(&b, false));
+	b.k = 100;
+	for (unsigned i = 0; i < 10; i++) {
+		assert_false(work(&b, false));
+		feed(&b, 0, 0);
+	}
+	assert_true(work(&b, false));
 	msnm_engine_fini(&b.e);
 }
 
@@ -832,12 +883,14 @@ int main(void)
 		cmocka_unit_test(test_alarms_bounded),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_incomplete_history),
 		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_suppressed),
 		cmocka_unit_test(test_swapped),
 		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_children_gone),
 		cmocka_unit_test(test_dynamic),
+		cmocka_unit_test(test_failed_before),
 		cmocka_unit_test(test_fits),
 		cmocka_unit_test(test_ratio),
 		cmocka_unit_test(test_flows),
