@@ -86,9 +86,8 @@ struct msnm_row_result {
 	int status; /* 0; -EAGAIN: not closed yet; -ENODATA: gone; -errno */
 	uint32_t quality;
 	uint64_t missed, overflow;
-	double x[FEATURES]; /* those of the blocks */
-	/* of all readers, unsorted; borrowed */
-	const struct features_flow *flow;
+	double x[FEATURES];               /* those of the blocks */
+	const struct features_flow *flow; /* of all readers; borrowed */
 	size_t n_flows;
 };
 struct msnm_row;
@@ -109,8 +108,7 @@ void msnm_peer_free(struct msnm *m);
 void msnm_peer_serve(void *ctx, struct http_request *rq);
 void msnm_peer_diagnosis(void *ctx, struct http_request *rq);
 
-/* msnm_answer.c */
-/* have: rows stored for the next model, counted once for a whole history */
+/* msnm_answer.c; have: rows stored for the next model, counted by the caller */
 void msnm_put_status(struct json_out *o, const struct msnm *m,
 		     const struct msnm_entry *en, size_t have, bool v1);
 void msnm_put_config(struct json_out *o, const struct msnm *m, bool v1);
