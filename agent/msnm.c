@@ -224,7 +224,7 @@ static void drill(struct msnm *m, const struct msnm_entry *en)
 	for (size_t i = 0; i < m->e.alarms.n; i++)
 		worst |= m->e.alarms.row[i].worst == en->interval;
 	if (worst && en->n_top && en->top[0].child >= 0)
-		(void)msnm_drill_start(m, en->interval, 1, 1,
+		(void)msnm_drill_start(m, en->interval, true, 1, 1,
 				       msnm_budget_ms(&m->conf, 0), drilled, m);
 }
 

@@ -176,7 +176,7 @@ static void diagnosis(struct msnm_ask *a)
 		report(a, en, &k->rep);
 	}
 	if (!k ||
-	    !msnm_drill_start(a->m, en->interval,
+	    !msnm_drill_start(a->m, en->interval, !a->f.host_only,
 			      a->f.set & FIELD(FEATURES) ? a->f.features : 5,
 			      a->f.set & FIELD(FLOWS) ? a->f.flows : 20,
 			      a->budget_ms, diagnosed, k)) {

@@ -24,6 +24,7 @@ struct msnm_drill {
 	struct msnm_drill *next;
 	struct msnm *m;
 	uint64_t k;
+	bool below;
 	unsigned features, flows;
 	struct msnm_diagnosis d;
 	struct msnm_rank rank[DIAG_COUNTERS];
@@ -254,7 +255,7 @@ static bool go_on(struct msnm_drill *dr, const struct found *f,
 	const struct msnm_model *m = f->en->model;
 	size_t at = f->n_top ? f->top[0].column : 0;
 
-	if (f->n_top && at >= m->n_own) {
+	if (dr->below && f->n_top && at >= m->n_own) {
 		unsigned c = (unsigned)(at - m->n_own) / 2;
 
 		return child_ask(dr, &m->set.child[c].id, m->set.child[c].host,
@@ -268,8 +269,8 @@ static bool go_on(struct msnm_drill *dr, const struct found *f,
 }
 
 struct msnm_drill *
-msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
-		 uint32_t budget_ms,
+msnm_drill_start(struct msnm *m, uint64_t k, bool below, unsigned features,
+		 unsigned flows, uint32_t budget_ms,
 		 void (*done)(void *arg, const struct msnm_diagnosis *d),
 		 void *arg)
 {
@@ -281,6 +282,7 @@ msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
 		return NULL;
 	dr->m = m;
 	dr->k = k;
+	dr->below = below;
 	dr->features = features;
 	dr->flows = flows;
 	dr->done = done;

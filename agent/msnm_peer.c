@@ -227,7 +227,7 @@ void msnm_peer_diagnosis(void *ctx, struct http_request *rq)
 		     &features) ||
 	    json_u64(json_get(v, "flows"), 1, MSNM_FLOWS_MAX, &flows))
 		reply_error(rq, ERR_MALFORMED);
-	else if (!msnm_drill_start(a->msnm, k, (unsigned)features,
+	else if (!msnm_drill_start(a->msnm, k, true, (unsigned)features,
 				   (unsigned)flows, budget, diagnosed, rq))
 		reply_error(rq, ERR_INTERNAL);
 	json_free(v);

@@ -128,9 +128,10 @@ void msnm_store_forget(struct msnm *m); /* it is for other rows now */
 #define MSNM_FEATURES_MAX 50
 #define MSNM_FLOWS_MAX    200
 struct msnm_diagnosis;
+/* below: a child that comes first is asked; else it is about this host. */
 struct msnm_drill *
-msnm_drill_start(struct msnm *m, uint64_t k, unsigned features, unsigned flows,
-		 uint32_t budget_ms,
+msnm_drill_start(struct msnm *m, uint64_t k, bool below, unsigned features,
+		 unsigned flows, uint32_t budget_ms,
 		 void (*done)(void *arg, const struct msnm_diagnosis *d),
 		 void *arg);
 /* Ends it with what is known now. */

@@ -253,6 +253,11 @@ def test_drill_down(network):
     v1 = network.root.get(
         f"/api/v1/msnm/contributions?interval={d['interval']}&flows=3").json()
     assert v1["data"]["path"] == path
+    # of the host alone: nobody below is asked
+    r = network.root.ask(type="query msnm diagnosis", scope="host",
+                         interval=d["interval"])
+    assert r.json()["path"] == path[:1] and r.answered == (1, 1)
+    assert any(t["name"][2:] == path[1] for t in r.json()["top"])
     alerts = network.root.get("/api/v1/alerts").json()["data"]
     mine = [a for a in alerts if a["kind"] in ("msnm.q", "msnm.d")]
     assert mine and mine[0]["path"][0] == network.root.address
