@@ -124,11 +124,10 @@ void msnm_store_conf(struct msnm *m);
 void msnm_store_apply(struct msnm *m);
 void msnm_store_forget(struct msnm *m); /* it is for other rows now */
 
-/* msnm_diag.c */
+/* msnm_diag.c; below: a child that comes first is asked in its turn */
 #define MSNM_FEATURES_MAX 50
 #define MSNM_FLOWS_MAX    200
 struct msnm_diagnosis;
-/* below: a child that comes first is asked; else it is about this host. */
 struct msnm_drill *
 msnm_drill_start(struct msnm *m, uint64_t k, bool below, unsigned features,
 		 unsigned flows, uint32_t budget_ms,
