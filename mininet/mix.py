@@ -5,9 +5,10 @@
     mix.py 10.0.0.1=/proc/4711/ns/net 10.0.0.2=/proc/4712/ns/net ...
 
 Every host serves pages on some TCP ports and fetches pages of others, asks the
-first host for names, pings it, and now and then fetches something large.  The
-gaps between these are drawn evenly from half to one and a half of their mean,
-so that no interval of ten seconds is like another and all are alike.
+first host for names, pings others, and now and then fetches something large.
+The gaps between these are drawn evenly from half to one and a half of their
+mean, so that no interval of ten seconds is like another and all are alike: what
+a feature counts is not so rare that learning would miss it.
 
 One process makes all sockets, each inside its host.  Each host does one thing
 of a kind at a time, so that the rate is bounded on a slow machine, too.  It
@@ -31,7 +32,8 @@ BULK_PORT = 445
 WEB_PORTS = (80, 80, 80, 443, 443, 3306)        # of each six requests
 WEB_GAP_S, DNS_GAP_S, PING_GAP_S, BULK_GAP_S = 0.4, 0.5, 1.0, 20.0
 PAGE_MEAN, PAGE_MAX = 6000, 60_000
-BULK_MIN, BULK_MAX = 500_000, 1_500_000
+BULK_MIN, BULK_MAX = 500_000, 1_200_000     # below 1,000 packets: features
+                                            # count those that have more
 UNKNOWN_NAMES = 0.05
 TIMEOUT_S = 5
 DOMAINS = [f"{name}.example" for name in
@@ -134,7 +136,8 @@ async def ping(host, hosts):
     body = struct.pack(">HH", host.rng.getrandbits(16), 1) + bytes(56)
     echo = struct.pack(">BBH", 8, 0, checksum(b"\x08\0\0\0" + body)) + body
     with host.socket(socket.SOCK_RAW, socket.IPPROTO_ICMP) as s:
-        await loop.sock_sendto(s, echo, (hosts[0].address, 0))
+        peer = host.rng.choice([h for h in hosts if h is not host])
+        await loop.sock_sendto(s, echo, (peer.address, 0))
         while not (await loop.sock_recv(s, 512)).endswith(body):
             pass                # a raw socket gets those of others, too
 
