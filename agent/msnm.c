@@ -319,6 +319,7 @@ void msnm_tasks_changed(struct agent *a)
 			stop(m);
 			m->task.id = 0;
 			m->conf.enabled = false;
+			msnm_alarms_end(&m->e.alarms, ALARM_KINDS);
 			msnm_store_conf(m);
 		}
 		return;

@@ -112,3 +112,9 @@ void msnm_alarms_resolve(struct msnm_alarms *a, enum msnm_alarm_kind k,
 	if (al)
 		al->firing = false;
 }
+
+void msnm_alarms_end(struct msnm_alarms *a, enum msnm_alarm_kind before)
+{
+	for (size_t i = 0; i < a->n; i++)
+		a->row[i].firing &= a->row[i].kind >= before;
+}

@@ -66,5 +66,7 @@ void msnm_alarms_quiet(struct msnm_alarms *a, enum msnm_alarm_kind k,
 		       const char *source);
 void msnm_alarms_resolve(struct msnm_alarms *a, enum msnm_alarm_kind k,
 			 const char *source);
+/* All of the kinds before this one: nobody judges any more. */
+void msnm_alarms_end(struct msnm_alarms *a, enum msnm_alarm_kind before);
 
 #endif

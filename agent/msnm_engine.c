@@ -233,10 +233,7 @@ int msnm_engine_configure(struct msnm_engine *e, const struct msnm_conf *c,
 		e->history.over = 0;
 		e->want = (struct msnm_set){ 0 };
 		e->want_full = false;
-		for (unsigned k = 0; k < ALARM_SCHEMA; k++)
-			for (size_t i = 0; i < e->alarms.n; i++)
-				e->alarms.row[i].firing &=
-					e->alarms.row[i].kind != k;
+		msnm_alarms_end(&e->alarms, ALARM_SCHEMA);
 	}
 	e->failed_at = 0;
 	e->conf = *c;

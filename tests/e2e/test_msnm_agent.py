@@ -425,8 +425,16 @@ def test_monitor_lost(network):
 
 
 def test_end(network):
+    """Where nothing is judged any more, nothing fires."""
+    def firing():
+        return [a for n in network.nodes for a in
+                n.get("/api/v1/alerts").json()["data"]
+                if a["state"] == "firing"]
+    network.leaf.monitor.stop()
+    wait_until(firing, 20, "the monitor is missed")
     r = network.root.ask(type="config msnm", enabled=0)
     assert (r.status, r.text) == (200, "msnm configured")
     wait_until(lambda: all(network.status(n)["phase"] == "off"
                            for n in network.nodes), 10, "off")
+    assert not firing()
     assert not network.root.get("/api/v1/tasks").json()["data"]
