@@ -318,8 +318,11 @@ static void members(const struct json *body, struct fields *f, struct error *e)
 					     FORM_VALUE_MAX)
 			  : json_type(v) != JSON_STRING ||
 				    json_scalar_text(v, text, FORM_VALUE_MAX)) {
-			error_add(e, ERR_VALUE, field_name(id),
-				  field_allowed(id));
+			error_add(
+				e, ERR_VALUE, field_name(id),
+				param && msnm_param_is_bool((enum msnm_param)i)
+					? "true or false"
+					: field_allowed(id));
 			continue;
 		}
 		snprintf(form.pair[form.n].name, sizeof(form.pair[0].name),

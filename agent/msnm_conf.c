@@ -385,6 +385,11 @@ int msnm_member_text(enum msnm_param p, const struct json *v, char *out,
 	return json_scalar_text(v, out, size);
 }
 
+bool msnm_param_is_bool(enum msnm_param p)
+{
+	return params[p].kind == KIND_BOOL;
+}
+
 void msnm_conf_task(const struct msnm_conf *c, const struct filter *f,
 		    bool both, struct task_spec *out)
 {

@@ -84,6 +84,8 @@ void msnm_conf_put(struct json_out *o, const struct msnm_conf *c, bool legacy);
  */
 int msnm_member_text(enum msnm_param p, const struct json *v, char *out,
 		     size_t size);
+/* Its member is true or false. */
+bool msnm_param_is_bool(enum msnm_param p);
 
 /* The task that counts for c with this filter; both: its mirror, too. */
 void msnm_conf_task(const struct msnm_conf *c, const struct filter *f,

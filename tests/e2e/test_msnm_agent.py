@@ -105,8 +105,9 @@ BAD = [
     ("rows", "12", "13..10080, at least 3 lv + 10"),
     ("lv", "0", "1..100 or auto"),
     ("prep", "3", "0, 1 or 2"),
-    ("alpha_q", "0", "real number above 0, at most 0.5"),
-    ("alpha_d", "0.7", "real number above 0, at most 0.5"),
+    ("alpha_q", "0", "real number 1e-9..0.5"),
+    ("alpha_q", "1e-10", "real number 1e-9..0.5"),
+    ("alpha_d", "0.7", "real number 1e-9..0.5"),
     ("limits", "min", "theory, empirical or max"),
     ("clean", "0.6", "real number 0..0.5"),
     ("alarm", "3:2:3",
@@ -144,7 +145,9 @@ def test_bad_member(network, body, status, field):
     before = network.root.get("/api/v1/msnm/config").json()["data"]
     r = network.root.post("/api/v1/msnm/config", body, method="PATCH")
     assert r.status == status, r.text
-    assert r.json()["errors"][0]["field"] == field
+    error = r.json()["errors"][0]
+    assert error["field"] == field
+    assert (error["reason"] == "true or false") == (field == "dynamic")
     assert network.root.get("/api/v1/msnm/config").json()["data"] == before
 
 
