@@ -437,7 +437,7 @@ def test_combinations_not_acceptable(good, tmp_path):
     out = ["--output", tmp_path / "m"]
     cases = [
         (["calibrate", "--lv", 4], GOOD, "3"),
-        (["calibrate", "--lv", 1], "a,b\n1,2\n", ""),
+        (["calibrate", "--lv", 1], "a,b\n1,2\n", "at least 3"),
         (["calibrate", "--lv", 1], "a,b\n" + "1,2\n" * 50, "varies"),
         (["calibrate", "--lv", 1, "--rows", "0:99"], GOOD, "40"),
     ]
