@@ -49,9 +49,9 @@ def test_t01_reader_killed_under_udp(lab, direction):
     monitor = b.monitor()
     with Control(b) as control:
         tasks_in_and_out(control)
-        protected = Protected(b, a, 8)
-        flow = FlowRun(*((a, b) if direction == IN else (b, a)), 4000, 8)
-        kills = kill_readers(monitor, control, flow.began, (2, 4, 6))
+        protected = Protected(b, a, 10)
+        flow = FlowRun(*((a, b) if direction == IN else (b, a)), 4000, 10)
+        kills = kill_readers(monitor, control, flow.began, (3, 5, 7))
         result = flow.finish()
         protected.finish()
         _, loss = control.totals(1 if direction == IN else 2)
@@ -75,8 +75,8 @@ def test_t01_reader_killed_under_tcp(lab):
     assert sink.popen.stdout.readline() == b"ready\n"
     with Control(b) as control:
         tasks_in_and_out(control)
-        source = a.start([FLOWGEN, "tcpsend", b.ip4, 5002, 8])
-        kills = kill_readers(monitor, control, time.time(), (2, 4, 6))
+        source = a.start([FLOWGEN, "tcpsend", b.ip4, 5002, 10])
+        kills = kill_readers(monitor, control, time.time(), (3, 5, 7))
         assert source.wait(20) == 0, source.log()
         sink.wait(5)
     words = memoryview(path.read_bytes()).cast("Q")
