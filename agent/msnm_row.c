@@ -139,8 +139,6 @@ struct msnm_row *msnm_row_read(struct msnm *m, uint64_t k, bool flows,
 		return NULL;
 	r->m = m;
 	r->k = k;
-	r->done = done;
-	r->arg = arg;
 	r->flows = flows;
 	r->done = done;
 	r->arg = arg;

@@ -90,20 +90,6 @@ struct detect_model *msnm_job_run(const struct msnm_job *j, char *why,
 
 /* ---- the child ---- */
 
-static void write_all(int fd, const char *p, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return;
-		p += n;
-		len -= (size_t)n;
-	}
-}
-
 static _Noreturn void child_run(const struct msnm_job *j, int fd, pid_t parent)
 {
 	struct detect_model *model;
@@ -125,7 +111,8 @@ static _Noreturn void child_run(const struct msnm_job *j, int fd, pid_t parent)
 		buf_printf(&b, WHY_PREFIX "%s", why);
 	}
 	if (b.data && !b.failed)
-		write_all(STDIN_FILENO, b.data, b.len);
+		/* the parent refuses a text that is cut */
+		(void)write_all(STDIN_FILENO, b.data, b.len);
 	_exit(0);
 }
 

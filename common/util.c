@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Clocks, checked numbers, hex, random bytes: what the C library has no strict
- * or saturating form of.  No state, nothing is allocated.
+ * Clocks, checked numbers, hex, random bytes, whole writes: what the C library
+ * has no strict or saturating form of.  No state, nothing is allocated.
  */
 #include <errno.h>
 #include <math.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/util.h"
 
@@ -260,4 +261,19 @@ bool equal_const_time(const void *a, const void *b, size_t n)
 	for (size_t i = 0; i < n; i++)
 		diff |= (uint8_t)(x[i] ^ y[i]);
 	return diff == 0;
+}
+
+int write_all(int fd, const char *p, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, p, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= (size_t)n;
+	}
+	return 0;
 }

@@ -63,6 +63,9 @@ void time_format(uint64_t wall_ms, char out[TIME_TEXT_LEN]);
 void random_bytes(void *out, size_t n);
 uint64_t random_u64(void);
 
+/* Writes all of it, whatever interrupts.  0 or -errno. */
+int write_all(int fd, const char *p, size_t len);
+
 /* Compares n bytes in time that depends on n alone; true if equal. */
 bool equal_const_time(const void *a, const void *b, size_t n);
 

@@ -16,21 +16,6 @@
 
 #include "common/util.h"
 
-static int write_all(int fd, const char *p, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* The entry of the directory survives a crash, too. */
 static int sync_directory(const char *path)
 {

@@ -13,8 +13,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/netns"), str(ROOT / "mininet")]
-from lab import (AGENT_UID, BUILD, MONITOR_UID, Lab,  # noqa: E402
-                 wait_until)
+import lab as lab_module  # noqa: E402
+from lab import AGENT_UID, MONITOR_UID, Lab, wait_until  # noqa: E402
 
 ROWS = 20
 LEARN_S = 120           # twice the rows, and intervals lost on a slow machine
@@ -26,17 +26,7 @@ SCAN_GAP_S = "0.5"
 
 @pytest.fixture(scope="module")
 def hooks_build():
-    """tests/run makes it before; by hand it is made here."""
-    path = BUILD.with_name(BUILD.name + "-hooks")
-    commands = [["ninja", "-C", path, "monitor/linnet-monitor",
-                 "agent/linnet-agent"]]
-    if not (path / "build.ninja").exists():
-        commands.insert(0, ["meson", "setup", "-Dtest_hooks=true",
-                            "-Dtests=false", path, ROOT])
-    for argv in commands:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return path
+    return lab_module.hooks_build()
 
 
 def agent(build, host, *args):

@@ -25,16 +25,7 @@ SCAN = "while nc -w 1 -z \"$1\" 9000-9099 || :; do :; done"
 
 @pytest.fixture(scope="module")
 def hooks_build():
-    """tests/run makes it before; by hand it is made here."""
-    path = BUILD.with_name(BUILD.name + "-hooks")
-    commands = [["ninja", "-C", path, "monitor/linnet-monitor",
-                 "agent/linnet-agent"]]
-    if not (path / "build.ninja").exists():
-        commands.insert(0, ["meson", "setup", "-Dtest_hooks=true",
-                            "-Dtests=false", path, ROOT])
-    for argv in commands:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    path = lab_module.hooks_build()
     old = lab_module.BUILD, tree_module.BUILD
     lab_module.BUILD = tree_module.BUILD = path
     yield path

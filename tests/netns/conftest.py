@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Fixtures of the tests in network namespaces."""
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -39,14 +38,5 @@ def build():
 
 
 @pytest.fixture(scope="session")
-def hooks_build(build):
-    """A build with hooks that slow the reader down; made when missing."""
-    path = build.with_name(build.name + "-hooks")
-    commands = [["ninja", "-C", path, "monitor/linnet-monitor"]]
-    if not (path / "build.ninja").exists():
-        commands.insert(0, ["meson", "setup", "-Dtest_hooks=true",
-                            "-Dtests=false", path, lab_module.TREE])
-    for argv in commands:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return path
+def hooks_build():
+    return lab_module.hooks_build()

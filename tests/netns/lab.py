@@ -76,6 +76,21 @@ def wait_until(condition, seconds, what="the condition"):
         time.sleep(0.02)
 
 
+def hooks_build():
+    """The build with hooks for tests, in which readers can be slowed down and
+    windows are short: tests/run makes it before; by hand it is made here."""
+    path = BUILD.with_name(BUILD.name + "-hooks")
+    commands = [["ninja", "-C", path, "monitor/linnet-monitor",
+                 "agent/linnet-agent"]]
+    if not (path / "build.ninja").exists():
+        commands.insert(0, ["meson", "setup", "-Dtest_hooks=true",
+                            "-Dtests=false", path, TREE])
+    for argv in commands:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return path
+
+
 def pids_inside(inodes, ignore=()):
     """Processes whose network namespace is one of these."""
     found = []
