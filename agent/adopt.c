@@ -225,7 +225,7 @@ static const char *invite_refused(const struct overlay *o,
 				  const struct node_id *path, unsigned n)
 {
 	const struct node_id *sender = &path[n - 1];
-	const struct member *rows;
+	const struct host_row *rows;
 	struct endpoint from;
 	const char *name;
 	unsigned n_rows;
@@ -433,7 +433,7 @@ static uint32_t query_offset(const struct http_request *rq)
 static void put_row(struct json_out *out, const struct overlay *o, uint32_t i,
 		    uint64_t now)
 {
-	const struct member *m = &o->rows[i];
+	const struct host_row *m = &o->rows[i];
 	char text[ENDPOINT_TEXT_LEN];
 
 	endpoint_format(&m->ep, 0, text);
@@ -481,7 +481,7 @@ static int members_take(struct overlay *o, const struct json *v)
 {
 	const struct json *a = json_get(v, "members");
 	size_t n = json_len(a), len;
-	struct member *m;
+	struct host_row *m;
 	const char *s;
 	uint64_t hash;
 

@@ -671,7 +671,7 @@ static void members_tell(struct branch *b)
 				   .reply_max = REPLY_MAX };
 	char lease[EPOCH_TEXT + 24], text[ENDPOINT_TEXT_LEN];
 	struct buf body = BUF_INIT;
-	const struct member *m;
+	const struct host_row *m;
 	struct json_out o;
 	unsigned n;
 

@@ -45,7 +45,7 @@ struct child {
 };
 
 /* A host of the subtree (self included), or of the whole overlay. */
-struct member {
+struct host_row {
 	struct node_id id;     /* derived from the address until known */
 	struct node_id parent; /* zero: root */
 	struct endpoint ep;
@@ -82,9 +82,9 @@ void overlay_suspect(struct overlay *o, const struct node_id *id);
  * Rows of the subtree, this host first, each after its parent and beside its
  * own subtree; borrowed until the next turn.
  */
-const struct member *overlay_rows(const struct overlay *o, unsigned *n);
+const struct host_row *overlay_rows(const struct overlay *o, unsigned *n);
 /* All known members of the overlay (known peers of probes). */
-const struct member *overlay_members(const struct overlay *o, unsigned *n);
+const struct host_row *overlay_members(const struct overlay *o, unsigned *n);
 /* Member, configured child/parent or conf peers; *ep gets its agent port. */
 bool overlay_known_peer(const struct overlay *o, const struct ip_addr *a,
 			struct endpoint *ep);

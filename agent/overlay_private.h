@@ -25,7 +25,7 @@ int epoch_compare(const struct epoch *a, const struct epoch *b);
 
 /* A row as it travels: a member, and whether its parent hears it. */
 struct row {
-	struct member m;
+	struct host_row m;
 	bool up;
 };
 
@@ -81,13 +81,13 @@ struct overlay {
 	struct branch *child[OVERLAY_CHILDREN];
 	unsigned n_children;
 
-	struct member *rows; /* of the subtree, made when asked for */
+	struct host_row *rows; /* of the subtree, made when asked for */
 	bool *rows_up;
 	uint32_t n_rows;
 	uint64_t rows_hash, ids_hash, members_hash;
 	bool dirty;
 
-	struct member *members; /* as the root announced them */
+	struct host_row *members; /* as the root announced them */
 	uint32_t n_members;
 	uint64_t members_told;
 

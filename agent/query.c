@@ -355,9 +355,9 @@ static enum missing_reason top_reason(const struct coverage *c,
 }
 
 /* Its own rows come right after a row: hidden ones are a run. */
-void coverage_walk(const struct coverage *c, const struct member *rows,
+void coverage_walk(const struct coverage *c, const struct host_row *rows,
 		   unsigned n,
-		   void (*each)(void *arg, const struct member *m,
+		   void (*each)(void *arg, const struct host_row *m,
 				enum missing_reason r),
 		   void *arg)
 {
@@ -388,7 +388,7 @@ void coverage_walk(const struct coverage *c, const struct member *rows,
 	}
 }
 
-static void report_name(void *arg, const struct member *m,
+static void report_name(void *arg, const struct host_row *m,
 			enum missing_reason r)
 {
 	struct coverage_report *out = arg;
@@ -402,7 +402,7 @@ static void report_name(void *arg, const struct member *m,
 
 void coverage_begin(struct agent *a, bool host_only, struct coverage_scope *out)
 {
-	const struct member *rows = overlay_rows(a->overlay, &out->expected);
+	const struct host_row *rows = overlay_rows(a->overlay, &out->expected);
 
 	if (host_only)
 		out->expected = MIN(out->expected, 1);
@@ -417,7 +417,7 @@ void coverage_report(struct agent *a, const struct coverage *c,
 		     const struct coverage_scope *scope,
 		     struct coverage_report *out)
 {
-	const struct member *rows;
+	const struct host_row *rows;
 	bool reasons = false;
 	uint32_t missing;
 	unsigned n;

@@ -27,9 +27,9 @@ struct queries {
  * Every host of these rows that c speaks of, rows[0] and all below it, with
  * the reason why it is missing, or MISSING_NONE.
  */
-void coverage_walk(const struct coverage *c, const struct member *rows,
+void coverage_walk(const struct coverage *c, const struct host_row *rows,
 		   unsigned n,
-		   void (*each)(void *arg, const struct member *m,
+		   void (*each)(void *arg, const struct host_row *m,
 				enum missing_reason r),
 		   void *arg);
 

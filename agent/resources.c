@@ -287,7 +287,7 @@ static void get_members(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_list_call(ctx, rq, 0, NULL);
 	const struct agent *a = ctx;
-	const struct member *m;
+	const struct host_row *m;
 	struct http_reply r;
 	struct json_out o;
 	unsigned n;

@@ -205,7 +205,8 @@ struct lost {
 };
 
 /* One that answered then; others are missing for the reason of then. */
-static void lost_host(void *arg, const struct member *m, enum missing_reason r)
+static void lost_host(void *arg, const struct host_row *m,
+		      enum missing_reason r)
 {
 	struct lost *l = arg;
 
@@ -221,7 +222,7 @@ static bool lost_hosts(struct agent *a, const struct gift *g,
 		       struct coverage *out)
 {
 	struct lost l = { out, 0 };
-	const struct member *rows;
+	const struct host_row *rows;
 	unsigned n, i = 0;
 
 	if (node_id_equal(&g->id, overlay_self(a->overlay))) {

@@ -14,7 +14,7 @@
 #include "common/hash.h"
 #include "common/util.h"
 
-static uint64_t row_hash(const struct member *m, bool up, uint8_t what)
+static uint64_t row_hash(const struct host_row *m, bool up, uint8_t what)
 {
 	struct {
 		struct node_id id, parent;
@@ -36,11 +36,11 @@ static uint64_t row_hash(const struct member *m, bool up, uint8_t what)
 
 /* A set of ids: open addressing, never more than half full. */
 struct id_set {
-	const struct member **slot;
+	const struct host_row **slot;
 	uint32_t mask;
 };
 
-static bool id_set_add(struct id_set *s, const struct member *m)
+static bool id_set_add(struct id_set *s, const struct host_row *m)
 {
 	uint32_t i = (uint32_t)node_id_head(&m->id) & s->mask;
 
@@ -51,8 +51,8 @@ static bool id_set_add(struct id_set *s, const struct member *m)
 	return true;
 }
 
-static bool row_add(struct overlay *o, struct id_set *s, const struct member *m,
-		    bool up)
+static bool row_add(struct overlay *o, struct id_set *s,
+		    const struct host_row *m, bool up)
 {
 	o->rows[o->n_rows] = *m;
 	if (!id_set_add(s, &o->rows[o->n_rows]))
@@ -65,11 +65,11 @@ static void rows_add_child(struct overlay *o, struct id_set *s,
 			   const struct branch *b)
 {
 	bool up = b->pub.state == CHILD_UP;
-	struct member m = { .id = b->pub.id,
-			    .parent = o->self,
-			    .ep = b->pub.ep,
-			    .incarnation = b->pub.incarnation,
-			    .last_seen_ms = b->pub.last_seen_ms };
+	struct host_row m = { .id = b->pub.id,
+			      .parent = o->self,
+			      .ep = b->pub.ep,
+			      .incarnation = b->pub.incarnation,
+			      .last_seen_ms = b->pub.last_seen_ms };
 
 	if (!row_add(o, s, &m, up))
 		return;
@@ -84,7 +84,7 @@ static void rows_add_child(struct overlay *o, struct id_set *s,
 static int rows_alloc(struct overlay *o, struct id_set *s)
 {
 	size_t n = 1, slots = 4;
-	struct member *rows;
+	struct host_row *rows;
 	bool *up;
 
 	for (unsigned i = 0; i < o->n_children; i++)
@@ -108,9 +108,9 @@ static int rows_alloc(struct overlay *o, struct id_set *s)
 /* Without memory the rows stay as they were, until the next try. */
 void overlay_rows_update(struct overlay *o)
 {
-	struct member self = { .id = o->self,
-			       .incarnation = o->incarnation,
-			       .ep = overlay_endpoint(o) };
+	struct host_row self = { .id = o->self,
+				 .incarnation = o->incarnation,
+				 .ep = overlay_endpoint(o) };
 	struct id_set s;
 	uint64_t ids = 0;
 
@@ -127,7 +127,7 @@ void overlay_rows_update(struct overlay *o)
 	free(s.slot);
 	o->rows_hash = o->members_hash = 0;
 	for (uint32_t i = 0; i < o->n_rows; i++) {
-		struct member m = o->rows[i];
+		struct host_row m = o->rows[i];
 
 		o->rows_hash += row_hash(&m, o->rows_up[i], 0);
 		m.incarnation = 0;
@@ -142,7 +142,7 @@ void overlay_rows_update(struct overlay *o)
 	o->ids_hash = ids;
 }
 
-const struct member *overlay_rows(const struct overlay *o, unsigned *n)
+const struct host_row *overlay_rows(const struct overlay *o, unsigned *n)
 {
 	/* made on demand: nothing that a caller can see changes */
 	overlay_rows_update((struct overlay *)o);
@@ -156,7 +156,7 @@ uint64_t overlay_members_hash(const struct overlay *o)
 	return o->n_path ? o->members_told : o->members_hash;
 }
 
-const struct member *overlay_members(const struct overlay *o, unsigned *n)
+const struct host_row *overlay_members(const struct overlay *o, unsigned *n)
 {
 	if (!o->n_path || !o->n_members)
 		return overlay_rows(o, n);
@@ -180,7 +180,7 @@ bool overlay_known_peer(const struct overlay *o, const struct ip_addr *a,
 			struct endpoint *ep)
 {
 	const struct conf *c = o->agent->conf;
-	const struct member *m;
+	const struct host_row *m;
 	unsigned n;
 
 	for (unsigned i = 0; i < o->n_children; i++)
