@@ -70,7 +70,7 @@ int node_id_parse(const char *s, size_t len, struct node_id *out)
 	return hex_decode(s, len, out->b, sizeof(out->b));
 }
 
-uint64_t coverage_digest(const char *overlay_name, const struct node_id *id)
+void coverage_key(const char *overlay_name, struct hash_key *out)
 {
 	struct hash_key key = { { 0 } };
 	uint64_t half[2];
@@ -80,8 +80,21 @@ uint64_t coverage_digest(const char *overlay_name, const struct node_id *id)
 		memset(key.b, (int)i + 1, sizeof(key.b));
 		half[i] = siphash24(&key, overlay_name, strlen(overlay_name));
 	}
-	memcpy(key.b, half, sizeof(key.b));
-	return siphash24(&key, id->b, sizeof(id->b));
+	memcpy(out->b, half, sizeof(out->b));
+}
+
+uint64_t coverage_digest_keyed(const struct hash_key *key,
+			       const struct node_id *id)
+{
+	return siphash24(key, id->b, sizeof(id->b));
+}
+
+uint64_t coverage_digest(const char *overlay_name, const struct node_id *id)
+{
+	struct hash_key key;
+
+	coverage_key(overlay_name, &key);
+	return coverage_digest_keyed(&key, id);
 }
 
 void coverage_answered(struct coverage *c, const char *overlay_name,
@@ -162,6 +175,8 @@ void coverage_merge(struct coverage *acc, const struct coverage *in, bool child)
 		add32(acc->hosts_missed, in->hosts_missed, &acc->saturated);
 	acc->clock_err_ms = MAX(acc->clock_err_ms, in->clock_err_ms);
 	acc->hops = MAX(acc->hops, in->hops + child);
+	if (epoch_compare(&in->epoch_max, &acc->epoch_max) > 0)
+		acc->epoch_max = in->epoch_max;
 	acc->saturated |= in->saturated;
 }
 
@@ -205,7 +220,7 @@ void coverage_encode(struct json_out *o, const char *name,
 		     const struct coverage *c)
 {
 	const struct ctl_volume *m = &c->loss.matched, *r = &c->loss.received;
-	char digest[17];
+	char digest[17], epoch[EPOCH_TEXT];
 
 	hex_u64(c->digest, digest);
 	json_open(o, name, '{');
@@ -225,6 +240,10 @@ void coverage_encode(struct json_out *o, const char *name,
 	json_close(o, ']');
 	json_put_u64(o, "clock_err_ms", c->clock_err_ms);
 	json_put_u64(o, "hops", c->hops);
+	if (!epoch_none(&c->epoch_max)) {
+		epoch_format(&c->epoch_max, epoch);
+		json_put_str(o, "epoch_max", epoch);
+	}
 	if (c->saturated)
 		json_put_bool(o, "saturated", true);
 	json_close(o, '}');
@@ -313,6 +332,19 @@ static int get_window(const struct json *obj, struct coverage *c)
 	return 0;
 }
 
+/* Absent from those that hold no lease. */
+static int get_epoch(const struct json *v, struct epoch *out)
+{
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return 0;
+	if (json_str(v, EPOCH_TEXT - 1, &s, &len))
+		return -EINVAL;
+	return epoch_parse(s, out);
+}
+
 int coverage_decode(const struct json *v, struct coverage *out)
 {
 	struct coverage c = { 0 };
@@ -328,7 +360,8 @@ int coverage_decode(const struct json *v, struct coverage *out)
 	    get_u32(v, "hosts_missed", c.answered, &c.hosts_missed) ||
 	    get_window(v, &c) ||
 	    get_u32(v, "clock_err_ms", UINT32_MAX, &c.clock_err_ms) ||
-	    get_u32(v, "hops", HOPS_MAX, &c.hops))
+	    get_u32(v, "hops", HOPS_MAX, &c.hops) ||
+	    get_epoch(json_get(v, "epoch_max"), &c.epoch_max))
 		return -EINVAL;
 	if (json_get(v, "saturated") &&
 	    json_bool(json_get(v, "saturated"), &c.saturated))

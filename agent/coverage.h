@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "agent/json.h"
+#include "agent/tree/epoch.h"
 #include "common/ctl.h"
 
 struct node_id {
@@ -44,12 +45,7 @@ int missing_reason_parse(const char *s, enum missing_reason *out);
 
 struct coverage {
 	uint32_t answered;
-	uint64_t digest;    /* sum of node digests of those that answered */
-	uint32_t n_missing; /* tops listed; reasons[] counts all */
-	struct {
-		struct node_id id;
-		enum missing_reason reason;
-	} missing[COVERAGE_TOPS];
+	uint64_t digest; /* sum of node digests of those that answered */
 	uint32_t reasons[MISSING_REASONS];
 	struct ctl_loss loss;
 	uint32_t hosts_missed; /* hosts with missed packets */
@@ -58,10 +54,20 @@ struct coverage {
 	uint32_t clock_err_ms, hops;
 	bool saturated;
 	bool skew; /* the asked agent's own: clocks too far apart for it */
+	struct epoch epoch_max; /* newest lease of those that answered */
+	uint32_t n_missing;     /* tops listed; reasons[] counts all */
+	struct {
+		struct node_id id;
+		enum missing_reason reason;
+	} missing[COVERAGE_TOPS]; /* last, so that a copy may be short */
 };
 
 /* digest of one node: SipHash-2-4 of the id, keyed by the overlay's name. */
 uint64_t coverage_digest(const char *overlay_name, const struct node_id *id);
+/* The same for many: the key once, then each id. */
+void coverage_key(const char *overlay_name, struct hash_key *out);
+uint64_t coverage_digest_keyed(const struct hash_key *key,
+			       const struct node_id *id);
 /* A host alone that answered / that could not. */
 void coverage_answered(struct coverage *c, const char *overlay_name,
 		       const struct node_id *self, const struct ctl_loss *loss,

@@ -7,21 +7,13 @@
 #include "agent/json.h"
 #include "agent/overlay.h"
 #include "agent/peer.h"
+#include "agent/tree/epoch.h"
 
 #define BEAT_MS       1000
 #define BEAT_LIMIT_MS 500
 #define PARENT_MS     3000 /* without a beat: a root again */
 #define ROWS_MAX      65536
 #define ROWS_PAGE     4096
-#define EPOCH_TEXT    64
-
-struct epoch {
-	uint64_t term, root, n; /* root: first 8 bytes of the id */
-};
-int epoch_parse(const char *s, struct epoch *out);
-void epoch_format(const struct epoch *e, char out[EPOCH_TEXT]);
-/* <0, 0, >0 */
-int epoch_compare(const struct epoch *a, const struct epoch *b);
 
 /* A row as it travels: a member, and whether its parent hears it. */
 struct row {

@@ -70,8 +70,11 @@ static void test_merge(void **state)
 	struct node_id id = id_of(3);
 
 	(void)state;
+	a.epoch_max = (struct epoch){ 2, 9, 4 };
+	b.epoch_max = (struct epoch){ 2, 8, 5 };
 	coverage_merge(&acc, &a, false);
 	coverage_merge(&acc, &b, true);
+	assert_int_equal(epoch_compare(&acc.epoch_max, &a.epoch_max), 0);
 	coverage_missing(&acc, &id, MISSING_TIMEOUT);
 	assert_int_equal(acc.answered, 2);
 	assert_int_equal(acc.digest, a.digest + b.digest);
@@ -162,6 +165,10 @@ static void test_codec(void **state)
 						seed_next(&seed) >> 12);
 			struct node_id id = id_of(k);
 
+			c.epoch_max.term = seed_below(&seed, 3);
+			c.epoch_max.root = seed_next(&seed);
+			c.epoch_max.n = seed_next(&seed);
+
 			if (seed_below(&seed, 3) == 0) {
 				c = (struct coverage){ 0 };
 				coverage_missing(
@@ -218,6 +225,8 @@ static void test_refused(void **state)
 		{ "[1, 2, 3, 4]", "[1, 2, 3]" },
 		{ "\"hops\": 1", "\"hops\": 17" },
 		{ "\"hops\": 1", "\"hops\": 1, \"saturated\": 1" },
+		{ "\"hops\": 1", "\"hops\": 1, \"epoch_max\": \"1.2\"" },
+		{ "\"hops\": 1", "\"hops\": 1, \"epoch_max\": 7" },
 	};
 	static const char good[] = "{" GOOD "}";
 	struct coverage out;
