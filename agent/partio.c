@@ -101,6 +101,7 @@ void part_write(struct json_out *o, const char *name, const struct part *p)
 		json_put_u64(o, shape_name, *shape);
 	json_close(o, '}');
 	json_open(o, "win", '{');
+	json_put_u64(o, "id", p->window);
 	json_put_u64(o, "len_ms", p->params.window_ms);
 	json_put_u64(o, "end", p->end_slot);
 	json_put_u64(o, "n", p->n_slots);
@@ -174,6 +175,10 @@ static int check_shape(const struct json *v, struct part *p)
 		if (n != *shape)
 			return MERGE_PARAMS;
 	}
+	/* one of before windows says no id */
+	if (json_get(win, "id") &&
+	    json_u64(json_get(win, "id"), 0, VALUE_MAX, &p->window))
+		return -EINVAL;
 	if (json_u64(json_get(win, "len_ms"), 0, UINT32_MAX, &n) ||
 	    json_u64(json_get(win, "end"), 0, VALUE_MAX, &end) ||
 	    json_u64(json_get(win, "n"), 0, UINT32_MAX, &slots))

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "common/packet.h"
+#include "common/sketch/sketch.h"
 #include "common/task.h"
 
 #define CTL_MAGIC     0x6c6e6e74u
@@ -94,12 +95,17 @@ struct ctl_loss {
 struct ctl_task_read {
 	struct ctl_head head;
 	uint64_t id, generation;
-	uint32_t kinds; /* request: which sketches to copy; 0: totals */
+	/* request: which sketches to copy, 0: totals; of a task with windows
+	 * no others than CTL_ALWAYS_OPEN */
+	uint32_t kinds;
 	uint32_t reserved;
 	uint32_t n_images; /* one sealed memfd each follows by SCM_RIGHTS */
 	uint32_t rules;    /* enum ctl_rules: DEGRADED, OFF: not all is seen */
 	struct ctl_loss loss;
 };
+
+/* What is not kept by window: the table of the last second. */
+#define CTL_ALWAYS_OPEN (1u << SKETCH_EXACT)
 
 enum ctl_rules {
 	CTL_RULES_NONE,
@@ -109,14 +115,15 @@ enum ctl_rules {
 };
 
 /*
- * What a task of TASK_FEATURES counted in a closed window: common/sketch/
- * features.h says how rows of several readers become one.
+ * What a task counted in a closed window: of TASK_FEATURES its parts, and
+ * common/sketch/features.h says how rows of several readers become one; of
+ * another one its sketches but exact, and its totals, as of TASK_READ.
  */
 struct ctl_window_read {
 	struct ctl_head head;
 	uint64_t id, generation;
 	uint64_t interval;
-	uint32_t what; /* request: enum ctl_window, as bits */
+	uint32_t what; /* request: enum ctl_window; or kinds; as bits */
 	uint32_t reserved;
 	uint32_t n_images; /* sealed memfds, as of TASK_READ */
 	uint32_t readers;  /* there should be as many images */

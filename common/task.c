@@ -67,7 +67,10 @@ static bool features_valid(const struct task_spec *t)
 
 static bool keyed_valid(const struct task_spec *t)
 {
-	if (t->both || t->semantics || t->records_log2 || t->window_ms)
+	if (t->both || t->semantics || t->records_log2)
+		return false;
+	if (t->window_ms % TASK_TICK_MS ||
+	    t->window_ms > TASK_WINDOW_MAX_S * 1000)
 		return false;
 	if (t->kinds & ~SKETCH_DEFAULT_KINDS)
 		return false;
@@ -94,8 +97,11 @@ uint64_t task_memory(const struct task_spec *t)
 		return features_size(t);
 	sketch_params_default(&p, t);
 	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
+		uint32_t n = t->window_ms && k != SKETCH_EXACT ? TASK_CLOSED + 1
+							       : 1;
+
 		if (t->kinds >> k & 1)
-			sum += sketch_size((enum sketch_kind)k, &p);
+			sum += n * sketch_size((enum sketch_kind)k, &p);
 	}
 	return sum;
 }
@@ -120,6 +126,22 @@ uint32_t task_dirs(const struct task_spec *t)
 bool task_equal(const struct task_spec *a, const struct task_spec *b)
 {
 	return !memcmp(a, b, sizeof(*a));
+}
+
+struct totals totals_since(const struct totals *now, const struct totals *then)
+{
+	return (struct totals){
+		.items = now->items - then->items,
+		.weight = now->weight - then->weight,
+		.pkt = now->pkt - then->pkt,
+		.segment = now->segment - then->segment,
+		.byte = now->byte - then->byte,
+		.hidden_byte = now->hidden_byte - then->hidden_byte,
+		.super = now->super - then->super,
+		.fragment = now->fragment - then->fragment,
+		.unkeyed_pkt = now->unkeyed_pkt - then->unkeyed_pkt,
+		.unkeyed_byte = now->unkeyed_byte - then->unkeyed_byte,
+	};
 }
 
 void totals_add(struct totals *acc, const struct totals *in, bool *saturated)

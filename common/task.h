@@ -33,9 +33,13 @@ enum increment {
 #	define TASK_WINDOW_MIN_S 10
 #endif
 #define TASK_WINDOW_MAX_S     3600
-#define TASK_DAY_S            86400 /* windows divide it */
+#define TASK_DAY_S            86400 /* windows of TASK_FEATURES divide it */
 #define TASK_RECORDS_LOG2     16    /* default and largest */
 #define TASK_RECORDS_LOG2_MIN 8
+
+/* Windows of a task that counts keys, or plainly. */
+#define TASK_TICK_MS 100 /* its windows are multiples of this */
+#define TASK_CLOSED  4   /* closed ones that are kept */
 
 struct task_spec {
 	uint64_t id;         /* not 0; chosen where the client asked */
@@ -49,7 +53,7 @@ struct task_spec {
 	uint8_t records_log2; /* flow records a window; 0: the default */
 	uint8_t reserved;
 	uint32_t kinds;     /* 0 with KEY_NONE */
-	uint32_t window_ms; /* 0: since creation; TASK_FEATURES: its windows */
+	uint32_t window_ms; /* 0: since creation */
 	uint32_t reserved2;
 	struct hash_key seed; /* secret of the overlay */
 	uint32_t reserved3;   /* no padding: bytes are compared and sent */
@@ -85,6 +89,8 @@ struct totals {
 	uint64_t super, fragment; /* super-packets, fragments */
 	uint64_t unkeyed_pkt, unkeyed_byte; /* matched, but yielded no key */
 };
+/* What now has beyond then, which it once was. */
+struct totals totals_since(const struct totals *now, const struct totals *then);
 void totals_add(struct totals *acc, const struct totals *in, bool *saturated);
 
 #endif

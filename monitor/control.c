@@ -51,8 +51,7 @@ int control_parse(union control_message *out, const void *data, size_t len)
 	if (h->type == CTL_TASK_READ && out->read.reserved)
 		return -EINVAL;
 	if (h->type == CTL_WINDOW_READ &&
-	    (out->window.reserved || !out->window.what ||
-	     out->window.what >> CTL_WINDOW_PARTS))
+	    (out->window.reserved || out->window.what >> CTL_IMAGE_KINDS))
 		return -EINVAL;
 	return 0;
 }

@@ -32,9 +32,10 @@ void count_init(struct count *c, bool replay)
 static void task_free(struct count_task *t)
 {
 	for (int k = 0; k < SKETCH_KINDS; k++) {
-		if (t->sketch[k])
+		if (t->sketch[k] && (!t->ring || k == SKETCH_EXACT))
 			munmap(t->sketch[k], t->size[k]);
 	}
+	ring_free(t->ring);
 	if (t->features)
 		munmap(t->features, t->features_size);
 	explicit_bzero(t, sizeof(*t));
@@ -67,11 +68,16 @@ static int task_map(struct count *c, struct count_task *t)
 
 	if (t->spec.kinds == TASK_FEATURES)
 		return features_map(c, t);
+	if (t->spec.window_ms) {
+		t->ring = ring_new(&t->spec, &c->local);
+		if (!t->ring)
+			return -ENOMEM;
+	}
 	sketch_params_default(&p, &t->spec);
 	for (unsigned int k = 0; k < SKETCH_KINDS; k++) {
 		void *mem;
 
-		if (!(t->spec.kinds >> k & 1))
+		if (!(t->spec.kinds >> k & 1) || (t->ring && k != SKETCH_EXACT))
 			continue;
 		t->size[k] = sketch_size((enum sketch_kind)k, &p);
 		mem = memory_map(t->size[k]);
@@ -81,6 +87,19 @@ static int task_map(struct count *c, struct count_task *t)
 		sketch_init((enum sketch_kind)k, mem, &p, &c->local);
 	}
 	return 0;
+}
+
+static void ring_turn(struct count *c, struct count_task *t, bool stepped)
+{
+	void *const *open;
+
+	ring_clock(t->ring, c->wall_ms, stepped, c->replay, &t->totals,
+		   t->saturated);
+	open = ring_open(t->ring);
+	for (int k = 0; k < SKETCH_KINDS; k++) {
+		if (open[k])
+			t->sketch[k] = open[k];
+	}
 }
 
 struct count_task *count_find(struct count *c, uint64_t id)
@@ -131,6 +150,9 @@ int count_put(struct count *c, const struct task_spec *spec)
 		t->slot_first = now_ms / SLOT_MS + 1;
 		if (t->features)
 			features_clock(t->features, now_ms, clock_mono_ms());
+		c->wall_ms = now_ms;
+		if (t->ring)
+			ring_turn(c, t, false);
 	}
 	return 0;
 }
@@ -190,6 +212,10 @@ bool count_clock(struct count *c, uint64_t wall_ms)
 		c->slot = 0;
 		for (uint32_t i = 0; i < c->n; i++)
 			task_clock_stepped(c, &c->task[i]);
+	}
+	for (uint32_t i = 0; i < c->n; i++) {
+		if (c->task[i].ring && c->task[i].state == COUNT_ACTIVE)
+			ring_turn(c, &c->task[i], stepped);
 	}
 	c->slot = MAX(c->slot, wall_ms / SLOT_MS);
 	return stepped;
@@ -324,6 +350,8 @@ void count_pass_end(struct count *c)
 		t->end_slot = c->slot + 1;
 		if (t->features)
 			features_end(t->features);
+		if (t->ring)
+			ring_end(t->ring, &t->totals, t->saturated);
 	}
 }
 
@@ -355,4 +383,15 @@ void count_describe(const struct count *c, const struct count_task *t,
 	out->slot_first = t->slot_first;
 	out->saturated = t->saturated;
 	out->totals = t->totals;
+}
+
+void count_describe_window(const struct count_task *t,
+			   const struct ring_window *w, struct ctl_image *out)
+{
+	out->id = t->spec.id;
+	out->generation = t->spec.generation;
+	out->began_ms = w->number * t->spec.window_ms;
+	out->now_ms = out->began_ms + t->spec.window_ms;
+	out->saturated = w->saturated;
+	out->totals = w->totals;
 }

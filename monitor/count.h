@@ -13,6 +13,7 @@
 #include "common/sketch/features.h"
 #include "common/sketch/sketch.h"
 #include "common/task.h"
+#include "monitor/ring.h"
 
 enum count_state {
 	COUNT_WAITING,
@@ -23,10 +24,11 @@ enum count_state {
 struct count_task {
 	struct task_spec spec;
 	enum count_state state;
-	void *sketch[SKETCH_KINDS];
+	void *sketch[SKETCH_KINDS]; /* of the open window, where it has some */
 	size_t size[SKETCH_KINDS];
-	struct features *features; /* of a task with windows; else NULL */
+	struct features *features; /* of a task of that kind; else NULL */
 	size_t features_size;
+	struct ring *ring;    /* windows of another one; else NULL */
 	struct filter mirror; /* spec.both: counted as well */
 	struct totals totals;
 	bool saturated;
@@ -77,6 +79,9 @@ void count_pass_end(struct count *c);
 /* Received since the task began, as far as the task had it. */
 struct ctl_volume count_received(const struct count *c,
 				 const struct count_task *t);
+/* What a closed window of a task with a ring says of itself. */
+void count_describe_window(const struct count_task *t,
+			   const struct ring_window *w, struct ctl_image *out);
 /* Fills in what the task says of itself. */
 void count_describe(const struct count *c, const struct count_task *t,
 		    struct ctl_image *out);

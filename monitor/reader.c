@@ -173,10 +173,10 @@ static void reader_clock(void *arg, uint64_t wall_ms)
 	copy_interrupt(r, 0);
 }
 
-/* Where a closed window's parts are.  0 or -errno. */
-static int window_find(const struct count_task *t, uint64_t interval,
-		       const void *part[CTL_WINDOW_PARTS],
-		       size_t len[CTL_WINDOW_PARTS])
+/* Where the parts of a closed window of features are.  0 or -errno. */
+static int rows_find(const struct count_task *t, uint64_t interval,
+		     const void *part[CTL_WINDOW_PARTS],
+		     size_t len[CTL_WINDOW_PARTS])
 {
 	const struct features_row *row = NULL;
 	const struct features_flows *flows = NULL;
@@ -195,20 +195,35 @@ static int window_begin(struct reader *r, const struct count_task *t,
 {
 	const void *part[CTL_WINDOW_PARTS];
 	size_t len[CTL_WINDOW_PARTS];
-	int err = window_find(t, q->interval, part, len);
+	const struct ring_window *w;
+	int err;
 
+	if (t->ring) {
+		err = ring_find(t->ring, q->interval, &w);
+		return err ? err
+			   : image_begin(&r->image,
+					 (const void *const *)w->sketch,
+					 t->ring->size, q->kinds);
+	}
+	err = rows_find(t, q->interval, part, len);
 	return err ? err : image_begin_window(&r->image, part, len, q->kinds);
 }
 
 /* 0; -ENODATA: it was overwritten meanwhile. */
-static int window_check(const struct reader *r, const struct count_task *t)
+static int window_describe(const struct reader *r, const struct count_task *t)
 {
 	const void *part[CTL_WINDOW_PARTS];
 	size_t len[CTL_WINDOW_PARTS];
+	const struct ring_window *w;
 
-	if (r->reading.op != READER_WINDOW)
+	if (t->ring) {
+		if (ring_find(t->ring, r->reading.interval, &w))
+			return -ENODATA;
+		count_describe_window(t, w, r->image.map);
 		return 0;
-	if (window_find(t, r->reading.interval, part, len) ||
+	}
+	count_describe(&r->count, t, r->image.map);
+	if (rows_find(t, r->reading.interval, part, len) ||
 	    part[0] != r->image.part[0])
 		return -ENODATA;
 	return 0;
@@ -244,9 +259,11 @@ static void copy_turn(struct reader *r)
 	if (!r->image.active)
 		return;
 	a.received = count_received(&r->count, t);
-	count_describe(&r->count, t, r->image.map);
 	r->image.map->reader_incarnation = r->config->incarnation;
-	a.status = window_check(r, t);
+	if (r->reading.op == READER_WINDOW)
+		a.status = window_describe(r, t);
+	else
+		count_describe(&r->count, t, r->image.map);
 	if (!a.status)
 		a.status = image_seal(&r->image);
 	reader_answer(r, &a, a.status ? -1 : r->image.fd);

@@ -25,7 +25,7 @@ enum reader_op {
 
 struct reader_request {
 	enum reader_op op;
-	uint32_t kinds;          /* READ; WINDOW: parts */
+	uint32_t kinds;          /* READ, WINDOW; of features: parts */
 	uint64_t seq;            /* copied into the answer */
 	uint64_t id, generation; /* DEL, READ, WINDOW */
 	uint64_t interval;       /* WINDOW */

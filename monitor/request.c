@@ -279,14 +279,23 @@ static void request_read(struct supervisor *s, struct control_client *c,
 		reply(c, m, -ENOENT, sizeof(m->head));
 		return;
 	}
-	/* its numbers are of windows, and of both directions */
-	if (e->spec.kinds == TASK_FEATURES) {
+	/* what is kept by window is read by window, when it is closed */
+	if (e->spec.kinds == TASK_FEATURES ||
+	    (e->spec.window_ms && m->read.kinds & ~CTL_ALWAYS_OPEN)) {
 		reply(c, m, -EINVAL, sizeof(m->head));
 		return;
 	}
 	request_wait(s, c, m, &to_readers);
 	q->rules = read_must_wait(q);
 	request_progress(q);
+}
+
+static bool window_readable(const struct task_spec *t, uint32_t what)
+{
+	if (t->kinds == TASK_FEATURES)
+		return what && !(what >> CTL_WINDOW_PARTS);
+	return t->window_ms && !(what & CTL_ALWAYS_OPEN) &&
+	       !(what >> SKETCH_KINDS);
 }
 
 static void request_window(struct supervisor *s, struct control_client *c,
@@ -306,7 +315,7 @@ static void request_window(struct supervisor *s, struct control_client *c,
 		reply(c, m, -ENOENT, sizeof(m->head));
 		return;
 	}
-	if (e->spec.kinds != TASK_FEATURES) {
+	if (!window_readable(&e->spec, m->window.what)) {
 		reply(c, m, -EINVAL, sizeof(m->head));
 		return;
 	}

@@ -71,7 +71,8 @@ static bool is_blank(const struct part *p)
 
 static bool window_differs(const struct part *a, const struct part *b)
 {
-	if (a->params.window_ms != b->params.window_ms)
+	if (a->params.window_ms != b->params.window_ms ||
+	    a->window != b->window)
 		return true;
 	if (is_blank(a) || is_blank(b))
 		return false;

@@ -121,6 +121,7 @@ struct part {
 	/* parts with other values here never merge */
 	uint64_t task, generation, fp;
 	struct sketch_params params;
+	uint64_t window; /* number of the closed one it is of; 0: of none */
 	/* exact: newest closed slot E and number of slots; else 0 */
 	uint64_t end_slot;
 	uint32_t n_slots;

@@ -75,7 +75,8 @@ static void test_valid(void **state)
 	REFUSED(good, records_log2 = 16);
 	REFUSED(good, kinds = 1u << SKETCH_KINDS);
 	REFUSED(good, kinds = UINT32_MAX);
-	REFUSED(good, window_ms = 1000);
+	REFUSED(good, window_ms = 50);
+	REFUSED(good, window_ms = 3600100);
 	REFUSED(good, reserved2 = 1);
 	REFUSED(good, reserved3 = 1);
 	REFUSED(good, filter.dir = PACKET_DIRS);
