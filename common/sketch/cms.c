@@ -158,31 +158,47 @@ static uint64_t sub_floor(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
+/*
+ * Narrows what is certain by what one key's cells say.  They may have been
+ * copied a moment earlier and say less than is certain by now.  Their lower
+ * bounds only hold with their confidence: one above a certain upper bound is
+ * wrong and is cut.
+ */
+static void cms_narrow(struct interval *v, uint64_t cells, uint64_t error,
+		       const struct noise *z, bool plain)
+{
+	uint64_t certain = v->lower, u = MAX(cells, certain), point;
+	/* a heavy key met no noise where the update is conservative */
+	bool noisy = plain || u <= z->z99;
+
+	point = MAX(noisy ? sub_floor(u, z->z50) : u, sub_floor(u, error));
+	v->upper = MIN(v->upper, u);
+	v->saturated = v->upper == UINT64_MAX;
+	v->lower = MIN(MAX(certain, sub_floor(u, error)), v->upper);
+	v->lower99 = MIN(MAX(certain, sub_floor(u, z->z99)), v->upper);
+	v->point = MIN(MAX(point, certain), v->upper);
+}
+
 void cms_points(const struct task_spec *t, const void *img,
-		const struct flow_key *keys, uint32_t n, struct interval *out)
+		const struct flow_key *keys, uint32_t n, struct interval *v)
 {
 	const struct cms *s = img;
 	struct sketch_params p = { .cms_width = s->head.shape.cms_width };
 	uint64_t error = cms_error_max(&p, s->weight);
 	size_t len = key_len((enum key_type)t->key);
-	struct noise z;
+	struct noise z = { 0 };
+	bool read = false;
 
-	noise_read(&z, s, &t->seed);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t u = cms_min(s, hash_domain(&t->seed, keys[i].w, len,
 						    HASH_KEY));
-		/* a heavy key met no noise where the update is conservative */
-		bool noisy = s->head.shape.cms_plain || u <= z.z99;
-		uint64_t point = noisy ? sub_floor(u, z.z50) : u;
-		uint64_t lower = sub_floor(u, error);
 
-		out[i] = (struct interval){
-			.lower = lower,
-			.lower99 = sub_floor(u, z.z99),
-			.upper = u,
-			.point = MAX(point, lower),
-			.saturated = u == UINT64_MAX,
-		};
+		/* in every page of the image: not if nothing is in doubt */
+		if (!read && v[i].lower < v[i].upper) {
+			noise_read(&z, s, &t->seed);
+			read = true;
+		}
+		cms_narrow(&v[i], u, error, &z, s->head.shape.cms_plain);
 	}
 }
 

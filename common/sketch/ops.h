@@ -43,9 +43,9 @@ struct sketch_ops {
 
 extern const struct sketch_ops cms_ops, exact_ops, topk_ops, hll_ops;
 
-/* Intervals of n keys from a cms image. */
+/* Narrows the intervals of n keys, certain before, by a cms image. */
 void cms_points(const struct task_spec *t, const void *img,
-		const struct flow_key *keys, uint32_t n, struct interval *out);
+		const struct flow_key *keys, uint32_t n, struct interval *v);
 /*
  * Rows of a topk image with upper >= t_cut, ascending by key, own not set, and
  * the floor of the keys left out.  Returns the array (caller frees) or NULL: no

@@ -285,26 +285,9 @@ static int compare_key(const void *a, const void *b)
 	return sketch_key_compare(&x->key, &y->key);
 }
 
-/*
- * Narrows what the cms says by what topk knows for certain.  The lower bounds
- * of the cms only hold with their confidence: one above a certain upper bound
- * is wrong and is cut.
- */
-static void narrow(struct interval *v, const struct topk_row *row,
-		   uint64_t floor)
-{
-	uint64_t upper = row ? row->upper : floor;
-	uint64_t lower = row ? row->upper - row->err : 0;
-
-	v->upper = MIN(v->upper, upper);
-	v->saturated = v->upper == UINT64_MAX;
-	v->lower = MIN(MAX(v->lower, lower), v->upper);
-	v->lower99 = MIN(MAX(v->lower99, lower), v->upper);
-	v->point = MAX(MIN(v->point, v->upper), lower);
-}
-
-static int points_narrow(struct part *p, const void *topk,
-			 const struct flow_key *keys, bool alone)
+/* What topk knows for certain. */
+static int points_certain(struct part *p, const void *topk,
+			  const struct flow_key *keys)
 {
 	uint64_t floor;
 	uint32_t n;
@@ -316,13 +299,12 @@ static int points_narrow(struct part *p, const void *topk,
 		struct topk_row want = { .key = keys[i] };
 		const struct topk_row *row =
 			bsearch(&want, rows, n, sizeof(*rows), compare_key);
+		struct interval *v = &p->points.v[i];
 
-		if (alone)
-			p->points.v[i] = (struct interval){
-				.upper = UINT64_MAX,
-				.point = row ? row->upper - row->err / 2 : 0,
-			};
-		narrow(&p->points.v[i], row, floor);
+		v->upper = row ? row->upper : floor;
+		v->lower = v->lower99 = row ? row->upper - row->err : 0;
+		v->point = row ? row->upper - row->err / 2 : 0;
+		v->saturated = v->upper == UINT64_MAX;
 	}
 	free(rows);
 	return 0;
@@ -345,10 +327,12 @@ int part_points(const struct task_spec *t, const void *cms, const void *topk,
 		goto out;
 	}
 	p->points.n = n;
-	if (cms)
-		cms_points(t, cms, keys, n, p->points.v);
+	for (uint32_t i = 0; i < n; i++)
+		p->points.v[i].upper = UINT64_MAX;
 	if (topk)
-		ret = points_narrow(p, topk, keys, !cms);
+		ret = points_certain(p, topk, keys);
+	if (cms && !ret)
+		cms_points(t, cms, keys, n, p->points.v);
 	for (uint32_t i = 0; i < n; i++)
 		p->saturated |= p->points.v[i].saturated;
 out:

@@ -330,6 +330,46 @@ static void test_narrowing(void **state)
 	arena_fini(&other);
 }
 
+/* The cms was copied earlier: packets came before topk was. */
+static void test_older_cms(void **state)
+{
+	struct arena other;
+
+	(void)state;
+	arena_init(&other, 1 << 20);
+	for (int i = 0; i < CASES / 4; i++) {
+		struct part *p, *copy;
+		struct totals tot;
+		struct world w;
+		bool over = false;
+		uint32_t n;
+		void *a, *b;
+
+		world_random(&w, &rnd);
+		a = arena_sketch(&arena, SKETCH_CMS, &w.params, 1);
+		b = arena_sketch(&other, SKETCH_TOPK, &w.params, 1);
+		world_feed(&w, b, ALL_HOSTS, &tot, &over);
+		n = w.n_events;
+		w.n_events = n / 2;
+		world_feed(&w, a, ALL_HOSTS, &tot, &over);
+		w.n_events = n;
+		assert_int_equal(
+			part_points(&w.task, a, b, w.keys, w.n_keys, &p), 0);
+		for (uint32_t k = 0; k < p->points.n; k++) {
+			const struct interval *v = &p->points.v[k];
+
+			assert_true(v->lower <= v->upper);
+			assert_true(v->lower99 <= v->upper);
+			assert_true(v->point <= v->upper);
+		}
+		copy = part_copy(p, &w.task);
+		part_free(copy);
+		part_free(p);
+		world_fini(&w);
+	}
+	arena_fini(&other);
+}
+
 /* Any t, any cap: intervals stay true. */
 static void test_truncate(void **state)
 {
@@ -453,6 +493,7 @@ int main(void)
 		ON(test_refusal, SKETCH_HLL),
 		cmocka_unit_test(test_sum_law),
 		cmocka_unit_test(test_narrowing),
+		cmocka_unit_test(test_older_cms),
 		cmocka_unit_test(test_truncate),
 		cmocka_unit_test(test_exact_cap),
 	};
