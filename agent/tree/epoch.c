@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Epochs as text, and their order.  Plain values, nothing owned. */
+/* Epochs as text and in order. */
 #include "agent/tree/epoch.h"
 
 #include <errno.h>

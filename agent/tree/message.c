@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The words that end a request, as text and as HTTP status. */
+#include "agent/tree/message.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "common/util.h"
+
+static const struct {
+	const char *name;
+	int status;
+} words[] = {
+	[TREE_OK] = { "ok", 200 },
+	[TREE_WAIT] = { "nothing heard", 504 },
+	[TREE_MOVED] = { "moved", 409 },
+	[TREE_STALE] = { "stale-epoch", 409 },
+	[TREE_SELF] = { "this host itself", 409 },
+	[TREE_CYCLE] = { "cycle", 409 },
+	[TREE_PARENT] = { "has another parent", 409 },
+	[TREE_DOUBLE] = { "id in use", 409 },
+	[TREE_OVERLAY] = { "another overlay", 409 },
+	[TREE_VERSION] = { "another version", 409 },
+	[TREE_DETACHED] = { "not in a tree", 409 },
+	[TREE_BUSY] = { "busy", 503 },
+	[TREE_FULL] = { "too many children", 507 },
+	[TREE_DEEP] = { "too deep", 508 },
+	[TREE_LOOP] = { "too many hops", 508 },
+	[TREE_DENIED] = { "not its parent", 403 },
+	[TREE_BAD] = { "malformed", 400 },
+};
+static_assert(ARRAY_SIZE(words) == TREE_WORDS, "a name each");
+
+const char *tree_word_name(enum tree_word w)
+{
+	assert(w < TREE_WORDS);
+	return words[w].name;
+}
+
+int tree_word_status(enum tree_word w)
+{
+	assert(w < TREE_WORDS);
+	return words[w].status;
+}
+
+int tree_word_parse(const char *s, enum tree_word *out)
+{
+	for (unsigned i = 0; i < TREE_WORDS; i++) {
+		if (strcmp(s, words[i].name) == 0) {
+			*out = (enum tree_word)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
