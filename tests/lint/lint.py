@@ -27,6 +27,9 @@ FUNCTION_LINES, FILE_LINES, HEADER_LINES = 80, 1000, 150
 LONG_HEADERS = {
     "common/ctl.h": "one protocol, all of its messages",
     "common/sketch/sketch.h": "one contract for all kinds of sketch",
+    "agent/tree/message.h": "one protocol, all of its messages",
+    "agent/tree/private.h": "what the files of one machine share",
+    "agent/tree/tree.h": "one contract for daemon and simulator",
 }
 
 # Headers of libc and of the kernel; what is not here is a third party's.

@@ -1,0 +1,798 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Towards the children: who they are, their beats, their failures.
+ *
+ * Each child has one timer and at most one message on its way.  One that was
+ * added by hand is asked who it is (hello), invited, and asks for a place by
+ * itself; one that was granted a place gets a beat at once, and counts from
+ * the first that it answers.  Then it gets a beat a second.  A failed beat
+ * makes it suspect, a second and a try on a new connection decide that it is
+ * down; a refused connection decides faster.  A child that is down stays
+ * expected.  One that says it has left is asked now and again where it is:
+ * under another parent it is no member here any more.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/tree/private.h"
+#include "common/hash.h"
+
+#define FIRST_BEAT_MS  10
+#define SLOT_RETRY_MS  60
+#define INVITED_MS     1500
+#define RETRY_MAX_MS   10000
+#define DOWN_RETRY_MAX 4000
+#define REMOVED_MS     60000
+#define PLEASE_GAP_MS  100
+
+/* ---- the list ---- */
+
+struct branch *branch_by_id(const struct tree *t, const struct node_id *id)
+{
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (id_equal(&t->child[i]->pub.id, id))
+			return t->child[i];
+	return NULL;
+}
+
+struct branch *branch_by_lease(const struct tree *t, const struct epoch *e)
+{
+	for (unsigned i = 0; i < t->n_children && !epoch_none(e); i++)
+		if (epoch_compare(&t->child[i]->pub.lease, e) == 0)
+			return t->child[i];
+	return NULL;
+}
+
+struct branch *branch_by_endpoint(const struct tree *t,
+				  const struct endpoint *ep)
+{
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (endpoint_equal(&t->child[i]->pub.ep, ep))
+			return t->child[i];
+	return NULL;
+}
+
+static struct branch *branch_by_slot(const struct tree *t, unsigned slot)
+{
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (t->child[i]->slot == slot)
+			return t->child[i];
+	return NULL;
+}
+
+bool branch_counts(const struct branch *b)
+{
+	return b->joined || b->until_ms || b->pub.refused == TREE_OK;
+}
+
+struct branch *branch_new(struct tree *t, const struct endpoint *ep)
+{
+	struct branch *b;
+
+	if (t->n_children == TREE_CHILDREN)
+		return NULL;
+	if (t->n_children == t->cap_children) {
+		unsigned cap = MIN(MAX(4, t->cap_children * 2), TREE_CHILDREN);
+		struct branch **p = reallocarray(t->child, cap, sizeof(*p));
+
+		if (!p)
+			return NULL;
+		t->child = p;
+		t->cap_children = cap;
+	}
+	b = calloc(1, sizeof(*b));
+	if (!b)
+		return NULL;
+	b->slot = (uint8_t)__builtin_ctzll(~t->slots);
+	t->slots |= (uint64_t)1 << b->slot;
+	b->pub.ep = *ep;
+	b->pub.hosts = b->n_hosts = 1;
+	rows_derived_id(ep, &b->pub.id);
+	t->child[t->n_children++] = b;
+	rows_touch(t);
+	return b;
+}
+
+static void adding_settle(struct branch *b, enum tree_word w)
+{
+	struct adding *ad = b->adding;
+
+	b->adding = NULL;
+	while (ad) {
+		struct adding *next = ad->next;
+
+		if (ad->done)
+			ad->done(ad->arg, w, ad->created);
+		free(ad);
+		ad = next;
+	}
+}
+
+static void branch_free(struct tree *t, struct branch *b)
+{
+	tree_cancel(t, &b->ref);
+	tree_cancel(t, &b->side);
+	timer_at(t, TIMER_CHILD + b->slot, UINT64_MAX);
+	t->slots &= ~((uint64_t)1 << b->slot);
+	adding_settle(b, TREE_DENIED);
+	rows_page_drop(b);
+	free(b->rows);
+	free(b);
+}
+
+void branch_drop(struct tree *t, struct branch *b)
+{
+	struct node_id id = b->pub.id;
+	unsigned i = 0;
+
+	while (t->child[i] != b)
+		i++;
+	memmove(&t->child[i], &t->child[i + 1],
+		(t->n_children - i - 1) * sizeof(t->child[0]));
+	t->n_children--;
+	branch_free(t, b);
+	rows_touch(t);
+	event(t, TREE_EVENT_CHILD, &id);
+}
+
+void branch_free_all(struct tree *t)
+{
+	while (t->n_children)
+		branch_free(t, t->child[--t->n_children]);
+	free(t->child);
+	t->child = NULL;
+}
+
+bool branch_removed_lately(const struct tree *t, const struct node_id *id)
+{
+	for (unsigned i = 0; i < MIN(t->n_removed, ARRAY_SIZE(t->removed)); i++)
+		if (id_equal(&t->removed[i], id) &&
+		    now_ms(t) < t->removed_ms[i] + REMOVED_MS)
+			return true;
+	return false;
+}
+
+static void set_state(struct tree *t, struct branch *b, enum child_state s)
+{
+	if (b->pub.state == s)
+		return;
+	if (s == CHILD_DOWN)
+		b->down_ms = now_ms(t);
+	/* suspect or not, the rows are the same */
+	if (s != CHILD_SUSPECT &&
+	    (b->pub.state != CHILD_SUSPECT || s != CHILD_UP))
+		rows_touch(t);
+	b->pub.state = s;
+	event(t, TREE_EVENT_CHILD, &b->pub.id);
+}
+
+/* ---- timing ---- */
+
+void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms)
+{
+	timer_at(t, TIMER_CHILD + b->slot, now_ms(t) + delay_ms);
+}
+
+static void beat_later(struct tree *t, struct branch *b)
+{
+	/* +-5 %: agents that started together do not stay together */
+	uint64_t next =
+		b->sent_ms + BEAT_MS * 19 / 20 + random_below(t, BEAT_MS / 10);
+	uint64_t now = now_ms(t);
+
+	branch_start(t, b, next > now ? next - now : 0);
+}
+
+static void retry_later(struct tree *t, struct branch *b, uint32_t max_ms)
+{
+	b->retry_ms = b->retry_ms ? MIN(b->retry_ms * 5 / 4, max_ms) : BEAT_MS;
+	branch_start(t, b,
+		     b->retry_ms * 3 / 4 + random_below(t, b->retry_ms / 2));
+}
+
+void branch_news(struct tree *t)
+{
+	for (unsigned i = 0; i < t->n_children; i++) {
+		struct branch *b = t->child[i];
+
+		if (b->joined && !b->lost && !b->ref && !b->failures)
+			branch_start(t, b, random_below(t, 100));
+	}
+}
+
+/* ---- asking it to join: by hand ---- */
+
+/* It does not want, or must not: not expected, tried again rarely. */
+static void refused(struct tree *t, struct branch *b, enum tree_word w)
+{
+	if (b->joined)
+		rows_forget(t, b, w != TREE_PARENT);
+	b->joined = b->lost = false;
+	b->pub.lease = (struct epoch){ 0 };
+	b->pub.state = CHILD_EXPECTED;
+	b->pub.refused = w;
+	rows_touch(t);
+	if (b->adding && b->adding->created) {
+		adding_settle(b, w);
+		branch_drop(t, b);
+		return;
+	}
+	adding_settle(b, w);
+	event(t, TREE_EVENT_CHILD, &b->pub.id);
+	retry_later(t, b, RETRY_MAX_MS);
+}
+
+static void not_yet(struct tree *t, struct branch *b, int err)
+{
+	b->pub.err = err ? err : -EPROTO;
+	retry_later(t, b, b->joined ? DOWN_RETRY_MAX : RETRY_MAX_MS);
+}
+
+static void say_hello(struct tree *t, struct branch *b)
+{
+	struct tree_msg m;
+
+	b->saying_invite = false;
+	msg_init(&m, TREE_HELLO);
+	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, HELLO_LIMIT_MS,
+			   false);
+	if (!b->ref)
+		not_yet(t, b, -EHOSTUNREACH);
+}
+
+static void say_invite(struct tree *t, struct branch *b)
+{
+	struct tree_msg m;
+
+	b->saying_invite = true;
+	msg_init(&m, TREE_INVITE);
+	m.u.invite.id = t->self;
+	m.u.invite.ep = t->conf->self;
+	memcpy(m.u.invite.overlay, t->conf->overlay,
+	       strnlen(t->conf->overlay, sizeof(m.u.invite.overlay) - 1));
+	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, HELLO_LIMIT_MS,
+			   false);
+	if (!b->ref)
+		not_yet(t, b, -EHOSTUNREACH);
+}
+
+static enum tree_word id_refused(const struct tree *t, const struct branch *b,
+				 const struct tree_msg *m)
+{
+	const struct node_id *id = &m->u.hello.id;
+	const struct branch *other = branch_by_id(t, id);
+
+	if (strncmp(m->u.hello.overlay, t->conf->overlay,
+		    sizeof(m->u.hello.overlay)) != 0)
+		return TREE_OVERLAY;
+	if (id_equal(id, &t->self))
+		return TREE_SELF;
+	if (tree_in_path(t, id))
+		return TREE_CYCLE;
+	return other && other != b ? TREE_DOUBLE : TREE_OK;
+}
+
+static void hello_done(struct tree *t, struct branch *b, int err,
+		       const struct tree_msg *m)
+{
+	enum tree_word w;
+
+	if (err) {
+		not_yet(t, b, err);
+		return;
+	}
+	w = m->word == TREE_OK ? id_refused(t, b, m) : m->word;
+	if (w != TREE_OK) {
+		refused(t, b, w);
+		return;
+	}
+	if (!id_equal(&b->pub.id, &m->u.hello.id)) {
+		if (b->joined)
+			rows_forget(t, b, true);
+		b->joined = b->lost = false;
+		b->pub.state = CHILD_EXPECTED;
+		b->pub.id = m->u.hello.id;
+		rows_touch(t);
+	}
+	say_invite(t, b);
+}
+
+static void invite_done(struct tree *t, struct branch *b, int err,
+			const struct tree_msg *m)
+{
+	if (err) {
+		not_yet(t, b, err);
+	} else if (m->word == TREE_BUSY || m->word == TREE_DETACHED) {
+		branch_start(t, b, 300 + random_below(t, 400));
+	} else if (m->word != TREE_OK) {
+		refused(t, b, m->word);
+	} else {
+		/* now it asks for a place; else it is invited again */
+		b->invited = true;
+		branch_start(t, b, INVITED_MS + random_below(t, 500));
+	}
+}
+
+/* ---- a place ---- */
+
+void branch_granted(struct tree *t, struct branch *b,
+		    const struct tree_mover *m, const struct epoch *lease)
+{
+	const struct hash_key key = { { 6 } };
+
+	tree_cancel(t, &b->ref);
+	if (b->joined && !id_equal(&b->pub.id, &m->id)) {
+		/* another host at this address, or the same one reborn */
+		rows_forget(t, b, true);
+		b->joined = false;
+	}
+	if (!b->joined)
+		b->pub.state = CHILD_EXPECTED;
+	if (!b->pub.by_hand || !tree_target_valid(&b->pub.ep))
+		b->pub.ep = m->ep;
+	b->pub.id = m->id;
+	b->pub.incarnation = m->incarnation;
+	b->pub.lease = *lease;
+	b->pub.refused = TREE_OK;
+	b->granted_height = m->height;
+	b->rack =
+		m->rack[0]
+			? (uint32_t)siphash13(&key, m->rack,
+					      strnlen(m->rack, sizeof(m->rack)))
+			: 0;
+	b->lost = b->invited = b->fresh = b->drain = false;
+	b->failures = 0;
+	b->pub.hosts = m->hosts;
+	b->until_ms = now_ms(t) + GRANT_MS;
+	rows_touch(t);
+	branch_start(t, b, FIRST_BEAT_MS);
+}
+
+/* The mover did not take it. */
+static void slot_over(struct tree *t, struct branch *b)
+{
+	climb_tell(t, TREE_GRANT_VOID, b);
+	b->until_ms = 0;
+	rows_touch(t);
+	if (b->joined) {
+		b->lost = true;
+		set_state(t, b, CHILD_DOWN);
+		retry_later(t, b, DOWN_RETRY_MAX);
+	} else if (b->pub.by_hand) {
+		b->pub.lease = (struct epoch){ 0 };
+		retry_later(t, b, RETRY_MAX_MS);
+	} else {
+		branch_drop(t, b);
+	}
+}
+
+static void slot_retry(struct tree *t, struct branch *b)
+{
+	if (now_ms(t) + SLOT_RETRY_MS >= b->until_ms)
+		slot_over(t, b);
+	else
+		branch_start(t, b, SLOT_RETRY_MS);
+}
+
+/* ---- beats ---- */
+
+static void fill_uncles(const struct tree *t, const struct branch *b,
+			struct tree_msg *m)
+{
+	unsigned i = 0;
+
+	while (t->child[i] != b)
+		i++;
+	/* those after it: not all orphans ask the same sibling first */
+	for (unsigned k = 1; k < t->n_children; k++) {
+		const struct branch *s = t->child[(i + k) % t->n_children];
+
+		if (m->u.beat.n_uncles == TREE_UNCLES)
+			break;
+		if (s->joined && s->pub.state == CHILD_UP)
+			m->u.beat.uncles[m->u.beat.n_uncles++] =
+				(struct tree_peer){ s->pub.id, s->pub.ep };
+	}
+}
+
+static void fill_roots(const struct tree *t, struct tree_msg *m)
+{
+	const struct endpoint *r = t->conf->n_roots ? t->conf->roots
+						    : t->root_ep;
+	unsigned n = t->conf->n_roots ? t->conf->n_roots : t->n_root_ep;
+
+	m->u.beat.n_roots = MIN(n, TREE_ROOTS);
+	if (m->u.beat.n_roots)
+		memcpy(m->u.beat.roots, r,
+		       m->u.beat.n_roots * sizeof(m->u.beat.roots[0]));
+}
+
+static void say_beat(struct tree *t, struct branch *b)
+{
+	struct tree_msg m;
+	unsigned n = 0;
+
+	msg_init(&m, TREE_BEAT);
+	m.lease = b->pub.lease;
+	m.u.beat.seq = ++b->seq;
+	m.u.beat.rooted = tree_rooted(t);
+	m.u.beat.drain = b->drain;
+	for (; n < tree_level(t); n++) {
+		m.u.beat.path[n] = t->path[n].id;
+		m.u.beat.up[n] = t->path[n].ep;
+	}
+	m.u.beat.path[n] = t->self;
+	m.u.beat.up[n++] = t->conf->self;
+	m.u.beat.n_path = n;
+	m.u.beat.fleet = t->place == PLACE_ROOT ? tree_expected(t) : t->fleet;
+	m.u.beat.n_blocks = t->env->blocks(t->ctx, m.u.beat.blocks);
+	fill_uncles(t, b, &m);
+	fill_roots(t, &m);
+	m.u.beat.members_hash = rows_members_hash(t);
+	if (t->conf->provider->hash)
+		m.u.beat.list_hash = t->conf->provider->hash(t->conf->member);
+	m.u.beat.offset_ms = t->offset_ms + b->pub.offset_ms;
+	m.u.beat.error_ms = t->error_ms + b->pub.error_ms;
+	m.u.beat.t1_ms = b->t1_ms = wall_ms(t);
+	b->sent_ms = now_ms(t);
+	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, BEAT_LIMIT_MS,
+			   b->fresh);
+	if (!b->ref)
+		beat_later(t, b);
+}
+
+static void forget(struct tree *t, struct branch *b)
+{
+	rows_forget(t, b, true);
+	branch_drop(t, b);
+}
+
+static void beat_failed(struct tree *t, struct branch *b, int err)
+{
+	uint64_t took = now_ms(t) - b->sent_ms;
+	bool no = err == -ECONNREFUSED;
+
+	b->fresh = false;
+	if (err == -ETIMEDOUT && took > BEAT_LIMIT_MS + LATE_MS) {
+		branch_start(t, b, 0); /* we were not there ourselves */
+		return;
+	}
+	if (b->until_ms) {
+		slot_retry(t, b);
+		return;
+	}
+	b->pub.err = err;
+	if (b->failures < UINT8_MAX)
+		b->failures++;
+	if (b->failures >= 3 || (no && b->failures >= 2)) {
+		set_state(t, b, CHILD_DOWN);
+		if (t->conf->forget_ms && !b->pub.by_hand &&
+		    now_ms(t) - b->down_ms >= t->conf->forget_ms)
+			forget(t, b);
+		else
+			retry_later(t, b, DOWN_RETRY_MAX);
+		return;
+	}
+	if (b->pub.state == CHILD_UP)
+		set_state(t, b, CHILD_SUSPECT);
+	b->retry_ms = 0;
+	b->fresh = b->failures == 2;
+	if (b->fresh)
+		branch_start(t, b, 0);
+	else if (no)
+		branch_start(t, b, REFUSED_MS);
+	else
+		beat_later(t, b);
+}
+
+/* It does not take us for its parent. */
+static void beat_moved(struct tree *t, struct branch *b,
+		       const struct tree_msg *m)
+{
+	bool other = !id_equal(&m->u.beaten.id, &b->pub.id);
+	bool elsewhere = epoch_compare(&m->lease, &b->pub.lease) > 0;
+
+	if (b->until_ms) {
+		slot_retry(t, b);
+		return;
+	}
+	if (other || elsewhere) {
+		rows_forget(t, b, other);
+		if (!b->pub.by_hand) {
+			branch_drop(t, b);
+			return;
+		}
+		b->joined = b->lost = false;
+		b->pub.lease = (struct epoch){ 0 };
+		b->pub.state = CHILD_EXPECTED;
+		rows_touch(t);
+		branch_start(t, b, 0);
+		return;
+	}
+	if (!b->lost)
+		b->retry_ms = 0;
+	b->lost = true;
+	b->failures = 0;
+	set_state(t, b, CHILD_DOWN);
+	b->pub.err = -ENOTCONN;
+	if (t->conf->forget_ms && !b->pub.by_hand &&
+	    now_ms(t) - b->down_ms >= t->conf->forget_ms)
+		forget(t, b);
+	else
+		retry_later(t, b, DOWN_RETRY_MAX);
+}
+
+/*
+ * Four stamps: the offset is known to half of the time on the way.  A sample
+ * that knows less is not taken, until the better one is too old.
+ */
+static void clock_sample(const struct tree *t, struct branch *b,
+			 const struct tree_msg *m)
+{
+	double t1 = (double)b->t1_ms, t4 = (double)wall_ms(t);
+	double t2 = (double)m->u.beaten.t2_ms, t3 = (double)m->u.beaten.t3_ms;
+	double error = (t4 - t1 - (t3 - t2)) / 2 + 1;
+
+	b->pub.error_ms += CLOCK_AGE_MS;
+	if (t3 < t2 || error < 0 || (b->pub.seen_ms && error > b->pub.error_ms))
+		return;
+	b->pub.offset_ms = (t2 - t1 + t3 - t4) / 2;
+	b->pub.error_ms = error;
+}
+
+static void beat_sizes(struct tree *t, struct branch *b,
+		       const struct tree_msg *m)
+{
+	bool known = b->told_hash == m->u.beaten.rows_hash && !b->bad_rows;
+	uint32_t hosts = known ? b->n_hosts : m->u.beaten.hosts;
+
+	hosts = MIN(MAX(hosts, 1), TREE_MEMBERS);
+	b->promised -= (b->promised + 3) / 4;
+	b->pub.height = MIN(m->u.beaten.height, TREE_LEVELS);
+	b->pub.hosts = hosts;
+	if (b->pub.incarnation != m->u.beaten.incarnation) {
+		b->pub.incarnation = m->u.beaten.incarnation;
+		rows_touch(t);
+	}
+}
+
+static void beat_answered(struct tree *t, struct branch *b,
+			  const struct tree_msg *m)
+{
+	uint64_t now = now_ms(t);
+
+	clock_sample(t, b, m);
+	b->failures = 0;
+	b->retry_ms = 0;
+	b->fresh = b->lost = false;
+	b->pub.err = 0;
+	b->pub.seen_ms = wall_ms(t);
+	b->pub.rtt_us = (uint32_t)MIN((now - b->sent_ms) * 1000, UINT32_MAX);
+	if (b->until_ms) {
+		b->until_ms = 0;
+		b->joined = true;
+		rows_touch(t);
+		climb_tell(t, TREE_GRANT_CONFIRM, b);
+	}
+	b->said_hash = m->u.beaten.rows_hash;
+	b->members_said = m->u.beaten.members_hash;
+	beat_sizes(t, b, m);
+	set_state(t, b, CHILD_UP);
+	if (b->adding)
+		adding_settle(b, TREE_OK);
+	t->env->blocks_heard(t->ctx, &b->pub.id, m->u.beaten.blocks,
+			     MIN(m->u.beaten.n_blocks, TREE_BLOCKS));
+	if (!b->side && b->told_hash != b->said_hash && now >= b->rows_at_ms)
+		rows_fetch(t, b);
+	if (!b->side && b->members_said != rows_members_hash(t))
+		rows_announce(t, b);
+	beat_later(t, b);
+	tree_epoch_heard(t, &m->epoch);
+}
+
+static void beat_done(struct tree *t, struct branch *b, int err,
+		      const struct tree_msg *m)
+{
+	bool under;
+
+	if (err) {
+		beat_failed(t, b, err);
+		return;
+	}
+	under = id_equal(&m->u.beaten.id, &b->pub.id) &&
+		m->u.beaten.incarnation == b->pub.incarnation;
+	if (m->word == TREE_OK && under) {
+		beat_answered(t, b, m);
+	} else if (m->word == TREE_OK || m->word == TREE_MOVED ||
+		   m->word == TREE_DETACHED) {
+		beat_moved(t, b, m);
+	} else {
+		b->pub.refused = m->word;
+		beat_failed(t, b, -EPROTO);
+	}
+}
+
+void branch_timer(struct tree *t, unsigned slot)
+{
+	struct branch *b = branch_by_slot(t, slot);
+
+	if (!b || b->ref)
+		return; /* its answer arms the timer */
+	b->invited = false;
+	if (b->until_ms && now_ms(t) >= b->until_ms)
+		slot_over(t, b);
+	else if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))
+		say_beat(t, b);
+	else if (t->place != PLACE_DETACHED)
+		say_hello(t, b);
+	else
+		branch_start(t, b, 200 + random_below(t, 100));
+}
+
+void branch_done(struct tree *t, uint64_t ref, int err,
+		 const struct tree_msg *m)
+{
+	struct branch *b = branch_by_slot(t, ref >> 8 & 0xff);
+
+	if (b && b->side == ref) {
+		b->side = 0;
+		rows_done(t, b, err, m);
+		return;
+	}
+	if (!b || b->ref != ref)
+		return;
+	b->ref = 0;
+	if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))
+		beat_done(t, b, err, m);
+	else if (b->saying_invite)
+		invite_done(t, b, err, m);
+	else
+		hello_done(t, b, err, m);
+}
+
+/* ---- what children ask ---- */
+
+void branch_please(struct tree *t, const struct tree_msg *m, uint64_t ref)
+{
+	struct branch *b = branch_by_id(t, &m->u.please.id);
+
+	if (!b || epoch_none(&m->lease) ||
+	    epoch_compare(&b->pub.lease, &m->lease) != 0 || b->lost) {
+		tree_refuse(t, ref, TREE_PLEASE, TREE_MOVED);
+		return;
+	}
+	tree_refuse(t, ref, TREE_PLEASE, TREE_OK);
+	if (b->ref && now_ms(t) - b->sent_ms < PLEASE_GAP_MS)
+		return;
+	/* the connection in use may be dead */
+	tree_cancel(t, &b->ref);
+	b->fresh = true;
+	branch_start(t, b, 0);
+}
+
+void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref)
+{
+	struct branch *b = branch_by_lease(t, &m->lease);
+
+	if (id_equal(&m->u.leave.id, &t->self) &&
+	    m->u.leave.incarnation > t->incarnation) {
+		tree_refuse(t, ref, TREE_LEAVE, TREE_OK);
+		seek_new_identity(t);
+		return;
+	}
+	if (!b || !id_equal(&b->pub.id, &m->u.leave.id)) {
+		tree_refuse(t, ref, TREE_LEAVE, TREE_MOVED);
+		return;
+	}
+	tree_refuse(t, ref, TREE_LEAVE, TREE_OK);
+	forget(t, b);
+}
+
+/* ---- what clients ask ---- */
+
+static void adding_arm(struct tree *t)
+{
+	uint64_t at = UINT64_MAX;
+
+	for (unsigned i = 0; i < t->n_children; i++)
+		for (struct adding *ad = t->child[i]->adding; ad; ad = ad->next)
+			at = MIN(at, ad->at_ms);
+	timer_at(t, TIMER_ADD, at);
+}
+
+void branch_add_timer(struct tree *t)
+{
+	for (unsigned i = 0; i < t->n_children; i++) {
+		struct adding **at = &t->child[i]->adding;
+
+		while (*at) {
+			struct adding *ad = *at;
+
+			if (ad->at_ms > now_ms(t)) {
+				at = &ad->next;
+				continue;
+			}
+			*at = ad->next;
+			if (ad->done)
+				ad->done(ad->arg, TREE_WAIT, ad->created);
+			free(ad);
+		}
+	}
+	adding_arm(t);
+}
+
+static enum tree_word may_add(const struct tree *t, const struct endpoint *ep)
+{
+	if (!tree_target_valid(ep))
+		return TREE_BAD;
+	if (endpoint_equal(ep, &t->conf->self))
+		return TREE_SELF;
+	for (unsigned i = 0; i < tree_level(t); i++)
+		if (endpoint_equal(ep, &t->path[i].ep))
+			return TREE_CYCLE;
+	return t->draining ? TREE_BUSY : TREE_OK;
+}
+
+void tree_add(struct tree *t, const struct endpoint *ep, uint32_t wait_ms,
+	      void (*done)(void *arg, enum tree_word w, bool created),
+	      void *arg)
+{
+	struct branch *b = branch_by_endpoint(t, ep);
+	enum tree_word w = may_add(t, ep);
+	struct adding *ad = NULL;
+
+	if (w == TREE_OK && b)
+		b->pub.by_hand = true;
+	if (w == TREE_OK && !b) {
+		ad = done ? calloc(1, sizeof(*ad)) : NULL;
+		b = done && !ad ? NULL : branch_new(t, ep);
+		if (!b) {
+			w = t->n_children == TREE_CHILDREN ? TREE_FULL
+							   : TREE_BUSY;
+			free(ad);
+			ad = NULL;
+		} else {
+			b->pub.by_hand = true;
+			if (t->started)
+				branch_start(t, b, 0);
+		}
+	}
+	if (!ad) {
+		if (done)
+			done(arg, w, false);
+		return;
+	}
+	ad->at_ms = now_ms(t) + wait_ms;
+	ad->created = true;
+	ad->done = done;
+	ad->arg = arg;
+	b->adding = ad;
+	adding_arm(t);
+}
+
+int tree_remove(struct tree *t, const struct endpoint *ep,
+		const struct node_id *id)
+{
+	struct branch *b = ep ? branch_by_endpoint(t, ep) : NULL;
+	unsigned at;
+
+	if (!ep && id)
+		b = branch_by_id(t, id);
+	if (!b)
+		return -ENOENT;
+	/* it may ask for its place again: only once it was added again */
+	at = t->n_removed++ % ARRAY_SIZE(t->removed);
+	t->removed[at] = b->pub.id;
+	t->removed_ms[at] = now_ms(t);
+	forget(t, b);
+	return 0;
+}
+
+void tree_suspect(struct tree *t, const struct node_id *id)
+{
+	struct branch *b = branch_by_id(t, id);
+
+	if (b && b->joined && !b->lost && !b->ref && !b->failures)
+		branch_start(t, b, 0);
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A child's rows, page by page, and what is made sure of before they are
+ * taken: they hang together below it, no id comes twice, ours and those above
+ * us do not come at all.  Rows that are refused leave those held before.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/tree/private.h"
+#include "agent/tree/rowset.h"
+
+#define FETCH_MS    2000
+#define WAIT_MS     500
+#define WAIT_MAX_MS 10000
+
+void rows_page_drop(struct branch *b)
+{
+	free(b->page);
+	b->page = NULL;
+	b->n_page = 0;
+}
+
+static void fetch_page(struct tree *t, struct branch *b)
+{
+	struct tree_msg m;
+
+	msg_init(&m, TREE_ROWS);
+	m.lease = b->pub.lease;
+	m.u.rows.offset = b->n_page;
+	b->announcing = false;
+	b->side =
+		tree_send(t, OP_SIDE, b->slot, &b->pub.ep, &m, FETCH_MS, false);
+}
+
+static void take(struct tree *t, struct branch *b, struct tree_row *rows,
+		 uint32_t n, uint64_t hash)
+{
+	free(b->rows);
+	b->rows = rows;
+	b->n_rows = n;
+	b->n_hosts = 1;
+	for (uint32_t i = 1; i < n; i++)
+		b->n_hosts += !rows[i].gone;
+	b->pub.hosts = b->n_hosts;
+	b->told_hash = hash;
+	b->bad_rows = false;
+	b->rows_wait_ms = 0;
+	b->rows_at_ms = now_ms(t) + WAIT_MS + n / 32;
+	rows_touch(t);
+}
+
+/* Those that the child does not tell of any more are expected by a root. */
+static int keep_lost(struct tree *t, const struct branch *b,
+		     const struct rowset *s)
+{
+	uint32_t n = 0;
+
+	if (!t->reign)
+		return 0;
+	for (uint32_t i = 1; i < b->n_rows; i++)
+		n += !b->rows[i].gone &&
+		     (!s || !rowset_find(s, &b->rows[i].id));
+	if (n && reign_reserve(t, n))
+		return -ENOMEM;
+	for (uint32_t i = 1; n && i < b->n_rows; i++)
+		if (!b->rows[i].gone && (!s || !rowset_find(s, &b->rows[i].id)))
+			reign_extra(t, &b->rows[i]);
+	return 0;
+}
+
+void rows_fetch(struct tree *t, struct branch *b)
+{
+	rows_page_drop(b);
+	if (b->said_hash) {
+		fetch_page(t, b);
+		return;
+	}
+	/* nothing is below it */
+	if (keep_lost(t, b, NULL))
+		return;
+	take(t, b, NULL, 0, 0);
+}
+
+/* ---- what a child may say ---- */
+
+static bool row_valid(const struct tree *t, const struct tree_row *r)
+{
+	return tree_target_valid(&r->ep) && !id_equal(&r->id, &t->self) &&
+	       (r->gone || !tree_in_path(t, &r->id));
+}
+
+/* Each row below one before it; levels are counted on the way. */
+static bool rows_valid(const struct tree *t, const struct branch *b,
+		       struct tree_row *r, uint32_t n)
+{
+	struct node_id stack[TREE_LEVELS + 1];
+	unsigned depth = 1;
+
+	if (!n || !id_equal(&r[0].id, &b->pub.id) || r[0].gone)
+		return false;
+	stack[0] = r[0].id;
+	r[0].level = 0;
+	for (uint32_t i = 1; i < n; i++) {
+		if (!row_valid(t, &r[i]))
+			return false;
+		while (depth && !id_equal(&stack[depth - 1], &r[i].parent))
+			depth--;
+		if (!depth || depth > TREE_LEVELS)
+			return false;
+		r[i].level = (uint8_t)depth;
+		if (!r[i].gone)
+			stack[depth++] = r[i].id;
+	}
+	return true;
+}
+
+static void seen_correct(const struct branch *b, struct tree_row *r, uint32_t n)
+{
+	int64_t off = (int64_t)b->pub.offset_ms;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (r[i].seen_ms && (int64_t)r[i].seen_ms > off)
+			r[i].seen_ms = (uint64_t)((int64_t)r[i].seen_ms - off);
+}
+
+static void fetch_later(struct tree *t, struct branch *b)
+{
+	rows_page_drop(b);
+	b->rows_wait_ms = b->rows_wait_ms
+				  ? MIN(b->rows_wait_ms * 2, WAIT_MAX_MS)
+				  : WAIT_MS;
+	b->rows_at_ms = now_ms(t) + b->rows_wait_ms;
+}
+
+static int page_check(struct tree *t, struct branch *b)
+{
+	struct rowset s;
+	int ret;
+
+	if (!rows_valid(t, b, b->page, b->n_page))
+		return -EINVAL;
+	ret = rowset_init(&s, b->n_page, 0);
+	if (ret)
+		return ret;
+	for (uint32_t i = 0; i < b->n_page; i++)
+		rowset_add(&s, &b->page[i]);
+	ret = rowset_unique(&s) ? keep_lost(t, b, &s) : -EINVAL;
+	rowset_free(&s);
+	return ret;
+}
+
+static void page_whole(struct tree *t, struct branch *b)
+{
+	int ret = page_check(t, b);
+
+	if (ret == -EINVAL && !b->bad_rows) {
+		b->bad_rows = true;
+		t->version++;
+		event(t, TREE_EVENT_CHILD, &b->pub.id);
+	}
+	if (ret) {
+		fetch_later(t, b);
+		return;
+	}
+	take(t, b, b->page, b->n_page, b->page_hash);
+	b->page = NULL;
+	b->n_page = 0;
+}
+
+/* Adds a page; 0, or -errno. */
+static int page_take(struct branch *b, const struct tree_msg *m)
+{
+	uint32_t n = m->u.rows.n;
+	struct tree_row *p;
+
+	if (!n || n > TREE_ROWS_PAGE || m->u.rows.offset != b->n_page ||
+	    n > TREE_MEMBERS - b->n_page ||
+	    (m->u.rows.next && m->u.rows.next != b->n_page + n))
+		return -EINVAL;
+	if (b->n_page && m->u.rows.hash != b->page_hash)
+		return -EAGAIN;
+	p = reallocarray(b->page, b->n_page + n, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	memcpy(&p[b->n_page], m->u.rows.row, n * sizeof(*p));
+	seen_correct(b, &p[b->n_page], n);
+	b->page = p;
+	b->n_page += n;
+	b->page_hash = m->u.rows.hash;
+	return 0;
+}
+
+void rows_done(struct tree *t, struct branch *b, int err,
+	       const struct tree_msg *m)
+{
+	if (b->announcing)
+		return; /* its next beat says what it has */
+	if (err || m->word != TREE_OK || page_take(b, m))
+		fetch_later(t, b);
+	else if (m->u.rows.next)
+		fetch_page(t, b);
+	else
+		page_whole(t, b);
+}
+
+void rows_announce(struct tree *t, struct branch *b)
+{
+	struct tree_msg m;
+
+	if (!t->members)
+		return;
+	msg_init(&m, TREE_ANNOUNCE);
+	m.lease = b->pub.lease;
+	m.u.announce.hash = t->members_hash;
+	m.u.announce.n = t->n_members;
+	m.u.announce.peer = t->members;
+	b->announcing = true;
+	b->side =
+		tree_send(t, OP_SIDE, b->slot, &b->pub.ep, &m, FETCH_MS, false);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Towards the parent: a lease is taken, beats are heard, the parent is lost.
+ *
+ * A lease is taken only by an agent that is detached, in answer to its latest
+ * request, and above all leases that it ever held: only its own state is
+ * looked at, so a late or repeated grant does no harm.  A parent that has been
+ * silent, or whose connection closed, is asked for a beat on a new connection;
+ * it is lost when that fails.  What our own timer was late for is not held
+ * against it.
+ */
+#include <errno.h>
+
+#include "agent/tree/private.h"
+
+#define SILENT_MS   2100
+#define PLEASE_MS   500 /* for an answer, and then for the beat */
+#define UNROOTED_MS 10000
+#define STAND_MS    500 /* a candidate waits no longer for a root */
+
+static void watch_at(struct tree *t, uint64_t at_ms)
+{
+	t->watch_ms = at_ms;
+	timer_at(t, TIMER_PARENT, at_ms);
+}
+
+void link_detach(struct tree *t)
+{
+	if (t->place != PLACE_ATTACHED)
+		return;
+	tree_cancel(t, &t->please);
+	timer_at(t, TIMER_PARENT, UINT64_MAX);
+	t->place = PLACE_DETACHED;
+	t->lease = (struct epoch){ 0 };
+	t->rooted = false;
+	t->offset_ms = t->error_ms = 0;
+	t->version++;
+	branch_news(t);
+	event(t, TREE_EVENT_PARENT, NULL);
+}
+
+static void parent_lost(struct tree *t)
+{
+	struct endpoint parent = t->path[t->n_path - 1].ep;
+
+	link_detach(t);
+	if (t->conf->provider->founds) {
+		t->home = parent;
+		t->home_wait_ms = 0;
+		seek_start(t, &parent, 0);
+		return;
+	}
+	seek_start(t, NULL, random_below(t, 500));
+}
+
+/* ---- a lease ---- */
+
+void link_commit(struct tree *t, const struct endpoint *parent,
+		 const struct tree_msg *m)
+{
+	uint64_t now = now_ms(t);
+
+	for (unsigned i = 0; i < m->u.granted.n_path; i++)
+		t->path[i] = (struct tree_peer){ .id = m->u.granted.path[i] };
+	t->n_path = m->u.granted.n_path;
+	t->path[t->n_path - 1].ep = *parent;
+	if (t->n_path > 1)
+		t->path[0].ep = m->u.granted.root_ep;
+	t->lease = t->held = m->u.granted.lease;
+	if (epoch_compare(&t->lease, &t->seen) > 0)
+		t->seen = t->lease;
+	t->n_uncles = 0;
+	t->place = PLACE_ATTACHED;
+	t->rooted = true;
+	t->beaten = false;
+	t->please_tries = 0;
+	t->please_asked = false;
+	t->heard_ms = now;
+	seek_stop(t);
+	reign_end(t);
+	t->version++;
+	watch_at(t, now + SILENT_MS);
+	seek_place(t);
+	branch_news(t);
+	event(t, TREE_EVENT_PARENT, NULL);
+}
+
+/* ---- beats ---- */
+
+static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
+			uint64_t t2_ms)
+{
+	struct tree_msg m;
+
+	msg_init(&m, TREE_BEAT);
+	m.word = w;
+	m.u.beaten.id = t->self;
+	m.u.beaten.incarnation = t->incarnation;
+	/* a lease counts once its parent has said so itself */
+	if (t->place == PLACE_ATTACHED && t->beaten)
+		m.lease = t->lease;
+	if (w == TREE_OK) {
+		m.u.beaten.ep = t->conf->self;
+		m.u.beaten.hosts = tree_hosts(t);
+		m.u.beaten.height = tree_height(t);
+		m.u.beaten.rows_hash = rows_hash(t);
+		m.u.beaten.members_hash = t->members_hash;
+		if (t->conf->provider->hash)
+			m.u.beaten.list_hash =
+				t->conf->provider->hash(t->conf->member);
+		m.u.beaten.n_blocks = t->env->blocks(t->ctx, m.u.beaten.blocks);
+		m.u.beaten.t2_ms = t2_ms;
+		m.u.beaten.t3_ms = wall_ms(t);
+	}
+	tree_reply(t, ref, &m);
+}
+
+/* Why a beat under the right lease cannot be, or TREE_OK. */
+static enum tree_word path_refused(const struct tree *t,
+				   const struct tree_msg *m)
+{
+	unsigned n = m->u.beat.n_path;
+
+	if (!n || n > TREE_LEVELS_MAX || m->u.beat.n_uncles > TREE_UNCLES ||
+	    m->u.beat.n_roots > TREE_ROOTS || m->u.beat.n_blocks > TREE_BLOCKS)
+		return TREE_BAD;
+	if (n > TREE_LEVELS)
+		return TREE_DEEP;
+	if (!id_equal(&m->u.beat.path[n - 1], &t->path[t->n_path - 1].id))
+		return TREE_MOVED;
+	for (unsigned i = 0; i < n; i++)
+		if (id_equal(&m->u.beat.path[i], &t->self))
+			return TREE_CYCLE;
+	return TREE_OK;
+}
+
+/* Whoever listens everywhere does not know its address: its child does. */
+static void hear_path(struct tree *t, const struct tree_msg *m)
+{
+	const struct endpoint parent = t->path[t->n_path - 1].ep;
+	unsigned n = m->u.beat.n_path;
+
+	if (n != t->n_path || !id_equal(&m->u.beat.path[0], &t->path[0].id)) {
+		t->unrooted_ms = now_ms(t);
+		t->version++;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		t->path[i].id = m->u.beat.path[i];
+		t->path[i].ep = m->u.beat.up[i];
+	}
+	t->path[n - 1].ep = parent;
+	t->n_path = n;
+}
+
+static void hear_rest(struct tree *t, const struct tree_msg *m)
+{
+	t->n_uncles = m->u.beat.n_uncles;
+	memcpy(t->uncle, m->u.beat.uncles, t->n_uncles * sizeof(t->uncle[0]));
+	t->n_root_ep = m->u.beat.n_roots;
+	memcpy(t->root_ep, m->u.beat.roots,
+	       t->n_root_ep * sizeof(t->root_ep[0]));
+	t->fleet = m->u.beat.fleet;
+	t->offset_ms = m->u.beat.offset_ms;
+	t->error_ms = m->u.beat.error_ms;
+	t->env->blocks_heard(t->ctx, NULL, m->u.beat.blocks,
+			     m->u.beat.n_blocks);
+	if (epoch_compare(&m->epoch, &t->seen) > 0)
+		t->seen = m->epoch;
+}
+
+static void leave_for_another(struct tree *t, bool drain)
+{
+	struct endpoint parent = t->path[t->n_path - 1].ep;
+
+	link_detach(t);
+	seek_start(t, NULL, random_below(t, 100));
+	if (t->seek && drain)
+		t->seek->avoid = parent;
+}
+
+static void hear_rooted(struct tree *t, bool rooted)
+{
+	uint64_t now = now_ms(t);
+	uint64_t limit = reign_candidate(t) ? STAND_MS : UNROOTED_MS;
+
+	if (rooted != t->rooted) {
+		t->rooted = rooted;
+		t->unrooted_ms = now;
+		t->version++;
+		branch_news(t);
+		event(t, TREE_EVENT_PARENT, NULL);
+	}
+	if (rooted || now - t->unrooted_ms < limit)
+		return;
+	/* those further down stay with their parents */
+	if (t->n_path == 1 || reign_candidate(t))
+		leave_for_another(t, false);
+}
+
+void link_beat(struct tree *t, const struct endpoint *from,
+	       const struct tree_msg *m, uint64_t ref)
+{
+	uint64_t t2_ms = wall_ms(t);
+	enum tree_word w = tree_admit(t, &m->lease, NULL);
+
+	(void)from;
+	if (w == TREE_OK)
+		w = path_refused(t, m);
+	if (w == TREE_CYCLE || w == TREE_DEEP) {
+		link_detach(t);
+		seek_start(t, NULL, random_below(t, 500));
+	}
+	if (w != TREE_OK) {
+		answer_beat(t, ref, w == TREE_BAD ? w : TREE_MOVED, t2_ms);
+		return;
+	}
+	t->heard_ms = now_ms(t);
+	t->beaten = true;
+	t->please_asked = false;
+	t->please_tries = 0;
+	if (t->please) {
+		tree_cancel(t, &t->please);
+		watch_at(t, t->heard_ms + SILENT_MS);
+	}
+	hear_path(t, m);
+	hear_rest(t, m);
+	answer_beat(t, ref, TREE_OK, t2_ms);
+	hear_rooted(t, m->u.beat.rooted);
+	if (m->u.beat.drain && t->place == PLACE_ATTACHED &&
+	    !t->conf->provider->founds)
+		leave_for_another(t, true);
+}
+
+/* ---- silence ---- */
+
+static void say_please(struct tree *t)
+{
+	struct tree_msg m;
+
+	msg_init(&m, TREE_PLEASE);
+	m.lease = t->lease;
+	m.u.please.id = t->self;
+	t->please_ms = now_ms(t);
+	t->please_tries++;
+	t->please = tree_send(t, OP_PLEASE, 0, &t->path[t->n_path - 1].ep, &m,
+			      PLEASE_MS, true);
+	if (!t->please)
+		parent_lost(t);
+}
+
+void link_timer(struct tree *t)
+{
+	uint64_t now = now_ms(t);
+
+	if (t->place != PLACE_ATTACHED || t->please)
+		return;
+	if (now >= t->watch_ms + LATE_MS) {
+		/* we were not there ourselves: it is given its time again */
+		t->heard_ms = now;
+		t->please_asked = false;
+		t->please_tries = 0;
+	}
+	if (t->please_tries && !t->please_asked)
+		say_please(t);
+	else if (t->please_asked && now >= t->watch_ms)
+		parent_lost(t);
+	else if (now >= t->heard_ms + SILENT_MS)
+		say_please(t);
+	else
+		watch_at(t, t->heard_ms + SILENT_MS);
+}
+
+void link_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
+{
+	uint64_t now = now_ms(t);
+
+	if (!ref || t->please != ref)
+		return;
+	t->please = 0;
+	if (err == -ETIMEDOUT && now >= t->please_ms + PLEASE_MS + LATE_MS) {
+		t->heard_ms = now;
+		t->please_tries = 0;
+		watch_at(t, now + SILENT_MS);
+	} else if (err == -ECONNREFUSED && t->please_tries < 2) {
+		watch_at(t, now + REFUSED_MS);
+	} else if (err || m->word != TREE_OK) {
+		parent_lost(t);
+	} else {
+		t->please_asked = true;
+		watch_at(t, now + PLEASE_MS);
+	}
+}
+
+void tree_parent_closed(struct tree *t)
+{
+	if (t->place == PLACE_ATTACHED && !t->please && !t->please_tries)
+		say_please(t);
+}

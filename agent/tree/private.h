@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the machine share: tree.c (life, dispatch, reading),
+ * climb.c (grants), branch.c (children), link.c (the parent), seek.c (finding
+ * one), reign.c (being the root), rows.c (who is below).
+ */
+#ifndef LINNET_TREE_PRIVATE_H
+#define LINNET_TREE_PRIVATE_H
+
+#include <string.h>
+
+#include "agent/tree/tree.h"
+#include "common/util.h"
+
+#define BEAT_MS        1000
+#define BEAT_LIMIT_MS  500
+#define HELLO_LIMIT_MS 500
+#define PROBE_LIMIT_MS 200 /* hello of an acceptor to its mover */
+#define CLIMB_LIMIT_MS 280
+#define JOIN_LIMIT_MS  500
+#define REFUSED_MS     250 /* pause before a refused address is tried again */
+#define LATE_MS        250 /* our own timer: then nothing is concluded */
+#define GRANT_MS       2000
+#define ROWS_NAMED     4096 /* more members are not announced */
+#define CLOCK_AGE_MS   0.2  /* a second adds this to what is unsure */
+
+enum {
+	TIMER_SEEK,   /* next try, next round of tries */
+	TIMER_PARENT, /* its silence */
+	TIMER_REIGN,  /* candidates; housekeeping of a root */
+	TIMER_ADD,    /* clients that wait for tree_add() */
+	TIMER_DRAIN,
+	TIMER_CHILD = TREE_TIMERS - TREE_CHILDREN
+};
+
+/* Low bits of a ref: what its answer is for. */
+enum op {
+	OP_CHILD,  /* hello, invite, beat */
+	OP_SIDE,   /* its rows, the members for it */
+	OP_CLIMB,  /* a grant, or the hello before it */
+	OP_SEEK,   /* hello, join */
+	OP_PLEASE, /* to the parent */
+	OP_REIGN,  /* hello to another candidate */
+	OP_NONE    /* nobody waits for it */
+};
+
+/* A client that waits for the outcome of adding a child. */
+struct adding {
+	struct adding *next;
+	uint64_t at_ms;
+	bool created;
+	void (*done)(void *arg, enum tree_word w, bool created);
+	void *arg;
+};
+
+struct branch {
+	struct tree_child pub;
+	uint64_t ref;            /* hello, invite or beat on its way; 0: none */
+	uint64_t side;           /* rows or members */
+	uint64_t sent_ms, t1_ms; /* of the beat: monotonic, wall clock */
+	uint64_t seq;
+	uint64_t until_ms; /* granted, and not counted before its first beat */
+	uint64_t down_ms;  /* monotonic, since when */
+	uint64_t rows_at_ms;           /* not fetched before */
+	uint64_t told_hash, said_hash; /* of its rows: held, in its beats */
+	uint64_t members_said;
+	struct tree_row *rows, *page; /* what it told; being fetched */
+	uint32_t n_rows, n_page;      /* the first is itself */
+	uint32_t n_hosts;             /* of the rows that are not gone */
+	uint64_t page_hash;
+	struct adding *adding;
+	uint32_t retry_ms, rows_wait_ms;
+	uint32_t promised; /* hosts just sent to it for a place */
+	uint32_t rack;     /* hash of its rack; 0: none */
+	uint32_t granted_height;
+	uint8_t slot, failures;
+	bool joined;  /* it has been our child: a member until it is gone */
+	bool lost;    /* it says that it is not under us any more */
+	bool fresh;   /* the next beat goes over a new connection */
+	bool invited; /* it is expected to ask for a place */
+	bool saying_invite;
+	bool drain;
+	bool bad_rows;   /* what it says of its rows cannot be */
+	bool announcing; /* side is an announcement */
+};
+
+/* A request for a grant that passes here, or starts here. */
+struct climb {
+	struct climb *next;
+	uint64_t reply, ref; /* to whom it is answered; our own request */
+	struct epoch lease;  /* our own when it went up */
+	bool ours;           /* this agent is the acceptor */
+	bool probing;        /* hello to the mover is on its way */
+	struct endpoint ep;  /* of the mover */
+	struct tree_mover mover;
+};
+
+struct open_grant {
+	struct node_id id;
+	struct epoch lease;
+	uint64_t until_ms;
+	bool leaf;
+};
+
+/* A member that no child tells of. */
+struct extra {
+	struct tree_row row;
+	uint64_t since_ms; /* monotonic */
+	uint32_t hosts;
+	bool pending; /* granted, not yet reported */
+	bool known;   /* was a member before that grant */
+	bool hidden;  /* also reported, under an older lease */
+};
+
+struct grave {
+	struct tree_row row;
+	uint64_t until_ms;
+};
+
+/* What only a root has. */
+struct reign {
+	struct open_grant open[65];
+	unsigned n_open;
+	struct extra *extra;
+	uint32_t n_extra, cap_extra;
+	uint32_t floor; /* expected at least; 0: none */
+	bool rival;     /* a higher epoch was heard */
+	bool asking;    /* candidates; answers are judged at the timer */
+	uint64_t ref[TREE_ROOTS];
+	uint64_t announced_ms, since_ms;
+};
+
+#define SEEK_MAX 48
+struct seek_target {
+	struct endpoint ep;
+	bool descend;
+	bool ancestor; /* asked before a candidate makes itself a root */
+};
+
+struct seek {
+	struct seek_target list[SEEK_MAX];
+	unsigned n, at, steps, busy;
+	uint64_t ref, nonce;
+	bool joining;
+	uint64_t sent_ms;
+	uint32_t backoff_ms;
+	bool was_root;         /* it is one again if all fail */
+	bool once;             /* an invitation: then nothing else */
+	struct endpoint avoid; /* a parent that drains */
+	unsigned passes;
+	/* a candidate's rounds */
+	uint64_t round_ref[TREE_ROOTS];
+	unsigned rounds, quiet;
+	bool earlier, elsewhere;
+	bool round_on;
+};
+
+enum place {
+	PLACE_DETACHED,
+	PLACE_ATTACHED,
+	PLACE_ROOT,
+	PLACE_LEFT
+};
+
+struct tree {
+	const struct tree_conf *conf;
+	const struct tree_env *env;
+	void *ctx;
+	struct node_id self;
+	uint64_t incarnation;
+	enum place place;
+	bool started, draining;
+	uint64_t refs;
+
+	struct epoch seen;        /* highest heard of */
+	struct epoch reign_epoch; /* own latest grant as a root */
+	uint64_t term;            /* highest used as a root */
+	uint32_t stored_fleet;
+
+	/* the parent, the last of path[]; kept when it is lost */
+	struct epoch lease, held; /* held: highest ever */
+	struct tree_peer path[TREE_LEVELS];
+	unsigned n_path;
+	struct tree_peer uncle[TREE_UNCLES];
+	unsigned n_uncles;
+	struct endpoint root_ep[TREE_ROOTS]; /* as beats say */
+	unsigned n_root_ep;
+	bool rooted, beaten; /* beaten: a beat under this lease was heard */
+	uint64_t heard_ms, watch_ms, unrooted_ms;
+	uint64_t please, please_ms;
+	uint8_t please_tries;
+	bool please_asked;
+	double offset_ms, error_ms;
+	uint32_t fleet;       /* as the root last said */
+	struct endpoint home; /* parent wanted again; port 0: none */
+	uint64_t home_ref;
+	uint32_t home_wait_ms;
+
+	struct seek *seek;
+	struct reign *reign;
+	struct climb *climbs;
+	unsigned n_climbs;
+
+	struct branch **child;
+	unsigned n_children, cap_children;
+	uint64_t slots;            /* bit set: timer of that number is taken */
+	struct node_id removed[8]; /* by hand: not taken back at once */
+	uint64_t removed_ms[8];
+	unsigned n_removed;
+
+	/* rows.c */
+	struct grave *grave;
+	uint32_t n_graves, cap_graves;
+	struct tree_row *rows;
+	uint32_t n_rows, n_gone; /* gone: after the others, for the parent */
+	uint64_t version, rows_hash, ids_hash, resolved_ms, double_ms;
+	bool dirty, hash_dirty, conflict, pending, read, announce_due;
+	struct tree_peer *members;
+	uint32_t n_members;
+	uint64_t members_hash;
+
+	uint64_t drain_ms;
+#ifdef TREE_CHECK
+	struct epoch check_seen, check_held;
+#endif
+};
+
+static inline bool id_equal(const struct node_id *a, const struct node_id *b)
+{
+	return memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+static inline uint64_t id_head(const struct node_id *id)
+{
+	uint64_t v = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		v = v << 8 | id->b[i];
+	return v;
+}
+
+static inline uint64_t now_ms(const struct tree *t)
+{
+	return t->env->now_ms(t->ctx);
+}
+
+static inline uint64_t wall_ms(const struct tree *t)
+{
+	return t->env->wall_ms(t->ctx);
+}
+
+/* Uniform in [0, n). */
+static inline uint64_t random_below(const struct tree *t, uint64_t n)
+{
+	return n ? t->env->random(t->ctx) % n : 0;
+}
+
+static inline void timer_at(struct tree *t, uint32_t id, uint64_t at_ms)
+{
+	t->env->timer(t->ctx, id, at_ms);
+}
+
+static inline void event(struct tree *t, enum tree_event e,
+			 const struct node_id *id)
+{
+	t->env->event(t->ctx, e, id);
+}
+
+/* ---- tree.c ---- */
+/* Sends with a new ref of this kind; the ref, or 0 if it could not. */
+uint64_t tree_send(struct tree *t, enum op op, unsigned slot,
+		   const struct endpoint *to, struct tree_msg *m,
+		   uint32_t limit_ms, bool fresh);
+void tree_cancel(struct tree *t, uint64_t *ref);
+void tree_reply(struct tree *t, uint64_t ref, struct tree_msg *m);
+void tree_refuse(struct tree *t, uint64_t ref, enum tree_kind kind,
+		 enum tree_word w);
+/* A new struct of this kind, everything else zero. */
+void msg_init(struct tree_msg *m, enum tree_kind kind);
+/* Own position below the root, 0 for a root and without a parent. */
+unsigned tree_level(const struct tree *t);
+/* Attached or a root, and a root is above. */
+bool tree_may_grant(const struct tree *t);
+bool tree_in_path(const struct tree *t, const struct node_id *id);
+uint32_t tree_hosts(const struct tree *t);
+uint32_t tree_height(const struct tree *t);
+void tree_epoch_heard(struct tree *t, const struct epoch *e);
+/* Where a host is: as it says, or where it called from. */
+bool tree_address(const struct endpoint *said, const struct endpoint *from,
+		  struct endpoint *out);
+bool tree_target_valid(const struct endpoint *ep);
+struct endpoint tree_root_address(const struct tree *t);
+int tree_store(struct tree *t);
+void tree_fill_mover(const struct tree *t, struct tree_mover *m);
+
+/* ---- climb.c ---- */
+void climb_join(struct tree *t, const struct endpoint *from,
+		const struct tree_msg *m, uint64_t ref);
+void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref);
+void climb_done(struct tree *t, uint64_t ref, int err,
+		const struct tree_msg *m);
+/* Tells the root how a grant ended. */
+void climb_tell(struct tree *t, enum tree_grant_act act,
+		const struct branch *b);
+void climb_drop_all(struct tree *t);
+
+/* ---- branch.c ---- */
+struct branch *branch_new(struct tree *t, const struct endpoint *ep);
+void branch_drop(struct tree *t, struct branch *b);
+struct branch *branch_by_id(const struct tree *t, const struct node_id *id);
+struct branch *branch_by_lease(const struct tree *t, const struct epoch *e);
+struct branch *branch_by_endpoint(const struct tree *t,
+				  const struct endpoint *ep);
+/* Counts towards the rows: it is or was a child, or may become one. */
+bool branch_counts(const struct branch *b);
+void branch_granted(struct tree *t, struct branch *b,
+		    const struct tree_mover *m, const struct epoch *lease);
+void branch_timer(struct tree *t, unsigned slot);
+void branch_done(struct tree *t, uint64_t ref, int err,
+		 const struct tree_msg *m);
+void branch_please(struct tree *t, const struct tree_msg *m, uint64_t ref);
+void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref);
+void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms);
+/* The next beats carry news: soon, but not all at once. */
+void branch_news(struct tree *t);
+void branch_add_timer(struct tree *t);
+void branch_free_all(struct tree *t);
+bool branch_removed_lately(const struct tree *t, const struct node_id *id);
+
+/* ---- link.c ---- */
+void link_beat(struct tree *t, const struct endpoint *from,
+	       const struct tree_msg *m, uint64_t ref);
+void link_timer(struct tree *t);
+void link_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m);
+/* Drops the lease; what comes next is the caller's to say. */
+void link_detach(struct tree *t);
+void link_commit(struct tree *t, const struct endpoint *parent,
+		 const struct tree_msg *m);
+
+/* ---- seek.c ---- */
+/* Looks for a parent; to: only there, and then a root again if it was one. */
+void seek_start(struct tree *t, const struct endpoint *to, uint64_t delay_ms);
+void seek_timer(struct tree *t);
+void seek_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m);
+void seek_invited(struct tree *t, const struct endpoint *from,
+		  const struct tree_msg *m, uint64_t ref);
+void seek_stop(struct tree *t);
+/* Attached, or a root again: is there a better place to go back to? */
+void seek_place(struct tree *t);
+/* Its id is another's: it draws a new one and joins anew. */
+void seek_new_identity(struct tree *t);
+/* To the front of the list. */
+void seek_prefer(struct tree *t, const struct endpoint *ep, bool descend);
+/* The ancestors were asked, and nobody is being asked for a place. */
+bool seek_exhausted(const struct tree *t);
+
+/* ---- reign.c ---- */
+bool reign_candidate(const struct tree *t);
+/* 0, or -errno: not a root, for want of memory or disk. */
+int reign_begin(struct tree *t);
+/* Gives up being a root to move below another. */
+void reign_resign(struct tree *t);
+void reign_end(struct tree *t);
+int reign_raise(struct tree *t, uint64_t above);
+void reign_timer(struct tree *t);
+void reign_done(struct tree *t, uint64_t ref, int err,
+		const struct tree_msg *m);
+void reign_rounds_start(struct tree *t);
+void reign_rounds_stop(struct tree *t);
+/* The next number; for a grant of this mover. */
+enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
+			   const struct node_id *acceptor,
+			   const struct endpoint *ep, struct epoch *out);
+void reign_settle(struct tree *t, const struct node_id *mover,
+		  const struct epoch *lease, bool confirmed);
+/* Room for n more members that no child tells of; 0 or -ENOMEM. */
+int reign_reserve(struct tree *t, uint32_t n);
+/* A member is told of by no child (any more); there is room. */
+struct extra *reign_extra(struct tree *t, const struct tree_row *row);
+
+/* ---- rows.c ---- */
+void rows_touch(struct tree *t); /* what is below changed */
+uint64_t rows_hash(struct tree *t);
+void rows_resolve(struct tree *t);
+void rows_fetch(struct tree *t, struct branch *b);
+void rows_announce(struct tree *t, struct branch *b);
+void rows_done(struct tree *t, struct branch *b, int err,
+	       const struct tree_msg *m);
+void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref);
+void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref);
+/* The child leaves: its rows are members elsewhere (gone: nowhere). */
+void rows_forget(struct tree *t, struct branch *b, bool gone);
+uint64_t rows_members_hash(struct tree *t);
+void rows_derived_id(const struct endpoint *ep, struct node_id *out);
+void rows_page_drop(struct branch *b);
+void rows_free(struct tree *t);
+
+#endif

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Being the root: terms, numbers of grants, members that nobody tells of, and
+ * who becomes the root when it is lost.
+ *
+ * A detached candidate asks the others twice; if none that comes before it
+ * answers and none knows a root, it is the root of a new term.  A root asks
+ * the other candidates every 5 s and resigns below one with a higher epoch.
+ * One that resigned keeps its struct reign until it is attached: if that
+ * fails it goes on as before.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/tree/private.h"
+
+#define CHECK_MS   5000
+#define ROUND_MS   500
+#define ROUNDS_MAX 8 /* an earlier candidate that never stands */
+#define LEAVES_MAX 64
+#define TRUST_MS   60000 /* a former fleet's count is taken so long */
+
+/* ---- terms ---- */
+
+static void epoch_take(struct tree *t)
+{
+	if (epoch_compare(&t->reign_epoch, &t->seen) > 0)
+		t->seen = t->reign_epoch;
+}
+
+int reign_raise(struct tree *t, uint64_t above)
+{
+	uint64_t old = t->term;
+	int ret;
+
+	if (above >= UINT64_MAX - 1 || old >= UINT64_MAX - 1)
+		return -ERANGE;
+	t->term = MAX(old, above) + 1;
+	ret = tree_store(t);
+	if (ret) {
+		t->term = old;
+		return ret;
+	}
+	t->reign_epoch.term = t->term;
+	t->reign_epoch.root = id_head(&t->self);
+	t->reign_epoch.n = MAX(t->reign_epoch.n, t->seen.n);
+	epoch_take(t);
+	t->reign->rival = false;
+	return 0;
+}
+
+/* ---- members that no child tells of ---- */
+
+int reign_reserve(struct tree *t, uint32_t n)
+{
+	struct reign *r = t->reign;
+	uint32_t cap = MAX(r->cap_extra, 8);
+	struct extra *p;
+
+	if (n > TREE_MEMBERS - r->n_extra)
+		return -ENOMEM;
+	if (n <= r->cap_extra - r->n_extra)
+		return 0;
+	while (cap < r->n_extra + n)
+		cap *= 2;
+	p = reallocarray(r->extra, cap, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	r->extra = p;
+	r->cap_extra = cap;
+	return 0;
+}
+
+struct extra *reign_extra(struct tree *t, const struct tree_row *row)
+{
+	struct reign *r = t->reign;
+	struct extra *x = &r->extra[r->n_extra++];
+
+	*x = (struct extra){
+		.row = *row, .since_ms = now_ms(t), .hosts = 1, .known = true
+	};
+	x->row.up = false;
+	rows_touch(t);
+	return x;
+}
+
+static struct extra *extra_find(const struct reign *r, const struct node_id *id)
+{
+	for (uint32_t i = 0; i < r->n_extra; i++)
+		if (id_equal(&r->extra[i].row.id, id))
+			return &r->extra[i];
+	return NULL;
+}
+
+static void extra_remove(struct tree *t, struct extra *x)
+{
+	*x = t->reign->extra[--t->reign->n_extra];
+	rows_touch(t);
+}
+
+/* Who was announced, or listed beforehand, is expected. */
+static void extras_begin(struct tree *t)
+{
+	const struct member_ops *p = t->conf->provider;
+	struct tree_row row = { .level = 1 };
+	struct endpoint *ep;
+	int n;
+
+	if (!p->founds && !reign_reserve(t, t->n_members)) {
+		for (uint32_t i = 0; i < t->n_members; i++) {
+			row.id = t->members[i].id;
+			row.ep = t->members[i].ep;
+			if (!id_equal(&row.id, &t->self))
+				reign_extra(t, &row);
+		}
+	}
+	ep = p->expected ? calloc(ROWS_NAMED, sizeof(*ep)) : NULL;
+	if (!ep)
+		return;
+	n = p->expected(t->conf->member, ep, ROWS_NAMED);
+	if (n > 0 && !reign_reserve(t, (uint32_t)n)) {
+		for (int i = 0; i < n; i++) {
+			if (endpoint_equal(&ep[i], &t->conf->self))
+				continue;
+			rows_derived_id(&ep[i], &row.id);
+			row.ep = ep[i];
+			if (!extra_find(t->reign, &row.id))
+				reign_extra(t, &row);
+		}
+	}
+	free(ep);
+}
+
+void tree_accept_rows(struct tree *t)
+{
+	if (!t->reign)
+		return;
+	t->reign->floor = 0;
+	for (uint32_t i = 0; i < t->reign->n_extra;) {
+		if (t->reign->extra[i].pending)
+			i++;
+		else
+			extra_remove(t, &t->reign->extra[i]);
+	}
+	t->version++;
+}
+
+/* ---- beginning and end ---- */
+
+bool reign_candidate(const struct tree *t)
+{
+	for (unsigned i = 0; i < t->conf->n_roots; i++)
+		if (endpoint_equal(&t->conf->roots[i], &t->conf->self))
+			return true;
+	return false;
+}
+
+static int reign_new(struct tree *t)
+{
+	uint32_t fleet = MAX(t->fleet, t->stored_fleet);
+	int ret;
+
+	t->reign = calloc(1, sizeof(*t->reign));
+	if (!t->reign)
+		return -ENOMEM;
+	ret = reign_raise(t, t->seen.term);
+	if (ret) {
+		free(t->reign);
+		t->reign = NULL;
+		return ret;
+	}
+	t->reign->since_ms = now_ms(t);
+	if (!t->conf->provider->founds && fleet > 1)
+		t->reign->floor = fleet;
+	extras_begin(t);
+	return 0;
+}
+
+int reign_begin(struct tree *t)
+{
+	int ret = 0;
+
+	if (!t->reign)
+		ret = reign_new(t);
+	else if (t->seen.term > t->reign_epoch.term)
+		ret = reign_raise(t, t->seen.term);
+	if (ret)
+		return ret;
+	seek_stop(t);
+	t->place = PLACE_ROOT;
+	t->rooted = false;
+	t->offset_ms = t->error_ms = 0;
+	t->n_path = 0;
+	t->unrooted_ms = 0;
+	rows_touch(t);
+	timer_at(t, TIMER_REIGN,
+		 now_ms(t) + CHECK_MS / 2 + random_below(t, CHECK_MS / 2));
+	seek_place(t);
+	branch_news(t);
+	event(t, TREE_EVENT_PARENT, NULL);
+	return 0;
+}
+
+static void cancel_all(struct tree *t, uint64_t *ref)
+{
+	for (unsigned i = 0; i < TREE_ROOTS; i++)
+		tree_cancel(t, &ref[i]);
+}
+
+void reign_resign(struct tree *t)
+{
+	t->place = PLACE_DETACHED;
+	t->reign->asking = false;
+	cancel_all(t, t->reign->ref);
+	timer_at(t, TIMER_REIGN, UINT64_MAX);
+	t->version++;
+	branch_news(t);
+	event(t, TREE_EVENT_PARENT, NULL);
+}
+
+void reign_end(struct tree *t)
+{
+	if (!t->reign)
+		return;
+	cancel_all(t, t->reign->ref);
+	timer_at(t, TIMER_REIGN, UINT64_MAX);
+	free(t->reign->extra);
+	free(t->reign);
+	t->reign = NULL;
+	rows_touch(t);
+}
+
+/* ---- grants ---- */
+
+static void open_close(struct tree *t, unsigned i, bool confirmed)
+{
+	struct reign *r = t->reign;
+	const struct open_grant g = r->open[i];
+	struct extra *x = confirmed ? NULL : extra_find(r, &g.id);
+
+	r->open[i] = r->open[--r->n_open];
+	if (!x || !x->pending || epoch_compare(&x->row.lease, &g.lease) != 0)
+		return;
+	x->pending = false;
+	x->row.lease = (struct epoch){ 0 };
+	if (!x->known)
+		extra_remove(t, x);
+	else
+		rows_touch(t);
+}
+
+static void open_purge(struct tree *t)
+{
+	uint64_t now = now_ms(t);
+
+	for (unsigned i = t->reign->n_open; i-- > 0;)
+		if (now >= t->reign->open[i].until_ms)
+			open_close(t, i, false);
+}
+
+void reign_settle(struct tree *t, const struct node_id *mover,
+		  const struct epoch *lease, bool confirmed)
+{
+	if (!t->reign)
+		return;
+	for (unsigned i = t->reign->n_open; i-- > 0;)
+		if (id_equal(&t->reign->open[i].id, mover) &&
+		    epoch_compare(&t->reign->open[i].lease, lease) == 0)
+			open_close(t, i, confirmed);
+}
+
+/* One at a time for movers with children; those without close no cycle. */
+static bool may_open(struct tree *t, const struct tree_mover *mover)
+{
+	struct reign *r = t->reign;
+	unsigned n = 0;
+
+	open_purge(t);
+	for (unsigned i = r->n_open; i-- > 0;)
+		if (id_equal(&r->open[i].id, &mover->id))
+			open_close(t, i, false); /* it asks anew */
+	for (unsigned i = 0; i < r->n_open; i++)
+		n += r->open[i].leaf == (mover->hosts == 1);
+	return n < (mover->hosts == 1 ? LEAVES_MAX : 1);
+}
+
+static void pending_row(struct tree *t, const struct tree_mover *mover,
+			const struct node_id *acceptor,
+			const struct endpoint *ep)
+{
+	struct extra *x = extra_find(t->reign, &mover->id);
+	struct tree_row row = { .id = mover->id,
+				.parent = *acceptor,
+				.ep = *ep,
+				.level = 1,
+				.incarnation = mover->incarnation,
+				.lease = t->reign_epoch };
+	bool known = x && x->known;
+
+	if (x)
+		extra_remove(t, x);
+	x = reign_extra(t, &row);
+	x->known = known;
+	x->pending = true;
+	x->hosts = mover->hosts;
+}
+
+enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
+			   const struct node_id *acceptor,
+			   const struct endpoint *ep, struct epoch *out)
+{
+	struct reign *r = t->reign;
+	struct epoch next = t->reign_epoch;
+
+	if (!may_open(t, mover) || reign_reserve(t, 1))
+		return TREE_BUSY;
+	next.n++;
+	/* above all that the mover has seen, so that it can take it */
+	if (epoch_compare(&next, &mover->seen) <= 0 &&
+	    reign_raise(t, mover->seen.term))
+		return TREE_BUSY;
+	/* a reign that is young learns how many there were */
+	if (!t->conf->provider->founds && mover->fleet > r->floor &&
+	    mover->seen.term < t->reign_epoch.term &&
+	    now_ms(t) < r->since_ms + TRUST_MS)
+		r->floor = mover->fleet;
+	t->reign_epoch.n++;
+	epoch_take(t);
+	r->open[r->n_open++] =
+		(struct open_grant){ .id = mover->id,
+				     .lease = t->reign_epoch,
+				     .until_ms = now_ms(t) + GRANT_MS,
+				     .leaf = mover->hosts == 1 };
+	pending_row(t, mover, acceptor, ep);
+	*out = t->reign_epoch;
+	return TREE_OK;
+}
+
+/* ---- other candidates ---- */
+
+static void ask_candidates(struct tree *t, uint64_t *ref)
+{
+	struct tree_msg m;
+
+	for (unsigned i = 0; i < MIN(t->conf->n_roots, TREE_ROOTS); i++) {
+		const struct endpoint *ep = &t->conf->roots[i];
+
+		tree_cancel(t, &ref[i]);
+		if (endpoint_equal(ep, &t->conf->self))
+			continue;
+		msg_init(&m, TREE_HELLO);
+		ref[i] = tree_send(t, OP_REIGN, i, ep, &m, HELLO_LIMIT_MS,
+				   false);
+	}
+}
+
+static bool others(const struct tree *t)
+{
+	return t->conf->n_roots > (reign_candidate(t) ? 1 : 0);
+}
+
+static void keep_house(struct tree *t)
+{
+	struct reign *r = t->reign;
+	uint32_t fleet;
+
+	open_purge(t);
+	for (uint32_t i = 0; i < r->n_extra && t->conf->forget_ms;) {
+		if (now_ms(t) - r->extra[i].since_ms >= t->conf->forget_ms)
+			extra_remove(t, &r->extra[i]);
+		else
+			i++;
+	}
+	fleet = tree_expected(t);
+	if (fleet != t->stored_fleet && !t->conf->provider->founds) {
+		uint32_t old = t->stored_fleet;
+
+		t->stored_fleet = fleet;
+		if (tree_store(t))
+			t->stored_fleet = old; /* next time */
+	}
+}
+
+static void judge_root(struct tree *t)
+{
+	struct reign *r = t->reign;
+
+	if (r->asking || !others(t)) {
+		/* nobody else is the root of what was heard */
+		r->asking = false;
+		if (r->rival && reign_raise(t, t->seen.term))
+			r->rival = true;
+		keep_house(t);
+		timer_at(t, TIMER_REIGN,
+			 now_ms(t) + CHECK_MS * 9 / 10 - ROUND_MS +
+				 random_below(t, CHECK_MS / 10));
+		return;
+	}
+	r->asking = true;
+	ask_candidates(t, r->ref);
+	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
+}
+
+void reign_rounds_stop(struct tree *t)
+{
+	if (!t->seek)
+		return;
+	cancel_all(t, t->seek->round_ref);
+	if (t->seek->round_on)
+		timer_at(t, TIMER_REIGN, UINT64_MAX);
+	t->seek->round_on = false;
+}
+
+void reign_rounds_start(struct tree *t)
+{
+	struct seek *s = t->seek;
+
+	if (!s || !reign_candidate(t) || s->was_root || s->round_on)
+		return;
+	s->round_on = true;
+	s->earlier = s->elsewhere = false;
+	ask_candidates(t, s->round_ref);
+	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
+}
+
+static void judge_candidate(struct tree *t)
+{
+	struct seek *s = t->seek;
+
+	if (!s || !s->round_on)
+		return;
+	s->rounds++;
+	s->quiet = s->earlier || s->elsewhere ? 0 : s->quiet + 1;
+	if (((s->quiet >= 2 && seek_exhausted(t)) ||
+	     (s->rounds >= ROUNDS_MAX && !s->elsewhere && seek_exhausted(t))) &&
+	    !reign_begin(t))
+		return;
+	s->earlier = s->elsewhere = false;
+	ask_candidates(t, s->round_ref);
+	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
+}
+
+void reign_timer(struct tree *t)
+{
+	if (t->place == PLACE_ROOT)
+		judge_root(t);
+	else if (t->place == PLACE_DETACHED)
+		judge_candidate(t);
+}
+
+static void candidate_heard(struct tree *t, unsigned i,
+			    const struct tree_msg *m)
+{
+	struct seek *s = t->seek;
+	const struct endpoint *ep = &t->conf->roots[i];
+	struct endpoint root = m->u.hello.root ? *ep : m->u.hello.root_ep;
+	bool before = true;
+
+	for (unsigned k = 0; k <= i; k++)
+		before &= !endpoint_equal(&t->conf->roots[k], &t->conf->self);
+	s->earlier |= before;
+	if (!m->u.hello.rooted || !tree_target_valid(&root) ||
+	    endpoint_equal(&root, &t->conf->self))
+		return;
+	/* it has not noticed yet that the root is gone */
+	if (!m->u.hello.root && t->n_path == 1 &&
+	    endpoint_equal(&root, &t->path[0].ep))
+		return;
+	s->elsewhere = true;
+	if (m->u.hello.root)
+		seek_prefer(t, &root, true);
+}
+
+static void rival_heard(struct tree *t, unsigned i, const struct tree_msg *m)
+{
+	const struct endpoint ep = t->conf->roots[i];
+
+	if (!m->u.hello.root || id_equal(&m->u.hello.id, &t->self) ||
+	    epoch_compare(&m->lease, &t->reign_epoch) <= 0)
+		return;
+	reign_resign(t);
+	seek_start(t, &ep, 0);
+	if (t->seek && t->seek->n)
+		t->seek->list[0].descend = true;
+}
+
+void reign_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
+{
+	unsigned i = ref >> 8 & 0xff;
+	uint64_t *refs = t->place == PLACE_ROOT ? t->reign->ref
+			 : t->seek              ? t->seek->round_ref
+						: NULL;
+
+	if (i >= TREE_ROOTS || !refs || refs[i] != ref)
+		return;
+	refs[i] = 0;
+	if (err || m->word != TREE_OK || m->u.hello.leaving ||
+	    strncmp(m->u.hello.overlay, t->conf->overlay,
+		    sizeof(m->u.hello.overlay)) != 0)
+		return;
+	if (t->place == PLACE_ROOT)
+		rival_heard(t, i, m);
+	else
+		candidate_heard(t, i, m);
+}

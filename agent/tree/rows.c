@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows: who is below.  Each child's rows are held as it told them and fetched
+ * again, in pages, when the hash in its beats differs.  The rows of all are put
+ * together when somebody asks after something changed: a host that two
+ * children tell of is where its lease is higher; as long as both hear it, the
+ * rows are not settled.  A host that left, was removed or forgotten is told of
+ * for a minute as gone, so that those above do not take it for lost; a root
+ * keeps on expecting whoever vanishes otherwise.
+ *
+ * Nothing here is done for a beat that brings nothing new.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/tree/private.h"
+#include "agent/tree/rowset.h"
+#include "common/hash.h"
+
+#define GRAVE_MS   60000
+#define GRAVES_MAX 65536
+#define SERVED_MAX 1024 /* more rows are not kept for the next page */
+#define RESOLVE_MS 1000
+#define DOUBLE_MS  5000
+#define UNTOLD_MS  10000 /* a subtree that moved is complete by then */
+
+void rows_touch(struct tree *t)
+{
+	bool was = t->dirty;
+
+	t->dirty = t->hash_dirty = true;
+	t->version++;
+	if (!was && t->started)
+		event(t, TREE_EVENT_ROWS, NULL);
+}
+
+void rows_derived_id(const struct endpoint *ep, struct node_id *out)
+{
+	struct hash_key key = { { 3 } };
+	uint64_t half[2];
+	uint8_t text[18];
+
+	memcpy(text, ep->addr.b, 16);
+	text[16] = (uint8_t)(ep->port >> 8);
+	text[17] = (uint8_t)ep->port;
+	half[0] = siphash24(&key, text, sizeof(text));
+	key.b[1] = 1;
+	half[1] = siphash24(&key, text, sizeof(text));
+	memcpy(out->b, half, sizeof(out->b));
+}
+
+/* ---- hashes ---- */
+
+static uint64_t row_hash(const struct tree_row *r, uint64_t below)
+{
+	const struct hash_key key = { { 4 } };
+	uint64_t text[12] = {
+		r->incarnation, r->lease.term,
+		r->lease.root,  r->lease.n,
+		below,          (uint64_t)r->ep.port << 2 | r->up << 1 | r->gone
+	};
+
+	memcpy(&text[6], r->id.b, 16);
+	memcpy(&text[8], r->parent.b, 16);
+	memcpy(&text[10], r->ep.addr.b, 16);
+	return siphash13(&key, text, sizeof(text));
+}
+
+static struct tree_row child_row(const struct tree *t, const struct branch *b)
+{
+	return (struct tree_row){ .id = b->pub.id,
+				  .parent = t->self,
+				  .ep = b->pub.ep,
+				  .level = 1,
+				  .up = b->pub.state == CHILD_UP ||
+					b->pub.state == CHILD_SUSPECT,
+				  .incarnation = b->pub.incarnation,
+				  .lease = b->pub.lease,
+				  .seen_ms = b->pub.seen_ms };
+}
+
+/* Zero: nothing is below, and there is nothing to fetch. */
+uint64_t rows_hash(struct tree *t)
+{
+	uint64_t sum = 0;
+
+	if (!t->hash_dirty)
+		return t->rows_hash;
+	for (unsigned i = 0; i < t->n_children; i++) {
+		const struct branch *b = t->child[i];
+		struct tree_row r = child_row(t, b);
+
+		if (branch_counts(b))
+			sum += row_hash(&r, b->told_hash);
+	}
+	for (uint32_t i = 0; i < t->n_graves; i++)
+		sum += row_hash(&t->grave[i].row, 0);
+	t->rows_hash = sum;
+	t->hash_dirty = false;
+	return sum;
+}
+
+/* ---- those that are gone ---- */
+
+static void graves_expire(struct tree *t)
+{
+	uint64_t now = now_ms(t);
+
+	for (uint32_t i = 0; i < t->n_graves;) {
+		struct grave *g = &t->grave[i];
+		const struct branch *b = branch_by_id(t, &g->row.id);
+
+		/* it is back: then it is not gone */
+		if (now < g->until_ms && !(b && branch_counts(b))) {
+			i++;
+			continue;
+		}
+		*g = t->grave[--t->n_graves];
+		t->hash_dirty = true;
+	}
+}
+
+static int graves_reserve(struct tree *t, uint32_t n)
+{
+	uint32_t cap = MAX(t->cap_graves, 8);
+	struct grave *p;
+
+	if (n > GRAVES_MAX - t->n_graves)
+		return -ENOMEM;
+	if (n <= t->cap_graves - t->n_graves)
+		return 0;
+	while (cap < t->n_graves + n)
+		cap *= 2;
+	p = reallocarray(t->grave, cap, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	t->grave = p;
+	t->cap_graves = cap;
+	return 0;
+}
+
+static void grave_add(struct tree *t, const struct tree_row *row)
+{
+	struct grave *g = &t->grave[t->n_graves++];
+
+	g->row = *row;
+	g->row.parent = t->self;
+	g->row.level = 1;
+	g->row.up = false;
+	g->row.gone = true;
+	g->until_ms = now_ms(t) + GRAVE_MS;
+}
+
+/*
+ * Without memory nothing is noted: a root goes on expecting those that are
+ * gone, and misses for a moment those that are elsewhere.
+ */
+void rows_forget(struct tree *t, struct branch *b, bool gone)
+{
+	struct tree_row self = child_row(t, b);
+	uint32_t n = MAX(b->n_rows, 1);
+
+	if (b->joined && gone && !graves_reserve(t, n)) {
+		grave_add(t, &self);
+		for (uint32_t i = 1; i < b->n_rows; i++)
+			grave_add(t, &b->rows[i]);
+	} else if (b->joined && !gone && t->reign && !reign_reserve(t, n)) {
+		reign_extra(t, &self);
+		for (uint32_t i = 1; i < b->n_rows; i++)
+			if (!b->rows[i].gone)
+				reign_extra(t, &b->rows[i]);
+	}
+	tree_cancel(t, &b->side);
+	rows_page_drop(b);
+	free(b->rows);
+	b->rows = NULL;
+	b->n_rows = 0;
+	b->n_hosts = b->pub.hosts = 1;
+	b->told_hash = 0;
+	b->bad_rows = false;
+	rows_touch(t);
+}
+
+/* ---- rows of all ---- */
+
+static uint32_t rows_total(const struct tree *t)
+{
+	uint32_t n = 1 + t->n_graves;
+
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (branch_counts(t->child[i]))
+			n += MAX(t->child[i]->n_rows, 1);
+	return n;
+}
+
+static struct tree_row self_row(const struct tree *t)
+{
+	struct tree_row r = { .id = t->self,
+			      .ep = t->conf->self,
+			      .up = true,
+			      .incarnation = t->incarnation,
+			      .lease = tree_lease(t),
+			      .seen_ms = wall_ms(t) };
+
+	if (t->place == PLACE_ATTACHED)
+		r.parent = t->path[t->n_path - 1].id;
+	return r;
+}
+
+static void collect(struct tree *t, struct rowset *s)
+{
+	struct tree_row r = self_row(t);
+
+	rowset_add(s, &r);
+	for (unsigned i = 0; i < t->n_children; i++) {
+		const struct branch *b = t->child[i];
+
+		if (!branch_counts(b))
+			continue;
+		r = child_row(t, b);
+		rowset_add(s, &r);
+		for (uint32_t k = 1; k < b->n_rows; k++) {
+			r = b->rows[k];
+			r.level++;
+			rowset_add(s, &r);
+		}
+	}
+	for (uint32_t i = 0; i < t->n_graves; i++)
+		rowset_add(s, &t->grave[i].row);
+}
+
+/* Is what was granted told of by now, with all that is below it? */
+static bool extra_told(const struct tree *t, const struct rowset *s,
+		       const struct extra *x, const struct tree_row *w)
+{
+	uint32_t below;
+
+	if (epoch_compare(&w->lease, &x->row.lease) < 0)
+		return false;
+	if (w->gone || !x->pending)
+		return true;
+	below = rowset_below(s, w);
+	return below + 1 >= x->hosts || now_ms(t) >= x->since_ms + UNTOLD_MS;
+}
+
+static void extras_settle(struct tree *t, const struct rowset *s)
+{
+	struct reign *r = t->reign;
+
+	t->pending = false;
+	for (uint32_t i = 0; r && i < r->n_extra;) {
+		struct extra *x = &r->extra[i];
+		const struct tree_row *w = rowset_find(s, &x->row.id);
+		bool there = rowset_up_at(s, &x->row.ep);
+
+		if ((w && extra_told(t, s, x, w)) ||
+		    (!w && there && !x->pending)) {
+			*x = r->extra[--r->n_extra];
+			continue;
+		}
+		x->hidden = w;
+		t->pending |= x->pending;
+		i++;
+	}
+}
+
+/* Two live hosts have one id: the younger keeps it. */
+static void tell_double(struct tree *t, const struct rowset *s)
+{
+	struct tree_msg m;
+
+	if (!s->twice || now_ms(t) < t->double_ms)
+		return;
+	t->double_ms = now_ms(t) + DOUBLE_MS;
+	msg_init(&m, TREE_LEAVE);
+	m.u.leave.id = s->elder.id;
+	m.u.leave.incarnation = s->younger_incarnation;
+	(void)tree_send(t, OP_NONE, 0, &s->elder.ep, &m, HELLO_LIMIT_MS, false);
+}
+
+static void number_change(struct tree *t)
+{
+	uint64_t ids = 0;
+
+	for (uint32_t i = 0; i < t->n_rows; i++)
+		ids += id_head(&t->rows[i].id) * 0x9e3779b97f4a7c15u;
+	/* each change of membership has a number */
+	if (t->place == PLACE_ROOT && t->ids_hash && ids != t->ids_hash &&
+	    epoch_compare(&t->seen, &t->reign_epoch) == 0) {
+		t->reign_epoch.n++;
+		t->seen = t->reign_epoch;
+	}
+	t->ids_hash = ids;
+}
+
+/* Without memory the rows stay as they were, until the next try. */
+void rows_resolve(struct tree *t)
+{
+	uint32_t extra = t->reign ? t->reign->n_extra : 0;
+	struct rowset s;
+
+	if (!t->dirty)
+		return;
+	graves_expire(t);
+	if (rowset_init(&s, rows_total(t), extra))
+		return;
+	collect(t, &s);
+	rowset_decide(&s);
+	if (rowset_emit(&s)) {
+		rowset_free(&s);
+		return;
+	}
+	extras_settle(t, &s);
+	for (uint32_t i = 0; t->reign && i < t->reign->n_extra; i++)
+		if (!t->reign->extra[i].hidden)
+			rowset_append(&s, &t->reign->extra[i].row);
+	rowset_append_gone(&s, &t->self);
+	t->conflict = s.conflict;
+	tell_double(t, &s);
+	free(t->rows);
+	t->rows = rowset_take(&s, &t->n_rows, &t->n_gone);
+	t->dirty = false;
+	t->announce_due = true;
+	t->resolved_ms = now_ms(t);
+	number_change(t);
+	if (t->reign && t->n_rows >= t->reign->floor)
+		t->reign->floor = 0;
+}
+
+const struct tree_row *tree_rows(struct tree *t, uint32_t *n)
+{
+	rows_resolve(t);
+	t->read = true;
+	*n = t->rows ? t->n_rows : 0;
+	return t->rows;
+}
+
+uint64_t tree_rows_version(const struct tree *t)
+{
+	return t->version;
+}
+
+uint32_t tree_expected(struct tree *t)
+{
+	if (now_ms(t) >= t->resolved_ms + RESOLVE_MS || t->n_rows < ROWS_NAMED)
+		rows_resolve(t);
+	return MAX(t->n_rows, t->reign ? t->reign->floor : 0);
+}
+
+bool tree_settled(struct tree *t)
+{
+	rows_resolve(t);
+	if (t->dirty || t->conflict || t->pending ||
+	    (t->reign && t->reign->floor))
+		return false;
+	for (unsigned i = 0; i < t->n_children; i++) {
+		const struct branch *b = t->child[i];
+
+		if (b->until_ms ||
+		    (b->joined && !b->lost &&
+		     (b->bad_rows || b->told_hash != b->said_hash)))
+			return false;
+	}
+	return true;
+}
+
+void rows_free(struct tree *t)
+{
+	free(t->rows);
+	free(t->grave);
+	free(t->members);
+}
+
+/* ---- serving the parent ---- */
+
+void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref)
+{
+	uint32_t first = m->u.rows.offset, all, end;
+	struct tree_msg reply;
+
+	if (tree_admit(t, &m->lease, NULL) != TREE_OK) {
+		tree_refuse(t, ref, TREE_ROWS, TREE_MOVED);
+		return;
+	}
+	rows_resolve(t);
+	all = t->n_rows + t->n_gone;
+	if (t->dirty || !t->rows || first >= all) {
+		tree_refuse(t, ref, TREE_ROWS, TREE_BUSY);
+		return;
+	}
+	end = MIN(all, first + TREE_ROWS_PAGE);
+	msg_init(&reply, TREE_ROWS);
+	reply.lease = t->lease;
+	reply.u.rows.offset = first;
+	reply.u.rows.next = end < all ? end : 0;
+	reply.u.rows.hash = rows_hash(t);
+	reply.u.rows.n = end - first;
+	reply.u.rows.row = &t->rows[first];
+	tree_reply(t, ref, &reply);
+	if (!reply.u.rows.next && !t->read && all > SERVED_MAX) {
+		/* nobody but the parent asks, and it has them now */
+		free(t->rows);
+		t->rows = NULL;
+		t->dirty = true;
+	}
+}
+
+/* ---- members that are announced ---- */
+
+static void announce_renew(struct tree *t)
+{
+	uint32_t n;
+	uint64_t now = now_ms(t), hash = 0;
+	const struct hash_key key = { { 5 } };
+	struct tree_peer *p;
+
+	rows_resolve(t);
+	n = t->n_rows;
+	if (t->dirty)
+		return;
+	t->announce_due = false;
+	t->reign->announced_ms = now;
+	p = n <= ROWS_NAMED ? calloc(n, sizeof(*p)) : NULL;
+	for (uint32_t i = 0; p && i < n; i++) {
+		p[i].id = t->rows[i].id;
+		p[i].ep.addr = t->rows[i].ep.addr;
+		p[i].ep.port = t->rows[i].ep.port;
+		hash += siphash13(&key, &p[i], sizeof(p[i]));
+	}
+	free(t->members);
+	t->members = p;
+	t->n_members = p ? n : 0;
+	t->members_hash = hash;
+}
+
+uint64_t rows_members_hash(struct tree *t)
+{
+	uint64_t gap = t->n_rows <= 64 ? 0 : 5000;
+
+	if (t->place == PLACE_ROOT && (t->dirty || t->announce_due) &&
+	    now_ms(t) >= t->reign->announced_ms + gap)
+		announce_renew(t);
+	return t->members_hash;
+}
+
+const struct tree_peer *tree_members(const struct tree *t, uint32_t *n)
+{
+	*n = t->n_members;
+	return t->members;
+}
+
+void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref)
+{
+	uint32_t n = m->u.announce.n;
+	enum tree_word w = TREE_OK;
+	struct tree_peer *p;
+
+	if (tree_admit(t, &m->lease, NULL) != TREE_OK)
+		w = TREE_MOVED;
+	else if (n > ROWS_NAMED)
+		w = TREE_BAD;
+	p = w == TREE_OK ? calloc(MAX(n, 1), sizeof(*p)) : NULL;
+	if (w == TREE_OK && !p)
+		w = TREE_BUSY;
+	tree_refuse(t, ref, TREE_ANNOUNCE, w);
+	if (w != TREE_OK)
+		return;
+	if (n)
+		memcpy(p, m->u.announce.peer, n * sizeof(*p));
+	free(t->members);
+	t->members = p;
+	t->n_members = n;
+	t->members_hash = m->u.announce.hash;
+	event(t, TREE_EVENT_ROWS, NULL);
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rows from several children put together.  Of rows of one host the one with
+ * the higher lease counts; of equal ones, that which says it is gone, then
+ * that whose host is heard.  A host that is not heard does not count if
+ * another one is heard at its address: it was reborn with another id.
+ *
+ * Two tables with open addressing, never more than half full: ids, and
+ * addresses of those that are heard.  The set owns all until rowset_take().
+ */
+#include "agent/tree/rowset.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/tree/tree.h"
+#include "common/util.h"
+
+#define LEVELS (TREE_LEVELS_MAX + 3)
+
+enum {
+	FLAG_LOSER = 1, /* another row of this host counts */
+	FLAG_UP = 2     /* heard, and all above it */
+};
+
+int rowset_init(struct rowset *s, uint32_t n, uint32_t extra)
+{
+	size_t slots = 4;
+
+	while (slots < 2 * (size_t)n)
+		slots *= 2;
+	memset(s, 0, sizeof(*s));
+	s->row = calloc(MAX(n, 1), sizeof(*s->row));
+	s->flag = calloc(MAX(n, 1), 1);
+	s->slot = calloc(slots, sizeof(*s->slot));
+	s->at_slot = calloc(slots, sizeof(*s->at_slot));
+	s->mask = (uint32_t)slots - 1;
+	s->room = n;
+	s->extra = extra;
+	if (s->row && s->flag && s->slot && s->at_slot)
+		return 0;
+	rowset_free(s);
+	return -ENOMEM;
+}
+
+void rowset_free(struct rowset *s)
+{
+	free(s->row);
+	free(s->flag);
+	free(s->slot);
+	free(s->at_slot);
+	free(s->out);
+	memset(s, 0, sizeof(*s));
+}
+
+void rowset_add(struct rowset *s, const struct tree_row *r)
+{
+	assert(s->n < s->room);
+	s->row[s->n++] = *r;
+}
+
+static bool same_id(const struct node_id *a, const struct node_id *b)
+{
+	return memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+/* Ids are random; one that is made up on purpose costs its overlay time. */
+static uint32_t id_hash(const struct node_id *id)
+{
+	uint64_t half[2];
+
+	memcpy(half, id->b, sizeof(half));
+	return (uint32_t)((half[0] ^ half[1]) * 0x9e3779b97f4a7c15u >> 32);
+}
+
+static uint32_t at_hash(const struct endpoint *ep)
+{
+	uint64_t half[2];
+
+	memcpy(half, ep->addr.b, sizeof(half));
+	return (uint32_t)((half[0] ^ half[1] ^ ep->port) *
+				  0x9e3779b97f4a7c15u >>
+			  32);
+}
+
+/* The slot of this id, or a free one. */
+static uint32_t *id_slot(const struct rowset *s, const struct node_id *id)
+{
+	uint32_t i = id_hash(id) & s->mask;
+
+	while (s->slot[i] && !same_id(&s->row[s->slot[i] - 1].id, id))
+		i = (i + 1) & s->mask;
+	return &s->slot[i];
+}
+
+static uint32_t *at_slot(const struct rowset *s, const struct endpoint *ep)
+{
+	uint32_t i = at_hash(ep) & s->mask;
+
+	while (s->at_slot[i] &&
+	       !endpoint_equal(&s->row[s->at_slot[i] - 1].ep, ep))
+		i = (i + 1) & s->mask;
+	return &s->at_slot[i];
+}
+
+bool rowset_unique(struct rowset *s)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint32_t *slot = id_slot(s, &s->row[i].id);
+
+		if (*slot)
+			return false;
+		*slot = i + 1;
+	}
+	return true;
+}
+
+const struct tree_row *rowset_find(const struct rowset *s,
+				   const struct node_id *id)
+{
+	uint32_t i = *id_slot(s, id);
+
+	return i ? &s->row[i - 1] : NULL;
+}
+
+bool rowset_up_at(const struct rowset *s, const struct endpoint *ep)
+{
+	return *at_slot(s, ep);
+}
+
+uint32_t rowset_below(const struct rowset *s, const struct tree_row *r)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = (uint32_t)(r - s->row) + 1;
+	     i < s->n && s->row[i].level > r->level; i++)
+		n += !s->row[i].gone;
+	return n;
+}
+
+/* ---- which one counts ---- */
+
+static void find_up(struct rowset *s)
+{
+	bool up[LEVELS] = { false };
+
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct tree_row *r = &s->row[i];
+
+		assert(r->level < LEVELS);
+		if (r->gone)
+			continue;
+		up[r->level] = r->up && (!r->level || up[r->level - 1]);
+		if (up[r->level])
+			s->flag[i] |= FLAG_UP;
+	}
+}
+
+/* Row i instead of j, which came before it? */
+static bool better(const struct rowset *s, uint32_t i, uint32_t j)
+{
+	const struct tree_row *a = &s->row[i], *b = &s->row[j];
+	int order = epoch_compare(&a->lease, &b->lease);
+
+	if (!j)
+		return false; /* this agent itself */
+	if (order || a->gone != b->gone)
+		return order ? order > 0 : a->gone;
+	return (s->flag[i] & FLAG_UP) && !(s->flag[j] & FLAG_UP);
+}
+
+static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
+{
+	const struct tree_row *a = &s->row[loser], *b = &s->row[winner];
+
+	s->flag[loser] |= FLAG_LOSER;
+	if (!(s->flag[loser] & FLAG_UP))
+		return;
+	s->conflict = true;
+	if (!(s->flag[winner] & FLAG_UP) || a->incarnation == b->incarnation ||
+	    endpoint_equal(&a->ep, &b->ep))
+		return;
+	s->twice = true;
+	s->elder = a->incarnation < b->incarnation ? *a : *b;
+	s->younger_incarnation = MAX(a->incarnation, b->incarnation);
+}
+
+/* Those that are not heard, where another host is. */
+static void decide_addresses(struct rowset *s)
+{
+	bool any = s->extra;
+
+	for (uint32_t i = 0; i < s->n && !any; i++)
+		any = !s->flag[i] && !s->row[i].gone;
+	if (!any)
+		return;
+	for (uint32_t i = 0; i < s->n; i++)
+		if (s->flag[i] == FLAG_UP)
+			*at_slot(s, &s->row[i].ep) = i + 1;
+	for (uint32_t i = 0; i < s->n; i++)
+		if (!s->flag[i] && !s->row[i].gone &&
+		    rowset_up_at(s, &s->row[i].ep))
+			s->flag[i] |= FLAG_LOSER;
+}
+
+void rowset_decide(struct rowset *s)
+{
+	find_up(s);
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint32_t *slot = id_slot(s, &s->row[i].id);
+
+		if (!*slot) {
+			*slot = i + 1;
+		} else if (better(s, i, *slot - 1)) {
+			lose(s, *slot - 1, i);
+			*slot = i + 1;
+		} else {
+			lose(s, i, *slot - 1);
+		}
+	}
+	decide_addresses(s);
+}
+
+/* ---- the result ---- */
+
+int rowset_emit(struct rowset *s)
+{
+	struct node_id id[LEVELS] = { 0 };
+	uint8_t level[LEVELS] = { 0 };
+
+	s->out = reallocarray(NULL, s->n + s->extra, sizeof(*s->out));
+	if (!s->out)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct tree_row r = s->row[i];
+		unsigned raw = r.level;
+
+		if (r.gone)
+			continue;
+		if (raw) {
+			r.level = level[raw - 1] + 1;
+			r.parent = id[raw - 1];
+		}
+		/* those below one that does not count go below its parent */
+		level[raw] = r.level;
+		id[raw] = r.id;
+		if (s->flag[i] & FLAG_LOSER) {
+			level[raw]--;
+			id[raw] = r.parent;
+		} else {
+			s->out[s->n_out++] = r;
+		}
+	}
+	return 0;
+}
+
+void rowset_append(struct rowset *s, const struct tree_row *r)
+{
+	assert(s->n_out < s->n + s->extra);
+	s->out[s->n_out++] = *r;
+}
+
+void rowset_append_gone(struct rowset *s, const struct node_id *self)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		struct tree_row r = s->row[i];
+
+		if (!r.gone || (s->flag[i] & FLAG_LOSER))
+			continue;
+		r.level = 1;
+		r.parent = *self;
+		s->out[s->n_out + s->n_gone++] = r;
+	}
+}
+
+struct tree_row *rowset_take(struct rowset *s, uint32_t *n, uint32_t *n_gone)
+{
+	struct tree_row *out = s->out;
+
+	*n = s->n_out;
+	*n_gone = s->n_gone;
+	s->out = NULL;
+	rowset_free(s);
+	return out;
+}
