@@ -32,9 +32,9 @@ struct answer_op {
 	struct ask ask;
 	bool host_only, base_tree;
 	uint32_t n_top;
-	struct coverage_scope scope;
+	struct walk_scope scope;
 	uint64_t began_ms, deadline_ms; /* monotonic */
-	char *via, *request_id;
+	char *request_id;
 	uint8_t query_id[16]; /* of both rounds */
 	void (*done)(void *arg, const struct answer *an);
 	void *arg;
@@ -50,7 +50,6 @@ static void op_free(struct answer_op *op)
 	ask_fini(&op->ask);
 	part_free(op->answer.part);
 	free(op->answer.hit);
-	free(op->via);
 	free(op->request_id);
 	free(op);
 }
@@ -80,13 +79,13 @@ static int op_wave(struct answer_op *op, unsigned part,
 	uint64_t left = op->deadline_ms > now ? op->deadline_ms - now : 1;
 	struct query_options opt = { .host_only = op->host_only,
 				     .budget_ms = (uint32_t)(left / part),
-				     .via = op->via,
+				     .as_of = op->scope.as_of,
 				     .request_id = op->request_id };
 
 	if (op->ask.round == 1)
 		random_bytes(op->query_id, sizeof(op->query_id));
 	memcpy(opt.query_id, op->query_id, sizeof(opt.query_id));
-	return query_start(op->agent, &op->ask, &opt, done, op) ? 0 : -ENOMEM;
+	return query_start(op->agent, &op->ask, &opt, done, op);
 }
 
 static void take_result(struct answer_op *op, struct query_result *r)
@@ -342,9 +341,8 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 	op->arg = arg;
 	op->answer.kind = rq->kind;
 	op->answer.task = rq->task;
-	op->via = strdup(rq->via ? rq->via : "");
 	op->request_id = strdup(rq->request_id ? rq->request_id : "");
-	if (!op->via || !op->request_id || ask_copy(&op->ask, &ask) ||
+	if (!op->request_id || ask_copy(&op->ask, &ask) ||
 	    op_wave(op, top ? 2 : 1, top ? round1_done : single_done)) {
 		op_free(op);
 		return NULL;

@@ -22,7 +22,7 @@ struct answer_request {
 	uint32_t n_top; /* ASK_TOP: only the n largest are wanted; 0: all */
 	bool host_only;
 	uint32_t budget_ms;
-	const char *via, *request_id; /* borrowed during the call */
+	const char *request_id; /* borrowed during the call */
 };
 
 struct hit {

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Questions between agents: POST /api/v1/peer/ask, its body, its answer
- * {part, coverage}.  A question is answered for one parent, under the lease
- * this agent has from it, once: its id is remembered for a minute.  The same
- * parent asking again (its connection was reset) joins the running query or
- * gets the kept answer; anybody else is told that this agent moved, so that no
- * host enters one answer twice.
+ * Questions between agents: POST /api/v1/peer/ask, its headers and body, its
+ * answer {part, coverage}.  Whether it may be asked, and whether it was before,
+ * is decided in agent/tree/walk_serve.c.  A request is kept until its answer;
+ * nothing else is owned here.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,54 +11,14 @@
 #include <string.h>
 
 #include "agent/measure.h"
-#include "agent/overlay.h"
 #include "agent/query_private.h"
 #include "agent/registry.h"
 #include "common/base64.h"
-#include "common/log.h"
 #include "common/util.h"
 
-#define SEEN_MAX   4096
-#define SEEN_MIN   16
-#define SEEN_MS    60000
-#define KEPT_MAX   64 /* answers kept for a second request */
-#define KEPT_BYTES (256 * 1024)
-#define KEPT_TOTAL ((size_t)4 << 20)
-#define WAITERS    4
 #define BODY_MAX   ((size_t)4 << 20)
 #define BUDGET_MAX 30000
 #define KEYS_TEXT  BASE64_LEN(ASK_KEYS_MAX *KEY_MAX_LEN)
-
-struct served;
-
-struct seen {
-	uint8_t id[16];
-	uint64_t round, lease; /* hash of the lease it was asked under */
-	uint64_t at_ms;
-	struct served *running;
-	char *answer; /* kept, or NULL */
-	size_t len;
-};
-
-struct replay {
-	struct agent *agent;
-	struct seen *seen; /* a ring, oldest at first */
-	uint32_t size, first, n;
-	uint32_t n_kept;
-	size_t kept_bytes;
-	struct served *served;
-};
-
-/* A question of the parent that is being answered. */
-struct served {
-	struct served *next;
-	struct replay *all;
-	struct query *query;
-	uint8_t id[16];
-	uint64_t round;
-	struct http_request *rq[WAITERS];
-	unsigned n_rq;
-};
 
 /* ---- the body of a question ---- */
 
@@ -108,6 +66,8 @@ void ask_write(struct buf *b, const struct ask *ask, const uint8_t query_id[16])
 	}
 	if (row->end_slot)
 		json_put_u64(&o, "end", ask->end_slot);
+	if (ask->window)
+		json_put_u64(&o, "window", ask->window);
 	if (row->keys)
 		put_keys(&o, ask);
 	json_close(&o, '}');
@@ -187,105 +147,16 @@ static enum ask_problem ask_parse(const struct agent *a, const struct json *v,
 	if (row->end_slot && json_u64(json_get(args, "end"), 0,
 				      (uint64_t)1 << 48, &ask->end_slot))
 		return ASK_BAD;
+	if (json_get(args, "window") &&
+	    json_u64(json_get(args, "window"), 1, (uint64_t)1 << 48,
+		     &ask->window))
+		return ASK_BAD;
 	if (row->keys && get_keys(args, ask))
 		return ASK_BAD;
 	return ASK_FINE;
 }
 
-/* ---- what was answered ---- */
-
-static struct seen *seen_at(const struct replay *r, uint32_t i)
-{
-	return &r->seen[(r->first + i) % r->size];
-}
-
-static struct seen *seen_find(const struct replay *r, const uint8_t id[16],
-			      uint64_t round)
-{
-	for (uint32_t i = r->n; i-- > 0;) {
-		struct seen *s = seen_at(r, i);
-
-		if (s->round == round && memcmp(s->id, id, 16) == 0)
-			return s;
-	}
-	return NULL;
-}
-
-static void seen_drop_answer(struct replay *r, struct seen *s)
-{
-	if (!s->answer)
-		return;
-	r->kept_bytes -= s->len;
-	r->n_kept--;
-	free(s->answer);
-	s->answer = NULL;
-}
-
-static void seen_drop_first(struct replay *r)
-{
-	seen_drop_answer(r, seen_at(r, 0));
-	r->first = (r->first + 1) % r->size;
-	r->n--;
-}
-
-/* Twice the room, in order from the start. */
-static int seen_grow(struct replay *r)
-{
-	uint32_t size = r->size ? 2 * r->size : SEEN_MIN;
-	struct seen *s = calloc(size, sizeof(*s));
-
-	if (!s)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < r->n; i++)
-		s[i] = *seen_at(r, i);
-	free(r->seen);
-	r->seen = s;
-	r->size = size;
-	r->first = 0;
-	return 0;
-}
-
-static struct seen *seen_add(struct replay *r, const uint8_t id[16],
-			     uint64_t round, uint64_t lease)
-{
-	uint64_t now = clock_mono_ms();
-	struct seen *s;
-
-	while (r->n && seen_at(r, 0)->at_ms + SEEN_MS < now)
-		seen_drop_first(r);
-	if (r->n == SEEN_MAX)
-		seen_drop_first(r);
-	if (r->n == r->size && seen_grow(r))
-		return NULL;
-	s = seen_at(r, r->n++);
-	memset(s, 0, sizeof(*s));
-	memcpy(s->id, id, 16);
-	s->round = round;
-	s->lease = lease;
-	s->at_ms = now;
-	return s;
-}
-
-static void seen_keep(struct replay *r, struct seen *s, const struct buf *b)
-{
-	if (b->len > KEPT_BYTES)
-		return;
-	for (uint32_t i = 0; i < r->n; i++) {
-		if (r->n_kept < KEPT_MAX &&
-		    r->kept_bytes + b->len <= KEPT_TOTAL)
-			break;
-		seen_drop_answer(r, seen_at(r, i));
-	}
-	s->answer = malloc(b->len);
-	if (!s->answer)
-		return;
-	memcpy(s->answer, b->data, b->len);
-	s->len = b->len;
-	r->kept_bytes += b->len;
-	r->n_kept++;
-}
-
-/* ---- serving ---- */
+/* ---- the answer ---- */
 
 static void reply_error(struct http_request *rq, enum error_code code)
 {
@@ -293,20 +164,6 @@ static void reply_error(struct http_request *rq, enum error_code code)
 
 	error_set(&e, code, "", "");
 	http_send_error(rq, &e);
-}
-
-static void reply_body(struct http_request *rq, const char *data, size_t len)
-{
-	struct http_reply r;
-
-	http_reply_init(&r, 200, HTTP_JSON);
-	buf_add(&r.body, data, len);
-	if (!r.body.failed) {
-		http_send(rq, &r);
-		return;
-	}
-	buf_fini(&r.body);
-	reply_error(rq, ERR_INTERNAL);
 }
 
 static void answer_write(struct buf *b, const struct part *p,
@@ -324,163 +181,101 @@ static void answer_write(struct buf *b, const struct part *p,
 	json_close(&o, '}');
 }
 
-static void served_free(struct served *s)
+/* A reference is the request itself. */
+static struct http_request *request_of(uint64_t ref)
 {
-	struct served **at = &s->all->served;
-	struct seen *seen = seen_find(s->all, s->id, s->round);
-
-	while (*at != s)
-		at = &(*at)->next;
-	*at = s->next;
-	if (seen && seen->running == s)
-		seen->running = NULL;
-	query_cancel(s->query);
-	free(s);
+	return (struct http_request *)(uintptr_t)ref;
 }
 
-static void answered(void *arg, struct query_result *r)
+static enum error_code error_of(enum tree_word word)
 {
-	struct served *s = arg;
-	struct seen *seen = seen_find(s->all, s->id, s->round);
-	struct buf b = BUF_INIT;
-
-	s->query = NULL;
-	answer_write(&b, r->part, &r->coverage);
-	part_free(r->part);
-	for (unsigned i = 0; i < s->n_rq; i++) {
-		if (b.failed)
-			reply_error(s->rq[i], ERR_INTERNAL);
-		else
-			reply_body(s->rq[i], b.data, b.len);
+	switch (word) {
+	case TREE_MOVED:
+		return ERR_MOVED;
+	case TREE_STALE:
+		return ERR_STALE_EPOCH;
+	case TREE_LOOP:
+		return ERR_LOOP;
+	default:
+		return ERR_UNAVAILABLE;
 	}
-	if (seen && seen->running == s && !b.failed)
-		seen_keep(s->all, seen, &b);
-	buf_fini(&b);
-	served_free(s);
 }
 
-/* This agent lacks the task, so it cannot read what is below it either. */
-static void reply_unknown_task(struct agent *a, struct http_request *rq)
+void ask_reply(void *ctx, uint64_t ref, enum tree_word word,
+	       const struct coverage *c, const void *part)
 {
-	const struct overlay *o = a->overlay;
-	struct coverage c = { 0 };
-	struct buf b = BUF_INIT;
+	struct http_request *rq = request_of(ref);
+	struct http_reply r;
 
-	coverage_missing(&c, overlay_self(o), MISSING_UNKNOWN_TASK);
-	for (unsigned i = 0; i < overlay_n_children(o); i++)
-		if (!overlay_child(o, i)->refused[0])
-			coverage_missing(&c, &overlay_child(o, i)->id,
-					 MISSING_BEHIND);
-	answer_write(&b, NULL, &c);
-	reply_body(rq, b.data ? b.data : "", b.len);
-	buf_fini(&b);
-}
-
-static void serve_query(struct replay *all, struct http_request *rq,
-			const struct ask *ask, const uint8_t id[16],
-			uint64_t lease, const char *via)
-{
-	struct query_options opt = { .request_id = rq->id,
-				     .via = via,
-				     .for_parent = !overlay_is_root(
-					     all->agent->overlay) };
-	uint64_t budget = all->agent->conf->query_ms, spent;
-	const char *left = http_header(rq, "X-Linnet-Deadline");
-	struct served *s;
-	struct seen *seen;
-
-	if (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget)) {
-		reply_error(rq, ERR_VALUE);
+	(void)ctx;
+	if (word != TREE_OK) {
+		reply_error(rq, error_of(word));
 		return;
 	}
+	http_reply_init(&r, 200, HTTP_JSON);
+	answer_write(&r.body, part, c);
+	if (!r.body.failed) {
+		http_send(rq, &r);
+		return;
+	}
+	buf_fini(&r.body);
+	reply_error(rq, ERR_INTERNAL);
+}
+
+/* ---- what is asked ---- */
+
+/* Ids from the asked agent to the sender; -EINVAL. */
+static int via_parse(const char *s, struct node_id out[WALK_VIA + 1],
+		     unsigned *n)
+{
+	for (*n = 0; s && *s; s += *s == ',') {
+		size_t len = strcspn(s, ",");
+
+		/* of more it only matters that they are too many */
+		if (*n <= WALK_VIA && node_id_parse(s, len, &out[(*n)++]))
+			return -EINVAL;
+		s += len;
+	}
+	return 0;
+}
+
+/* Its headers; 0 or -EINVAL. */
+static int head_parse(const struct agent *a, struct http_request *rq,
+		      struct walk_ask *m, struct node_id via[WALK_VIA + 1])
+{
+	const char *left = http_header(rq, "X-Linnet-Deadline");
+	uint64_t budget = a->conf->query_ms, spent;
+
+	m->lease = epoch_of_text(http_header(rq, "X-Linnet-Lease"));
+	m->as_of = epoch_of_text(http_header(rq, "X-Linnet-Epoch"));
+	m->via = via;
+	if (via_parse(http_header(rq, "X-Linnet-Via"), via, &m->n_via) ||
+	    (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget)))
+		return -EINVAL;
 	/* the time runs since the first byte of the request */
 	spent = clock_mono_ms() - rq->began_ms;
-	opt.budget_ms = (uint32_t)(budget > spent ? budget - spent : 1);
-	memcpy(opt.query_id, id, 16);
-	s = calloc(1, sizeof(*s));
-	seen = s ? seen_add(all, id, ask->round, lease) : NULL;
-	if (!seen) {
-		free(s);
-		reply_error(rq, ERR_UNAVAILABLE);
-		return;
-	}
-	s->all = all;
-	memcpy(s->id, id, 16);
-	s->round = ask->round;
-	s->rq[s->n_rq++] = rq;
-	s->next = all->served;
-	all->served = s;
-	seen->running = s;
-	s->query = query_start(all->agent, ask, &opt, answered, s);
-	if (!s->query) {
-		served_free(s);
-		reply_error(rq, ERR_UNAVAILABLE);
-	}
+	m->budget_ms = (uint32_t)(budget > spent ? budget - spent : 1);
+	return 0;
 }
 
-/* A question that came before: joins it, repeats it, or refuses. */
-static void serve_again(struct seen *seen, struct http_request *rq,
-			uint64_t lease)
+static void question_serve(struct agent *a, struct http_request *rq,
+			   const struct walk_ask *m, const struct ask *ask)
 {
-	struct served *s = seen->running;
+	struct question *q = question_new(a, ask, m->query, rq->id, false,
+					  !overlay_is_root(a->overlay));
 
-	if (seen->lease != lease)
-		reply_error(rq, ERR_MOVED);
-	else if (s && s->n_rq < WAITERS)
-		s->rq[s->n_rq++] = rq;
-	else if (!s && seen->answer)
-		reply_body(rq, seen->answer, seen->len);
+	if (q)
+		walk_request(a->queries->walk, m, q, (uintptr_t)rq);
 	else
 		reply_error(rq, ERR_UNAVAILABLE);
 }
 
-/* Another parent had the first round, and may have kept it. */
-static bool moved_since(const struct replay *all, const uint8_t id[16],
-			const struct ask *ask, uint64_t lease)
+static void body_serve(struct agent *a, struct http_request *rq,
+		       struct walk_ask *m, const struct json *v)
 {
-	const struct seen *first = ask->round == 2 ? seen_find(all, id, 1)
-						   : NULL;
-
-	return first && first->lease != lease;
-}
-
-/* Ids above this agent: ours among them is a loop, as are too many. */
-static bool via_loops(const struct agent *a, const char *via)
-{
-	char self[33];
-
-	node_id_format(overlay_self(a->overlay), self);
-	return strstr(via, self) || strlen(via) > 33 * OVERLAY_HOPS;
-}
-
-static void serve_ask(void *ctx, struct http_request *rq)
-{
-	const struct hash_key key = { { 5 } };
-	struct agent *a = ctx;
-	const char *lease = http_header(rq, "X-Linnet-Lease");
-	const char *via = http_header(rq, "X-Linnet-Via");
 	struct ask ask = { 0 };
-	struct json *v = NULL;
-	uint64_t lease_hash;
-	struct seen *seen;
-	uint8_t id[16];
 
-	lease = lease ? lease : "";
-	via = via ? via : "";
-	lease_hash = siphash24(&key, lease, strlen(lease));
-	if (via_loops(a, via)) {
-		reply_error(rq, ERR_LOOP);
-		return;
-	}
-	if (strcmp(lease, overlay_lease(a->overlay)) != 0) {
-		reply_error(rq, ERR_MOVED);
-		return;
-	}
-	if (json_parse(rq->body, rq->body_len, &v)) {
-		reply_error(rq, ERR_MALFORMED);
-		return;
-	}
-	switch (ask_parse(a, v, &ask, id)) {
+	switch (ask_parse(a, v, &ask, m->query)) {
 	case ASK_BAD:
 		reply_error(rq, ERR_MALFORMED);
 		break;
@@ -488,44 +283,36 @@ static void serve_ask(void *ctx, struct http_request *rq)
 		reply_error(rq, ERR_NOT_IMPLEMENTED);
 		break;
 	case ASK_UNKNOWN_TASK:
-		reply_unknown_task(a, rq);
+		walk_request(a->queries->walk, m, NULL, (uintptr_t)rq);
 		break;
 	case ASK_FINE:
-		seen = seen_find(a->queries->replay, id, ask.round);
-		if (moved_since(a->queries->replay, id, &ask, lease_hash))
-			reply_error(rq, ERR_MOVED);
-		else if (seen)
-			serve_again(seen, rq, lease_hash);
-		else
-			serve_query(a->queries->replay, rq, &ask, id,
-				    lease_hash, via);
+		m->round = ask.round;
+		question_serve(a, rq, m, &ask);
 		break;
 	}
 	ask_fini(&ask);
-	json_free(v);
 }
 
-int replay_open(struct replay **out, struct agent *a)
+static void serve_ask(void *ctx, struct http_request *rq)
 {
-	struct replay *r = calloc(1, sizeof(*r));
+	struct node_id via[WALK_VIA + 1];
+	struct agent *a = ctx;
+	struct walk_ask m = { 0 };
+	struct json *v = NULL;
+	enum tree_word word;
 
-	if (!r)
-		return -ENOMEM;
-	r->agent = a;
-	*out = r;
-	return 0;
-}
-
-void replay_free(struct replay *r)
-{
-	if (!r)
+	if (head_parse(a, rq, &m, via)) {
+		reply_error(rq, ERR_VALUE);
 		return;
-	while (r->served)
-		served_free(r->served);
-	while (r->n)
-		seen_drop_first(r);
-	free(r->seen);
-	free(r);
+	}
+	word = walk_admit(a->queries->walk, &m);
+	if (word != TREE_OK)
+		reply_error(rq, error_of(word));
+	else if (json_parse(rq->body, rq->body_len, &v))
+		reply_error(rq, ERR_MALFORMED);
+	else
+		body_serve(a, rq, &m, v);
+	json_free(v);
 }
 
 const struct http_route query_routes[] = {

@@ -23,7 +23,6 @@ struct fanout_request {
 	size_t len;
 	size_t reply_max;
 	uint32_t budget_ms;
-	const char *via;        /* ids above this agent, or "" */
 	const char *request_id; /* or "" */
 	/* only children that our parent knows of: it may not count others */
 	bool for_parent;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a child sent, added to an answer: whole or not at all.  It is parsed,
- * compared with the question and with what the child can know, and only then
- * added.  Everything here is input from outside; nothing is owned.
+ * What a child sent: parsed, and compared with the question and with what can
+ * be true, before any of it is added.  Everything here is input from outside;
+ * nothing is owned.
  */
 #include <errno.h>
 
@@ -42,8 +42,9 @@ static const char *part_wrong(const struct part *p, const struct ask *ask,
 	return "another window";
 }
 
-static const char *impossible(const struct part *p, const struct ask *ask,
-			      const struct coverage *c, uint32_t hosts)
+static const char *impossible(const struct ask *ask,
+			      const struct measure_row *row,
+			      const struct part *p, const struct coverage *c)
 {
 	/* what a lost host gave in the first round stands in in the second */
 	bool kept = ask->round == 2 && c->reasons[MISSING_PARTIAL];
@@ -53,65 +54,61 @@ static const char *impossible(const struct part *p, const struct ask *ask,
 	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
 				 (ms + MARGIN_MS) * c->answered;
 
-	if (c->answered > hosts)
-		return "more hosts than it has";
-	if (p && !c->answered && !kept)
+	if (!p)
+		return c->answered ? "no part" : NULL;
+	if (!c->answered && !kept)
 		return "a part of no host";
-	if (p && (p->totals.byte > most || p->totals.unkeyed_byte > most))
+	if (p->totals.byte > most || p->totals.unkeyed_byte > most)
 		return "more bytes than links carry";
-	return NULL;
+	return part_wrong(p, ask, row);
 }
 
-static enum missing_reason part_take(const struct json *v,
-				     const struct ask *ask,
-				     const struct measure_row *row,
-				     const struct coverage *c, uint32_t hosts,
-				     struct part **acc, const char **why)
+int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
+		struct coverage *c, const char **why)
 {
+	const struct json *part = json_get(v, "part");
 	struct part *p = NULL;
 	int ret = 0;
 
-	if (json_type(v) != JSON_NULL)
-		ret = part_parse(v, &ask->task, &p);
-	else if (c->answered)
-		ret = -EINVAL;
-	if (ret == -ENOMEM)
-		return MISSING_BUSY;
-	*why = ret < 0 ? "malformed part" : "does not belong to the task";
+	*why = "malformed coverage";
+	if (coverage_decode(json_get(v, "coverage"), c))
+		return -EPROTO;
+	if (json_type(part) != JSON_NULL)
+		ret = part_parse(part, &ask->task, &p);
+	*why = ret > 0 ? "does not belong to the task" : "malformed part";
 	if (ret)
-		return ret < 0 ? MISSING_REJECTED : MISSING_INCOMPATIBLE;
-	*why = p ? part_wrong(p, ask, row) : NULL;
-	if (!*why)
-		*why = impossible(p, ask, c, hosts);
-	if (*why) {
-		part_free(p);
-		return MISSING_REJECTED;
-	}
-	if (!*acc) {
-		*acc = p;
-		return MISSING_NONE;
-	}
-	ret = p ? part_merge(*acc, p) : 0;
-	part_free(p);
-	*why = "does not merge";
-	return !ret      ? MISSING_NONE
-	       : ret < 0 ? MISSING_BUSY
-			 : MISSING_INCOMPATIBLE;
+		return ret == -ENOMEM ? ret : ret < 0 ? -EPROTO : 1;
+	*why = NULL;
+	*out = p;
+	return 0;
 }
 
-enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
-				const struct measure_row *row, uint32_t hosts,
-				struct part **acc, struct coverage *cov,
+enum missing_reason reply_check(const struct ask *ask,
+				const struct measure_row *row,
+				const struct part *p, const struct coverage *c,
 				const char **why)
 {
-	struct coverage c;
-	enum missing_reason r;
+	*why = impossible(ask, row, p, c);
+	return *why ? MISSING_REJECTED : MISSING_NONE;
+}
 
-	*why = "malformed coverage";
-	if (coverage_decode(json_get(v, "coverage"), &c))
-		return MISSING_REJECTED;
-	r = part_take(json_get(v, "part"), ask, row, &c, hosts, acc, why);
-	if (r == MISSING_NONE)
-		coverage_merge(cov, &c, true);
-	return r;
+size_t part_held(const struct part *p)
+{
+	size_t n = sizeof(*p);
+
+	switch (p->kind) {
+	case PART_POINTS:
+		return n + p->points.n * sizeof(*p->points.v);
+	case PART_TOPK:
+		return n + p->topk.n * sizeof(*p->topk.row);
+	case PART_EXACT:
+		return n + p->exact.n * sizeof(*p->exact.row);
+	case PART_HLL:
+		return n + p->hll.n_small * sizeof(*p->hll.small) +
+		       (p->hll.reg ? (size_t)1 << p->params.hll_p : 0);
+	case PART_TOTALS:
+	case PART_KINDS:
+		break;
+	}
+	return n;
 }

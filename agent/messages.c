@@ -36,7 +36,7 @@ struct call {
 	const struct message *row;
 	struct fields f;
 	uint32_t budget_ms;
-	struct coverage_scope scope; /* of a configuration */
+	struct walk_scope scope; /* of a configuration */
 };
 
 struct message {

@@ -73,7 +73,7 @@ static void report(const struct msnm_ask *a, const struct msnm_entry *en,
 {
 	struct agent *agent = a->m->agent;
 	struct coverage c = { 0 };
-	struct coverage_scope scope;
+	struct walk_scope scope;
 
 	coverage_begin(agent, a->f.host_only, &scope);
 	if (en && !a->f.host_only)

@@ -20,7 +20,7 @@ struct msnm_change {
 	struct msnm_change *next;
 	struct msnm *m;
 	struct http_request *rq;
-	struct coverage_scope scope;
+	struct walk_scope scope;
 	struct registry_op *op;
 	uint64_t old; /* goes when the new one is held; 0: none */
 	bool v1, off;

@@ -224,7 +224,6 @@ static bool child_ask(struct msnm_drill *dr, const struct node_id *id,
 				     .path = "/api/v1/peer/msnm/diagnosis",
 				     .reply_max = REPLY_MAX,
 				     .budget_ms = budget_ms,
-				     .via = "",
 				     .request_id = "",
 				     .only = id };
 

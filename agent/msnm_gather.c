@@ -200,7 +200,6 @@ static int children_ask(struct msnm_gather *g, uint32_t budget_ms)
 				     .path = "/api/v1/peer/msnm",
 				     .reply_max = REPLY_MAX,
 				     .budget_ms = budget_ms,
-				     .via = "",
 				     .request_id = "" };
 
 	if (!g->m->conf.children || !overlay_n_children(a->overlay)) {

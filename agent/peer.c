@@ -34,8 +34,16 @@
 #define IDLE_S           4L   /* a server of ours closes after 5 */
 #define TOKEN_MAX        128
 
+/* A connection, in use or kept for the next call. */
+struct line {
+	struct line *next;
+	curl_socket_t fd;
+	struct endpoint to;
+};
+
 struct peers {
 	struct loop *loop;
+	struct line *lines;
 	CURLM *multi;
 	struct loop_timer timer;
 	char token[TOKEN_MAX + 1]; /* "" none */
@@ -168,6 +176,7 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 {
 	struct peer_call *c = arg;
 	struct endpoint to;
+	struct line *line;
 
 	if (purpose != CURLSOCKTYPE_IPCXN ||
 	    endpoint_from_sockaddr(&sa->addr, &to) ||
@@ -177,8 +186,45 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 		c->refused = -EACCES;
 		return CURL_SOCKET_BAD;
 	}
+	line = calloc(1, sizeof(*line));
+	if (!line)
+		return CURL_SOCKET_BAD;
+	line->fd =
+		socket(sa->family, sa->socktype | SOCK_CLOEXEC, sa->protocol);
+	if (line->fd < 0) {
+		free(line);
+		return CURL_SOCKET_BAD;
+	}
+	line->to = to;
+	line->next = c->peers->lines;
+	c->peers->lines = line;
 	c->opened = true;
-	return socket(sa->family, sa->socktype | SOCK_CLOEXEC, sa->protocol);
+	return line->fd;
+}
+
+static int socket_close(void *arg, curl_socket_t fd)
+{
+	struct peers *p = arg;
+	struct line **at = &p->lines, *line;
+
+	while (*at && (*at)->fd != fd)
+		at = &(*at)->next;
+	line = *at;
+	if (line)
+		*at = line->next;
+	free(line);
+	return close(fd);
+}
+
+bool peer_idle(const struct peers *p, const struct endpoint *to)
+{
+	int n = 0;
+
+	for (const struct line *l = p->lines; l; l = l->next)
+		n += endpoint_equal(&l->to, to);
+	for (const struct peer_call *c = p->calls; c; c = c->next)
+		n -= endpoint_equal(&c->to, to);
+	return n > 0;
 }
 
 static int request_begins(void *arg, char *ip, char *local_ip, int port,
@@ -284,6 +330,7 @@ static void call_free(struct peer_call *c)
 static void call_finish(struct peer_call *c, int err)
 {
 	struct peer_reply r = { .err = err,
+				.reused = !c->opened,
 				.elapsed_ms = (uint32_t)(clock_mono_ms() -
 							 c->began_ms) };
 	long status = 0;
@@ -382,6 +429,9 @@ static int set_options(struct peer_call *c, const struct peer_request *rq)
 				  (curl_off_t)rq->reply_max) ||
 		 curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, socket_open) ||
 		 curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, c) ||
+		 curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION,
+				  socket_close) ||
+		 curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, c->peers) ||
 		 curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, request_begins) ||
 		 curl_easy_setopt(e, CURLOPT_PREREQDATA, c) ||
 		 curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header) ||

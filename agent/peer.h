@@ -26,6 +26,7 @@ struct peer_reply {
 	const char *body; /* NUL-terminated, borrowed */
 	size_t len;
 	uint32_t elapsed_ms;
+	bool reused; /* over a connection that was there */
 };
 
 struct peer_request {
@@ -49,6 +50,8 @@ struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,
 	   void (*done)(void *arg, const struct peer_reply *r), void *arg);
 void peer_cancel(struct peer_call *c); /* done is not called */
+/* A connection to it is open that no call uses. */
+bool peer_idle(const struct peers *p, const struct endpoint *to);
 /* Own token for proofs of identity; NULL: none.  Never to be written out. */
 const char *peers_token(const struct peers *p);
 

@@ -1,40 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A running question: the local read and the children's parts go into one
- * accumulator as they come; when all are in, or the time is over, the callback
- * gets what is there.  A query owns its parts until then; whatever comes later
- * finds no query.
+ * Questions: struct walk does what is the same for all of them; here it gets
+ * the tree, the clock and the measuring of this agent, and answers are made of
+ * what it found.  A struct question belongs to its query, with what it keeps
+ * between two rounds.
  */
+#include "agent/query.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/fanout.h"
-#include "agent/measure.h"
-#include "agent/overlay.h"
 #include "agent/query_private.h"
 #include "common/log.h"
 #include "common/util.h"
 
 /* A tenth of the sliding second. */
 #define SKEW_MS 100
-
-struct query {
-	struct query *next;
-	struct queries *all;
-	struct agent *agent;
-	struct ask ask;
-	struct measure *local;
-	struct fanout *children;
-	struct loop_timer end;
-	bool local_in, children_in;
-	struct part *part;
-	struct coverage coverage;
-	struct round1 *first; /* of two: what is given; then what was */
-	void (*done)(void *arg, struct query_result *r);
-	void *arg;
-};
 
 int ask_copy(struct ask *dst, const struct ask *src)
 {
@@ -58,385 +41,414 @@ void ask_fini(struct ask *a)
 	a->n_keys = 0;
 }
 
-/* ---- the query ---- */
+/* ---- a question ---- */
 
 /* Of the two that heavy hitters take. */
-static bool first_round(const struct query *q)
+static bool first_round(const struct question *q)
 {
 	return q->ask.kind == ASK_TOP;
 }
 
-static void query_missing(struct query *q, const struct node_id *id,
-			  enum missing_reason r)
+static void rounds_over(struct question *q)
 {
-	if (first_round(q) || !q->first ||
-	    !round1_stand_in(q->first, id, r, &q->ask, &q->part, &q->coverage))
-		coverage_missing(&q->coverage, id, r);
-}
-
-/* Takes p, what id gave, or NULL; 0 or as part_merge(), nothing changed. */
-static int query_take(struct query *q, const struct node_id *id, struct part *p,
-		      const struct coverage *c)
-{
-	int ret = p && q->part ? part_merge(q->part, p) : 0;
-
-	if (p && !ret && first_round(q) && q->first)
-		round1_add(q->first, id, p, c);
-	if (!ret)
-		coverage_merge(&q->coverage, c, false);
-	if (!ret && !q->part)
-		q->part = p;
+	if (q->first && first_round(q))
+		round1_keep(q->first);
 	else
-		part_free(p);
-	return ret;
+		round1_free(q->first);
+	q->first = NULL;
 }
 
-static void child_replied(void *arg, const struct fanout_child *c,
-			  const struct json *v, enum missing_reason r)
+struct question *question_new(struct agent *a, const struct ask *ask,
+			      const uint8_t id[16], const char *request_id,
+			      bool host_only, bool passed_on)
 {
-	struct query *q = arg;
-	struct coverage cov = { 0 };
-	struct part *p = NULL;
-	const char *why = "";
-	int ret;
+	struct queries *all = a->queries;
+	struct question *q = calloc(1, sizeof(*q));
 
-	if (r == MISSING_NONE) {
-		r = reply_merge(v, &q->ask, measure_row(q->ask.kind), c->hosts,
-				&p, &cov, &why);
-		ret = r == MISSING_NONE ? query_take(q, &c->id, p, &cov) : 0;
-		if (ret) {
-			why = "does not merge";
-			r = ret < 0 ? MISSING_BUSY : MISSING_INCOMPATIBLE;
-		}
-		if (r != MISSING_NONE)
-			fanout_rejected(c, why);
+	if (!q || ask_copy(&q->ask, ask)) {
+		free(q);
+		return NULL;
 	}
-	if (r != MISSING_NONE)
-		query_missing(q, &c->id, r);
+	q->all = all;
+	memcpy(q->id, id, sizeof(q->id));
+	snprintf(q->request_id, sizeof(q->request_id), "%s", request_id);
+	/* a host alone has no second round */
+	if (host_only || (!passed_on && !overlay_n_children(a->overlay)))
+		return q;
+	if (first_round(q))
+		q->first = round1_new(all->rounds, id);
+	else if (ask->round == 2)
+		q->first = round1_take(all->rounds, id);
+	return q;
 }
 
-static void query_unlink(struct query *q)
+void question_free(void *ctx, void *question)
 {
-	struct query **at = &q->all->running;
+	struct question *q = question;
 
-	while (*at != q)
-		at = &(*at)->next;
-	*at = q->next;
-	q->all->n_running--;
-}
-
-static void query_free(struct query *q)
-{
-	query_unlink(q);
-	loop_timer_cancel(&q->end);
-	measure_cancel(q->local);
-	fanout_free(q->children);
+	(void)ctx;
+	if (!q)
+		return;
+	rounds_over(q);
 	ask_fini(&q->ask);
-	part_free(q->part);
-	round1_free(q->first);
+	buf_fini(&q->body);
 	free(q);
 }
 
-static void query_finish(struct query *q)
-{
-	struct query_result r = { .part = q->part, .coverage = q->coverage };
-	void (*done)(void *, struct query_result *) = q->done;
-	void *arg = q->arg;
+/* ---- what struct walk does with it ---- */
 
-	q->part = NULL;
-	r.coverage.skew = measure_row(q->ask.kind)->end_slot &&
-			  r.coverage.clock_err_ms > SKEW_MS;
-	if (!r.coverage.answered && !r.coverage.reasons[MISSING_PARTIAL]) {
-		part_free(r.part);
-		r.part = NULL;
-	}
-	if (first_round(q) && q->first) {
-		round1_keep(q->first);
-		q->first = NULL;
-	}
-	query_free(q);
-	done(arg, &r);
-}
-
-static void query_check(struct query *q)
+static size_t ops_reply_cap(const void *question)
 {
-	if (q->local_in && q->children_in)
-		query_finish(q);
-}
+	const struct question *q = question;
 
-static void local_missing(struct query *q, enum missing_reason r)
-{
-	q->local_in = true;
-	query_missing(q, overlay_self(q->agent->overlay), r);
+	return measure_row(q->ask.kind)->reply_cap;
 }
 
 static void local_done(void *arg, struct measure_result *m)
 {
-	struct query *q = arg;
+	struct question *q = arg;
+	struct agent *a = q->all->agent;
 	struct coverage own;
 
 	q->local = NULL;
-	if (m->reason != MISSING_NONE) {
-		local_missing(q, m->reason);
-		query_check(q);
-		return;
-	}
-	q->local_in = true;
-	coverage_answered(&own, q->agent->conf->overlay_name,
-			  overlay_self(q->agent->overlay), &m->loss,
-			  m->start_ms, m->end_ms);
-	own.clock_err_ms = overlay_clock_err_ms(q->agent->overlay);
-	if (query_take(q, overlay_self(q->agent->overlay), m->part, &own))
-		local_missing(q, MISSING_INCOMPATIBLE);
-	query_check(q);
+	coverage_answered(&own, a->conf->overlay_name, overlay_self(a->overlay),
+			  &m->loss, m->start_ms, m->end_ms);
+	walk_read_done(q->all->walk, q->read_ref, m->reason, m->part, &own);
 }
 
-static void children_done(void *arg)
+static int ops_read(void *ctx, void *question, uint64_t ref)
 {
-	struct query *q = arg;
+	struct queries *all = ctx;
+	struct question *q = question;
 
-	fanout_free(q->children);
-	q->children = NULL;
-	q->children_in = true;
-	query_check(q);
+	q->read_ref = ref;
+	q->local = measure_start(all->agent, &q->ask, local_done, q);
+	return q->local ? 0 : -ENOMEM;
 }
 
-/* Children were told to be earlier: here only the local read may be late. */
-static void query_over(void *arg)
+static void ops_read_cancel(void *ctx, void *question)
 {
-	struct query *q = arg;
+	struct question *q = question;
 
-	if (!q->local_in)
-		local_missing(q, MISSING_TIMEOUT);
-	query_finish(q);
+	(void)ctx;
+	measure_cancel(q->local);
+	q->local = NULL;
 }
 
-static int children_ask(struct query *q, const struct query_options *opt)
+static enum missing_reason ops_check(void *ctx, const void *question,
+				     const void *part, const struct coverage *c,
+				     const char **why)
 {
-	struct buf body = BUF_INIT;
-	struct fanout_request rq = {
-		.method = HTTP_POST,
-		.path = "/api/v1/peer/ask",
-		.reply_max = measure_row(q->ask.kind)->reply_cap,
-		.budget_ms = opt->budget_ms,
-		.via = opt->via ? opt->via : "",
-		.request_id = opt->request_id ? opt->request_id : "",
-		.for_parent = opt->for_parent
-	};
+	const struct question *q = question;
 
-	if (opt->host_only || !overlay_n_children(q->agent->overlay)) {
-		q->children_in = true;
+	(void)ctx;
+	return reply_check(&q->ask, measure_row(q->ask.kind), part, c, why);
+}
+
+static int ops_merge(void *ctx, void *question, const struct node_id *id,
+		     const struct coverage *c, void **acc, void *in)
+{
+	struct question *q = question;
+	int ret;
+
+	(void)ctx;
+	if (!in)
 		return 0;
-	}
-	ask_write(&body, &q->ask, opt->query_id);
-	rq.body = body.data;
-	rq.len = body.len;
-	if (!body.failed)
-		q->children = fanout_start(q->agent, &rq, child_replied,
-					   children_done, q);
-	buf_fini(&body);
-	return q->children ? 0 : -ENOMEM;
+	ret = *acc ? part_merge(*acc, in) : 0;
+	if (ret)
+		return ret;
+	if (q->first && first_round(q))
+		round1_add(q->first, id, in, c);
+	if (*acc)
+		part_free(in);
+	else
+		*acc = in;
+	return 0;
 }
 
-/* A host alone has no second round. */
-static void rounds_start(struct query *q, const struct query_options *opt)
+static bool ops_missing(void *ctx, void *question, const struct node_id *id,
+			enum missing_reason why, void **acc, struct coverage *c)
 {
-	struct rounds *all = q->all->rounds;
+	struct question *q = question;
+	struct part *p = *acc;
+	bool in;
 
-	if (opt->host_only ||
-	    (!opt->for_parent && !overlay_n_children(q->agent->overlay)))
-		return;
-	if (first_round(q))
-		q->first = round1_new(all, opt->query_id);
-	else if (q->ask.round == 2)
-		q->first = round1_take(all, opt->query_id);
+	(void)ctx;
+	if (first_round(q) || !q->first)
+		return false;
+	in = round1_stand_in(q->first, id, why, &q->ask, &p, c);
+	*acc = p;
+	return in;
 }
 
-struct query *query_start(struct agent *a, const struct ask *ask,
-			  const struct query_options *opt,
-			  void (*done)(void *arg, struct query_result *r),
-			  void *arg)
+static void ops_free_part(void *part)
 {
-	struct queries *all = a->queries;
-	unsigned most = opt->for_parent ? QUERIES_MAX
-					: QUERIES_MAX - QUERIES_PARENT;
-	struct query *q;
+	part_free(part);
+}
 
-	if (all->n_running >= most)
-		return NULL;
-	q = calloc(1, sizeof(*q));
+static size_t ops_part_size(const void *part)
+{
+	return part_held(part);
+}
+
+static const struct walk_ops ops = {
+	.reply_cap = ops_reply_cap,
+	.read = ops_read,
+	.read_cancel = ops_read_cancel,
+	.check = ops_check,
+	.merge = ops_merge,
+	.missing = ops_missing,
+	.free_part = ops_free_part,
+	.part_size = ops_part_size,
+	.free_question = question_free,
+};
+
+/* ---- the world ---- */
+
+static uint64_t env_now_ms(void *ctx)
+{
+	(void)ctx;
+	return clock_mono_ms();
+}
+
+static void timer_fired(void *arg)
+{
+	struct queries *all = arg;
+
+	walk_timer(all->walk);
+}
+
+static void env_timer(void *ctx, uint64_t at_ms)
+{
+	struct queries *all = ctx;
+
+	if (at_ms == UINT64_MAX)
+		loop_timer_cancel(&all->timer);
+	else if (loop_timer_at(all->agent->loop, &all->timer, MAX(at_ms, 1),
+			       timer_fired, all))
+		log_warnx("no memory for a timer");
+}
+
+static void env_suspect(void *ctx, const struct node_id *id)
+{
+	struct queries *all = ctx;
+
+	overlay_suspect(all->agent->overlay, id);
+}
+
+static const struct walk_env env = {
+	.now_ms = env_now_ms,
+	.timer = env_timer,
+	.send = exchange_send,
+	.cancel = exchange_cancel,
+	.reply = ask_reply,
+	.suspect = env_suspect,
+	.rejected = exchange_rejected,
+};
+
+/* ---- the tree ---- */
+
+struct epoch epoch_of_text(const char *s)
+{
+	struct epoch e = { 0 };
+
+	(void)epoch_parse(s, &e);
+	return e;
+}
+
+static const struct node_id *view_self(void *tree)
+{
+	return overlay_self(tree);
+}
+
+/* Leases of this tree are numbered by each parent: they have no order. */
+static struct epoch view_lease(void *tree)
+{
+	(void)tree;
+	return (struct epoch){ 0 };
+}
+
+static struct epoch view_as_of(void *tree)
+{
+	char text[EPOCH_TEXT];
+
+	overlay_epoch_text(tree, text);
+	return epoch_of_text(text);
+}
+
+static uint32_t view_clock_err_ms(void *tree)
+{
+	return overlay_clock_err_ms(tree);
+}
+
+static enum tree_word view_admit(void *tree, const struct epoch *lease,
+				 const struct epoch *as_of)
+{
+	struct epoch own = epoch_of_text(overlay_lease(tree));
+
+	(void)as_of;
+	return epoch_none(&own) || epoch_compare(&own, lease) ? TREE_MOVED
+							      : TREE_OK;
+}
+
+static unsigned view_n_children(void *tree)
+{
+	return overlay_n_children(tree);
+}
+
+static bool view_child(void *tree, unsigned i, struct walk_child *out)
+{
+	const struct child *c = overlay_child(tree, i);
+
+	if (c->refused[0])
+		return false;
+	*out = (struct walk_child){
+		.id = c->id,
+		.ep = c->ep,
+		.lease = epoch_of_text(c->lease),
+		/* new hosts below it are in its beats before they answer */
+		.hosts = MAX(c->hosts, 1),
+		.height = c->height,
+		.ask = c->state == CHILD_UP || c->state == CHILD_SUSPECT,
+		.suspect = c->state == CHILD_SUSPECT,
+		.told = c->reported,
+		.why = c->why ? c->why : MISSING_UNREACHABLE,
+	};
+	if (c->state == CHILD_DOWN)
+		out->why = MISSING_UNREACHABLE;
+	return true;
+}
+
+static uint32_t view_n_rows(void *tree)
+{
+	unsigned n;
+
+	(void)overlay_rows(tree, &n);
+	return n;
+}
+
+static void view_row(void *tree, uint32_t i, struct node_id *id,
+		     struct node_id *parent)
+{
+	unsigned n;
+	const struct host_row *row = overlay_rows(tree, &n) + i;
+
+	*id = row->id;
+	*parent = row->parent;
+}
+
+static const struct walk_view view = {
+	.self = view_self,
+	.lease = view_lease,
+	.as_of = view_as_of,
+	.clock_err_ms = view_clock_err_ms,
+	.admit = view_admit,
+	.n_children = view_n_children,
+	.child = view_child,
+	.n_rows = view_n_rows,
+	.row = view_row,
+	.expected = view_n_rows,
+};
+
+/* ---- what a client asks ---- */
+
+static void client_done(void *arg, void *part, const struct coverage *c)
+{
+	struct question *q = arg;
+	struct query_result r = { .part = part, .coverage = *c };
+
+	r.coverage.skew = measure_row(q->ask.kind)->end_slot &&
+			  c->clock_err_ms > SKEW_MS;
+	/* the next round wants what was given in this one */
+	rounds_over(q);
+	q->done(q->arg, &r);
+}
+
+int query_start(struct agent *a, const struct ask *ask,
+		const struct query_options *opt,
+		void (*done)(void *arg, struct query_result *r), void *arg)
+{
+	struct walk_options o = { .round = ask->round,
+				  .as_of = opt->as_of,
+				  .host_only = opt->host_only,
+				  .budget_ms = opt->budget_ms };
+	struct question *q = question_new(
+		a, ask, opt->query_id, opt->request_id, opt->host_only, false);
+
 	if (!q)
-		return NULL;
-	q->all = all;
-	q->agent = a;
+		return -EBUSY;
 	q->done = done;
 	q->arg = arg;
-	q->next = all->running;
-	all->running = q;
-	all->n_running++;
-	if (ask_copy(&q->ask, ask))
-		goto fail;
-	rounds_start(q, opt);
-	if (children_ask(q, opt))
-		goto fail;
-	q->local = measure_start(a, &q->ask, local_done, q);
-	if (!q->local ||
-	    loop_timer_in(a->loop, &q->end,
-			  opt->budget_ms - MIN(opt->budget_ms / 20, 50),
-			  query_over, q))
-		goto fail;
-	return q;
-fail:
-	query_free(q);
-	return NULL;
+	memcpy(o.query, opt->query_id, sizeof(o.query));
+	if (walk_start(a->queries->walk, &o, q, client_done, q))
+		return 0;
+	question_free(a->queries, q);
+	return -EBUSY;
 }
 
-void query_cancel(struct query *q)
+void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out)
 {
-	if (q)
-		query_free(q);
+	walk_scope(a->queries->walk, host_only, out);
 }
 
-unsigned query_running(const struct agent *a)
+void coverage_report(struct agent *a, const struct coverage *c,
+		     const struct walk_scope *scope,
+		     struct coverage_report *out)
 {
-	return a->queries->n_running;
+	const struct host_row *rows;
+	struct walk_report r;
+	unsigned n;
+
+	walk_report(a->queries->walk, c, scope, &r);
+	rows = overlay_rows(a->overlay, &n);
+	*out = (struct coverage_report){ .expected = r.expected,
+					 .answered = r.answered,
+					 .partial = r.partial,
+					 .complete = r.complete,
+					 .epoch = scope->as_of.n,
+					 .n_missing = r.n_missing,
+					 .missing_more = r.missing_more };
+	for (uint32_t i = 0; i < r.n_missing; i++) {
+		const struct host_row *row = &rows[r.missing[i].row];
+
+		endpoint_format(&row->ep, 8000, out->missing[i].host);
+		out->missing[i].reason = r.missing[i].reason;
+		out->missing[i].last_seen_ms = row->last_seen_ms;
+	}
 }
+
+/* ---- begin and end ---- */
 
 int queries_open(struct queries **out, struct agent *a)
 {
 	struct queries *all = calloc(1, sizeof(*all));
+	struct walk_conf conf = { .overlay = a->conf->overlay_name,
+				  .env = &env,
+				  .ops = &ops,
+				  .ctx = all,
+				  .view = &view,
+				  .tree = a->overlay };
 
-	if (!all || replay_open(&all->replay, a) ||
-	    rounds_open(&all->rounds, a)) {
-		if (all)
-			replay_free(all->replay);
+	if (!all)
+		return -ENOMEM;
+	all->agent = a;
+	all->walk = walk_new(&conf);
+	if (!all->walk || rounds_open(&all->rounds, a)) {
+		walk_free(all->walk);
 		free(all);
 		return -ENOMEM;
 	}
-	all->agent = a;
 	*out = all;
 	return 0;
 }
 
-void queries_free(struct queries *q)
+void queries_free(struct queries *all)
 {
-	if (!q)
+	if (!all)
 		return;
-	while (q->running)
-		query_free(q->running);
-	replay_free(q->replay);
-	rounds_free(q->rounds);
-	free(q);
-}
-
-/* ---- what is missing, by name ---- */
-
-/* The agent gave nothing, so nothing came from below it either. */
-static bool hides_subtree(enum missing_reason r)
-{
-	switch (r) {
-	case MISSING_MONITOR_DOWN:
-	case MISSING_UNKNOWN_TASK:
-	case MISSING_NO_WINDOW:
-	case MISSING_PARTIAL:
-		return false;
-	default:
-		return true;
-	}
-}
-
-static enum missing_reason top_reason(const struct coverage *c,
-				      const struct node_id *id)
-{
-	for (uint32_t i = 0; i < c->n_missing; i++)
-		if (node_id_equal(&c->missing[i].id, id))
-			return c->missing[i].reason;
-	return MISSING_NONE;
-}
-
-/* Its own rows come right after a row: hidden ones are a run. */
-void coverage_walk(const struct coverage *c, const struct host_row *rows,
-		   unsigned n,
-		   void (*each)(void *arg, const struct host_row *m,
-				enum missing_reason r),
-		   void *arg)
-{
-	struct {
-		struct node_id id;
-		bool hidden;
-	} stack[OVERLAY_HOPS + 2];
-	unsigned depth = 0;
-
-	for (unsigned i = 0; i < n; i++) {
-		enum missing_reason r = top_reason(c, &rows[i].id);
-		bool hidden;
-
-		while (depth &&
-		       !node_id_equal(&stack[depth - 1].id, &rows[i].parent))
-			depth--;
-		if (i && !depth)
-			return;
-		hidden = depth && stack[depth - 1].hidden;
-		if (r == MISSING_NONE && hidden)
-			r = MISSING_BEHIND;
-		if (depth < ARRAY_SIZE(stack)) {
-			stack[depth].id = rows[i].id;
-			stack[depth++].hidden = hidden || (r != MISSING_NONE &&
-							   hides_subtree(r));
-		}
-		each(arg, &rows[i], r);
-	}
-}
-
-static void report_name(void *arg, const struct host_row *m,
-			enum missing_reason r)
-{
-	struct coverage_report *out = arg;
-
-	if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
-		return;
-	endpoint_format(&m->ep, 8000, out->missing[out->n_missing].host);
-	out->missing[out->n_missing].reason = r;
-	out->missing[out->n_missing++].last_seen_ms = m->last_seen_ms;
-}
-
-void coverage_begin(struct agent *a, bool host_only, struct coverage_scope *out)
-{
-	const struct host_row *rows = overlay_rows(a->overlay, &out->expected);
-
-	if (host_only)
-		out->expected = MIN(out->expected, 1);
-	out->digest = 0;
-	for (uint32_t i = 0; i < out->expected; i++)
-		out->digest +=
-			coverage_digest(a->conf->overlay_name, &rows[i].id);
-	out->epoch = overlay_epoch(a->overlay);
-}
-
-void coverage_report(struct agent *a, const struct coverage *c,
-		     const struct coverage_scope *scope,
-		     struct coverage_report *out)
-{
-	const struct host_row *rows;
-	bool reasons = false;
-	uint32_t missing;
-	unsigned n;
-
-	memset(out, 0, sizeof(*out));
-	rows = overlay_rows(a->overlay, &n);
-	for (unsigned r = 0; r < MISSING_REASONS; r++)
-		reasons |= c->reasons[r] != 0;
-	out->answered = c->answered;
-	out->expected = MAX(scope->expected, c->answered);
-	out->complete = c->answered == scope->expected &&
-			c->digest == scope->digest && !reasons &&
-			!c->saturated && !c->skew;
-	out->epoch = scope->epoch;
-	out->partial = c->reasons[MISSING_PARTIAL];
-	if (c->n_missing)
-		coverage_walk(c, rows, n, report_name, out);
-	missing = out->expected - out->answered;
-	/* never more names than hosts that are missing */
-	out->n_missing = MIN(out->n_missing, missing);
-	out->missing_more = missing - out->n_missing;
+	fanouts_free(all);
+	walk_free(all->walk);
+	rounds_free(all->rounds);
+	loop_timer_cancel(&all->timer);
+	free(all);
 }

@@ -13,6 +13,7 @@
 
 #include "agent/coverage.h"
 #include "agent/http.h"
+#include "agent/tree/walk.h"
 #include "common/sketch/sketch.h"
 
 struct agent;
@@ -38,6 +39,7 @@ struct ask {
 	 * own bit: upper > share * N and N > 5 */
 	double share, alpha;
 	uint64_t end_slot;     /* newest closed 100-ms slot */
+	uint64_t window;       /* number of a closed window; 0: none */
 	struct flow_key *keys; /* n_keys; owned by the ask */
 	uint32_t n_keys;
 };
@@ -54,36 +56,21 @@ struct query_options {
 	bool host_only;     /* scope=host */
 	uint32_t budget_ms; /* from now */
 	uint8_t query_id[16];
-	const char *via;        /* X-Linnet-Via of the request, or "" */
+	struct epoch as_of;     /* of its scope */
 	const char *request_id; /* for logs and children; copied */
-	bool for_parent; /* the part is passed on: hosts it knows of only */
 };
 
-#define QUERIES_MAX    64 /* in progress */
-#define QUERIES_PARENT 16 /* of them kept for the parent */
-
-struct query;
 /*
  * Starts; done is called once, never from inside this call, at the latest at
- * the deadline.  NULL: no memory, or as many as may be are in progress.  ask
+ * the deadline.  -EBUSY: no memory, or as many as may be are in progress.  ask
  * is copied.
  */
-struct query *query_start(struct agent *a, const struct ask *ask,
-			  const struct query_options *opt,
-			  void (*done)(void *arg, struct query_result *r),
-			  void *arg);
-void query_cancel(struct query *q); /* done is not called */
-unsigned query_running(const struct agent *a);
+int query_start(struct agent *a, const struct ask *ask,
+		const struct query_options *opt,
+		void (*done)(void *arg, struct query_result *r), void *arg);
 
-/* The hosts that a question or change speaks of, as known at its start. */
-struct coverage_scope {
-	uint32_t expected;
-	uint64_t digest; /* of all of them */
-	uint64_t epoch;  /* its number */
-};
-/* host_only: this host alone. */
-void coverage_begin(struct agent *a, bool host_only,
-		    struct coverage_scope *out);
+/* The hosts that a question or change speaks of, as they are now. */
+void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out);
 
 struct coverage_report {
 	uint32_t expected, answered;
@@ -99,7 +86,7 @@ struct coverage_report {
 };
 /* Names what is missing: tops expanded to their present descendants (behind). */
 void coverage_report(struct agent *a, const struct coverage *c,
-		     const struct coverage_scope *scope,
+		     const struct walk_scope *scope,
 		     struct coverage_report *out);
 
 /* ---- parts on the wire ---- */

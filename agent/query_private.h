@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by query.c (running questions), ask.c (them on the wire), merge.c and
- * rounds.c. */
+/* Shared by query.c (questions, the tree), fanout.c (exchanges), ask.c (the
+ * wire), merge.c and rounds.c. */
 #ifndef LINNET_QUERY_PRIVATE_H
 #define LINNET_QUERY_PRIVATE_H
 
@@ -10,34 +10,56 @@
 #include "agent/overlay.h"
 #include "agent/query.h"
 
-struct replay;
+struct exchange_call;
 struct rounds;
 struct round1;
 
 struct queries {
 	struct agent *agent;
-	struct query *running;
-	unsigned n_running;
-	struct replay *replay; /* what the parent was answered */
+	struct walk *walk;
+	struct loop_timer timer;
+	struct exchange_call *calls;
+	struct fanout *fanouts;
 	struct rounds *rounds;
+	struct answer_op *answers;
+};
+
+/* What struct walk holds of a question. */
+struct question {
+	struct queries *all;
+	struct ask ask;
+	uint8_t id[16];
+	char request_id[REQUEST_ID_LEN];
+	struct buf body; /* as children get it, once it was needed */
+	struct measure *local;
+	uint64_t read_ref;
+	struct round1 *first; /* of two: what is given; then what was */
+	/* of a client's: */
+	void (*done)(void *arg, struct query_result *r);
+	void *arg;
 };
 
 /* query.c */
-/*
- * Every host of these rows that c speaks of, rows[0] and all below it, with
- * the reason why it is missing, or MISSING_NONE.
- */
-void coverage_walk(const struct coverage *c, const struct host_row *rows,
-		   unsigned n,
-		   void (*each)(void *arg, const struct host_row *m,
-				enum missing_reason r),
-		   void *arg);
+/* A question that owns a copy of ask; NULL: no memory.  passed_on: for the
+ * parent. */
+struct question *question_new(struct agent *a, const struct ask *ask,
+			      const uint8_t id[16], const char *request_id,
+			      bool host_only, bool passed_on);
+void question_free(void *ctx, void *q);
+struct epoch epoch_of_text(const char *s); /* zero: none */
+
+/* fanout.c: exchanges of struct walk, for its environment */
+int exchange_send(void *ctx, const struct walk_send *s);
+void exchange_cancel(void *ctx, uint64_t ref);
+void exchange_rejected(void *ctx, const struct walk_child *c, const char *why);
+void fanouts_free(struct queries *all);
 
 /* ask.c */
 void ask_write(struct buf *b, const struct ask *ask,
 	       const uint8_t query_id[16]);
-int replay_open(struct replay **out, struct agent *a);
-void replay_free(struct replay *r);
+/* struct walk's reply; ref is the request. */
+void ask_reply(void *ctx, uint64_t ref, enum tree_word word,
+	       const struct coverage *c, const void *part);
 
 /* rounds.c */
 int rounds_open(struct rounds **out, struct agent *a);
@@ -61,13 +83,18 @@ bool round1_stand_in(const struct round1 *r, const struct node_id *id,
 
 /* merge.c */
 /*
- * Adds what a child sent, {part, coverage}, if it can be true: the answer to
- * this ask, of at most so many hosts.  MISSING_NONE, or why not, in words in
- * *why; *acc and cov are unchanged then.
+ * What a child sent, {part, coverage}, for this ask; hostile.  0 with *out a
+ * part or NULL, -EPROTO, -ENOMEM, or 1 when it belongs to something else; then
+ * *why says it in words.
  */
-enum missing_reason reply_merge(const struct json *v, const struct ask *ask,
-				const struct measure_row *row, uint32_t hosts,
-				struct part **acc, struct coverage *cov,
+int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
+		struct coverage *c, const char **why);
+/* Such a part can be true and answers this ask; else why not. */
+enum missing_reason reply_check(const struct ask *ask,
+				const struct measure_row *row,
+				const struct part *p, const struct coverage *c,
 				const char **why);
+/* Bytes that it holds. */
+size_t part_held(const struct part *p);
 
 #endif

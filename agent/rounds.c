@@ -205,15 +205,16 @@ struct lost {
 };
 
 /* One that answered then; others are missing for the reason of then. */
-static void lost_host(void *arg, const struct host_row *m,
+static void lost_host(void *arg, uint32_t row, const struct node_id *id,
 		      enum missing_reason r)
 {
 	struct lost *l = arg;
 
+	(void)row;
 	if (r == MISSING_NONE)
 		l->n++;
 	if (r != MISSING_BEHIND)
-		coverage_missing(l->out, &m->id,
+		coverage_missing(l->out, id,
 				 r == MISSING_NONE ? MISSING_PARTIAL : r);
 }
 
@@ -232,7 +233,7 @@ static bool lost_hosts(struct agent *a, const struct gift *g,
 	rows = overlay_rows(a->overlay, &n);
 	while (i < n && !node_id_equal(&rows[i].id, &g->id))
 		i++;
-	coverage_walk(&g->coverage, rows + i, n - i, lost_host, &l);
+	walk_expand(a->queries->walk, &g->coverage, i, lost_host, &l);
 	return l.n == g->coverage.answered;
 }
 

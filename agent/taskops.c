@@ -379,7 +379,6 @@ static int op_fan_out(struct registry_op *op, enum http_method method,
 		.len = body ? body->len : 0,
 		.reply_max = REPLY_MAX,
 		.budget_ms = budget_ms,
-		.via = "",
 		.request_id = op->rq ? op->rq->id : "",
 		.for_parent = op->rq && !overlay_is_root(a->overlay)
 	};

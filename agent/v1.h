@@ -17,9 +17,9 @@ struct v1_call {
 	struct fields f;
 	struct form form; /* the query string, decoded */
 	uint64_t task;
-	struct coverage_scope scope; /* of a new task */
-	uint32_t offset, n_page;     /* page of a list: first item, items */
-	uint64_t total;              /* items of the whole list */
+	struct walk_scope scope; /* of a new task */
+	uint32_t offset, n_page; /* page of a list: first item, items */
+	uint64_t total;          /* items of the whole list */
 };
 
 /*

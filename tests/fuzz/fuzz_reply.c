@@ -77,6 +77,33 @@ static void write_answer(struct buf *b, const struct part *p,
 	MUST(!b->failed);
 }
 
+/* As struct walk takes it. */
+static enum missing_reason take(const struct json *v, const struct ask *ask,
+				const struct measure_row *row,
+				struct part **acc, struct coverage *cov)
+{
+	enum missing_reason r = MISSING_REJECTED;
+	struct part *p = NULL;
+	struct coverage c;
+	const char *why;
+
+	if (reply_parse(v, ask, &p, &c, &why)) {
+		MUST(why);
+		return r;
+	}
+	if (c.answered <= HOSTS)
+		r = reply_check(ask, row, p, &c, &why);
+	if (r == MISSING_NONE && p && *acc && part_merge(*acc, p))
+		r = MISSING_INCOMPATIBLE;
+	if (r == MISSING_NONE)
+		coverage_merge(cov, &c, true);
+	if (r == MISSING_NONE && !*acc)
+		*acc = p;
+	else
+		part_free(p);
+	return r;
+}
+
 static void try_reply(const struct json *v, const struct ask *ask,
 		      const struct measure_row *row, struct part *acc)
 {
@@ -84,13 +111,11 @@ static void try_reply(const struct json *v, const struct ask *ask,
 	struct buf before = BUF_INIT, after = BUF_INIT;
 	enum missing_reason r;
 	struct json *back = NULL;
-	const char *why;
 
 	write_answer(&before, acc, &cov);
-	r = reply_merge(v, ask, row, HOSTS, &acc, &cov, &why);
+	r = take(v, ask, row, &acc, &cov);
 	write_answer(&after, acc, &cov);
 	if (r != MISSING_NONE) {
-		MUST(why);
 		MUST(before.len == after.len &&
 		     !memcmp(before.data, after.data, after.len));
 	} else {

@@ -211,17 +211,31 @@ static void test_damage(void **state)
 	}
 }
 
-static enum missing_reason merge_text(const struct ask *ask, uint32_t hosts,
+static enum missing_reason merge_text(const struct ask *ask,
 				      const struct buf *b, struct part **acc,
 				      struct coverage *cov)
 {
-	enum missing_reason r;
+	enum missing_reason r = MISSING_INCOMPATIBLE;
+	struct part *p = NULL;
 	struct json *v = NULL;
+	struct coverage c;
 	const char *why;
+	int ret;
 
 	assert_int_equal(json_parse(b->data, b->len, &v), 0);
-	r = reply_merge(v, ask, measure_row(ask->kind), hosts, acc, cov, &why);
+	ret = reply_parse(v, ask, &p, &c, &why);
 	json_free(v);
+	if (ret)
+		return ret > 0 ? r : MISSING_REJECTED;
+	r = reply_check(ask, measure_row(ask->kind), p, &c, &why);
+	if (r == MISSING_NONE)
+		coverage_merge(cov, &c, true);
+	if (r == MISSING_NONE && *acc)
+		assert_int_equal(part_merge(*acc, p), 0);
+	if (r == MISSING_NONE && !*acc)
+		*acc = p;
+	else
+		part_free(p);
 	return r;
 }
 
@@ -236,7 +250,7 @@ static void test_replies(void **state)
 	for (unsigned host = 1; host <= 3; host++) {
 		buf_reset(&b);
 		reply_write(&b, p, host);
-		assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov),
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
 				 MISSING_NONE);
 	}
 	assert_int_equal(cov.answered, 3);
@@ -245,14 +259,14 @@ static void test_replies(void **state)
 	/* what is refused changes nothing */
 	before = cov;
 	ask.kind = ASK_DISTINCT;
-	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov), MISSING_REJECTED);
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_REJECTED);
 	ask.kind = ASK_TOP;
 	ask.task.generation++;
-	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov),
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov),
 			 MISSING_INCOMPATIBLE);
 	ask.task.generation--;
 	ask.task.seed.b[0]++;
-	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov),
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov),
 			 MISSING_INCOMPATIBLE);
 	ask.task.seed.b[0]--;
 	assert_memory_equal(&before, &cov, sizeof(cov));
@@ -275,20 +289,18 @@ static void test_wrong_answers(void **state)
 
 	(void)state;
 	reply_write(&b, p, 1);
-	assert_int_equal(merge_text(&points, 1, &b, &acc, &cov),
-			 MISSING_REJECTED);
+	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_REJECTED);
 	points.n_keys = 2;
-	assert_int_equal(merge_text(&points, 1, &b, &acc, &cov), MISSING_NONE);
+	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_NONE);
 	part_free(acc);
 	part_free(p);
 	acc = NULL;
 	p = example(PART_EXACT);
 	buf_reset(&b);
 	reply_write(&b, p, 1);
-	assert_int_equal(merge_text(&last, 1, &b, &acc, &cov),
-			 MISSING_REJECTED);
+	assert_int_equal(merge_text(&last, &b, &acc, &cov), MISSING_REJECTED);
 	last.end_slot = 12345;
-	assert_int_equal(merge_text(&last, 1, &b, &acc, &cov), MISSING_NONE);
+	assert_int_equal(merge_text(&last, &b, &acc, &cov), MISSING_NONE);
 	part_free(acc);
 	part_free(p);
 	buf_fini(&b);
@@ -309,9 +321,9 @@ static void test_part_of_no_host(void **state)
 	p->totals = (struct totals){ 0 };
 	coverage_missing(&lost, &id, MISSING_PARTIAL);
 	reply_write_of(&b, p, &lost);
-	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov), MISSING_REJECTED);
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_REJECTED);
 	ask.round = 2;
-	assert_int_equal(merge_text(&ask, 1, &b, &acc, &cov), MISSING_NONE);
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_NONE);
 	part_free(acc);
 	part_free(p);
 	buf_fini(&b);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Shared by walk.c (queries), walk_waves.c, walk_serve.c and walk_report.c. */
+#ifndef LINNET_TREE_WALK_PRIVATE_H
+#define LINNET_TREE_WALK_PRIVATE_H
+
+#include "agent/tree/walk.h"
+
+#define WALK_LEAST_MS 20 /* with less, children are not asked */
+#define WALK_NEVER    UINT64_MAX
+
+struct seen;
+struct waves;
+
+/* Asks that this agent answered for its parent, a ring, oldest at first. */
+struct replay {
+	struct seen *seen;
+	uint32_t size, first, n;
+	uint32_t n_kept;
+	size_t kept_bytes;
+};
+
+struct walk {
+	struct walk_conf conf;
+	struct walk_query *queries;
+	struct waves *waves;
+	unsigned n_running;
+	uint64_t last_read, last_waves; /* references given */
+	uint64_t armed_ms;              /* as env.timer() was told last */
+	uint64_t late;
+	uint64_t digest, digest_of; /* of the rows; their version, or 0 */
+	struct replay replay;
+};
+
+#define SERVED_WAITERS 4
+
+struct walk_query {
+	struct walk_query *next;
+	struct walk *walk;
+	uint64_t read_ref; /* of the local read; 0: none runs */
+	uint64_t end_ms;
+	struct epoch as_of;
+	void *question;
+	struct waves *children;
+	bool local_in, children_in;
+	void *part;
+	struct coverage coverage;
+	/* for a client: */
+	void (*done)(void *arg, void *part, const struct coverage *c);
+	void *arg;
+	/* for the parent: its requests, the same one again included */
+	uint8_t id[16];
+	unsigned round;
+	uint64_t waiter[SERVED_WAITERS];
+	unsigned n_waiters;
+};
+
+/* ---- walk.c ---- */
+uint64_t walk_now(const struct walk *w);
+/* The timer is set to what is due first. */
+void walk_arm(struct walk *w);
+struct query_start {
+	const uint8_t *id;
+	unsigned round;
+	struct epoch as_of;
+	bool host_only, for_parent;
+	uint32_t budget_ms;
+	unsigned n_via; /* above this agent */
+	const struct node_id *via;
+};
+/* NULL: busy or no memory; takes the question unless NULL. */
+struct walk_query *query_new(struct walk *w, const struct query_start *s,
+			     void *question);
+void query_free(struct walk_query *q);
+
+/* ---- walk_serve.c ---- */
+/* A query of the parent is over. */
+void serve_reply(struct walk_query *q);
+void replay_free(struct walk *w);
+
+/* ---- walk_report.c ---- */
+/* Tops that are not below this child are counted, not named. */
+void tops_check(const struct walk *w, const struct node_id *child,
+		struct coverage *c);
+
+/* ---- walk_waves.c ---- */
+struct waves_conf {
+	void *what;
+	const uint8_t *query; /* borrowed until the end; NULL: none */
+	unsigned round;
+	struct epoch as_of;
+	uint32_t budget_ms;
+	size_t reply_max;
+	bool for_parent;
+	const struct node_id *only;
+	unsigned n_via;
+	const struct node_id *via;
+	/* got NULL: there is none, for this reason */
+	void (*child)(void *arg, const struct walk_child *c,
+		      struct walk_got *got, enum missing_reason why);
+	void (*done)(void *arg); /* once; the waves are gone */
+	void *arg;
+};
+/* Nothing is sent yet; NULL: no memory. */
+struct waves *waves_new(struct walk *w, const struct waves_conf *conf);
+/* Fills the free slots; may come to its end. */
+void waves_go(struct waves *v);
+void waves_free(struct waves *v); /* also ends it early; NULL is fine */
+bool waves_done(struct walk *w, uint64_t ref, struct walk_got *got);
+uint64_t waves_due(const struct walk *w); /* of all */
+void waves_timer(struct walk *w, uint64_t now);
+
+#endif

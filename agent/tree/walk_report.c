@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How true an answer is, where it was asked: who is expected is fixed at the
+ * start; then who answered is compared with it, by number and by the sum of
+ * digests, and what is missing is named.  A top hides its subtree unless only
+ * its own read failed.  Unsure is never complete.
+ */
+#include <string.h>
+
+#include "agent/tree/walk_private.h"
+#include "common/util.h"
+
+/* Sum of the first n rows' digests. */
+static uint64_t rows_digest(const struct walk_conf *c, uint32_t n)
+{
+	struct node_id id, parent;
+	struct hash_key key;
+	uint64_t sum = 0;
+
+	coverage_key(c->overlay, &key);
+	for (uint32_t i = 0; i < n; i++) {
+		c->view->row(c->tree, i, &id, &parent);
+		sum += coverage_digest_keyed(&key, &id);
+	}
+	return sum;
+}
+
+void walk_scope(struct walk *w, bool host_only, struct walk_scope *out)
+{
+	const struct walk_conf *c = &w->conf;
+	uint64_t version = 0;
+
+	*out = (struct walk_scope){ .as_of = c->view->as_of(c->tree),
+				    .expected = 1 };
+	if (host_only) {
+		out->digest = rows_digest(c, 1);
+		return;
+	}
+	out->expected = c->view->expected(c->tree);
+	out->unsettled = c->view->settled && !c->view->settled(c->tree);
+	if (c->view->rows_version)
+		version = c->view->rows_version(c->tree) + 1;
+	if (!version || version != w->digest_of)
+		w->digest = rows_digest(c, c->view->n_rows(c->tree));
+	w->digest_of = version;
+	out->digest = w->digest;
+}
+
+/* The agent gave nothing, so nothing came from below it either. */
+static bool hides_subtree(enum missing_reason r)
+{
+	switch (r) {
+	case MISSING_MONITOR_DOWN:
+	case MISSING_UNKNOWN_TASK:
+	case MISSING_NO_WINDOW:
+	case MISSING_PARTIAL:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static enum missing_reason top_reason(const struct coverage *c,
+				      const struct node_id *id)
+{
+	for (uint32_t i = 0; i < c->n_missing; i++)
+		if (node_id_equal(&c->missing[i].id, id))
+			return c->missing[i].reason;
+	return MISSING_NONE;
+}
+
+/* Its own rows come right after a row: hidden ones are a run. */
+void walk_expand(const struct walk *w, const struct coverage *c, uint32_t row,
+		 void (*each)(void *arg, uint32_t row, const struct node_id *id,
+			      enum missing_reason r),
+		 void *arg)
+{
+	struct {
+		struct node_id id;
+		bool hidden;
+	} stack[TREE_LEVELS_MAX + 1];
+	uint32_t n = w->conf.view->n_rows(w->conf.tree);
+	unsigned depth = 0;
+
+	for (uint32_t i = row; i < n; i++) {
+		enum missing_reason r;
+		struct node_id id, parent;
+		bool hidden;
+
+		w->conf.view->row(w->conf.tree, i, &id, &parent);
+		r = top_reason(c, &id);
+		while (depth && !node_id_equal(&stack[depth - 1].id, &parent))
+			depth--;
+		if (i > row && !depth)
+			return;
+		hidden = depth && stack[depth - 1].hidden;
+		if (r == MISSING_NONE && hidden)
+			r = MISSING_BEHIND;
+		if (depth < ARRAY_SIZE(stack)) {
+			stack[depth].id = id;
+			stack[depth++].hidden = hidden || (r != MISSING_NONE &&
+							   hides_subtree(r));
+		}
+		each(arg, i, &id, r);
+	}
+}
+
+static void report_name(void *arg, uint32_t row, const struct node_id *id,
+			enum missing_reason r)
+{
+	struct walk_report *out = arg;
+
+	(void)id;
+	if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
+		return;
+	out->missing[out->n_missing].row = row;
+	out->missing[out->n_missing++].reason = r;
+}
+
+void walk_report(const struct walk *w, const struct coverage *c,
+		 const struct walk_scope *scope, struct walk_report *out)
+{
+	bool reasons = false;
+	uint32_t missing;
+
+	memset(out, 0, sizeof(*out));
+	for (unsigned r = 0; r < MISSING_REASONS; r++)
+		reasons |= c->reasons[r] != 0;
+	out->answered = c->answered;
+	out->expected = MAX(scope->expected, c->answered);
+	out->complete = c->answered == scope->expected &&
+			c->digest == scope->digest && !reasons &&
+			!c->saturated && !c->skew && !scope->unsettled;
+	out->partial = c->reasons[MISSING_PARTIAL];
+	if (c->n_missing)
+		walk_expand(w, c, 0, report_name, out);
+	missing = out->expected - out->answered;
+	/* never more names than hosts that are missing */
+	out->n_missing = MIN(out->n_missing, missing);
+	out->missing_more = missing - out->n_missing;
+}
+
+/* ---- what a child may name ---- */
+
+struct named {
+	const struct coverage *c;
+	uint32_t found; /* bits of its tops */
+};
+
+static void name_found(void *arg, uint32_t row, const struct node_id *id,
+		       enum missing_reason r)
+{
+	struct named *n = arg;
+
+	(void)row;
+	(void)r;
+	for (uint32_t i = 0; i < n->c->n_missing; i++)
+		if (node_id_equal(&n->c->missing[i].id, id))
+			n->found |= UINT32_C(1) << i;
+}
+
+void tops_check(const struct walk *w, const struct node_id *child,
+		struct coverage *c)
+{
+	static const struct coverage none;
+	struct named named = { .c = c };
+	struct node_id id, parent;
+	uint32_t n, i, kept = 0;
+
+	if (!c->n_missing)
+		return;
+	n = w->conf.view->n_rows(w->conf.tree);
+	for (i = 0; i < n; i++) {
+		w->conf.view->row(w->conf.tree, i, &id, &parent);
+		if (node_id_equal(&id, child))
+			break;
+	}
+	walk_expand(w, &none, i, name_found, &named);
+	for (i = 0; i < c->n_missing; i++)
+		if (named.found & UINT32_C(1) << i)
+			c->missing[kept++] = c->missing[i];
+	c->n_missing = kept;
+}

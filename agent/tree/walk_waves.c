@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One request to all children.  As many are under way as their replies may
+ * take together; tallest subtrees first, suspects last; while others wait, an
+ * exchange holds its slot for its share of the time.  A child is told four
+ * fifths of that and is waited for nine tenths: it, its own children and
+ * theirs all have time to say what they have.  Where a connection must be
+ * made first, which may take a quarter, it is told so much less that it is in
+ * time all the same.  Children that are down are not asked.
+ *
+ * A struct waves owns its legs; whatever comes for one that is over meets no
+ * reference and is counted as late.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/tree/walk_private.h"
+#include "common/util.h"
+
+#define HELD_MAX   ((size_t)64 << 20)
+#define CONNECT_MS 250
+#define REF_LEGS   256 /* reference of a leg: that of its waves, and its place */
+
+struct leg {
+	struct walk_child c;
+	uint64_t cut_ms; /* its share ends; WALK_NEVER: it does not run */
+	bool over, again;
+};
+
+struct waves {
+	struct waves *next;
+	struct walk *walk;
+	struct waves_conf conf;
+	uint64_t ref, wait_ms; /* wait_ms: when the time is over */
+	bool begun;
+	struct node_id via[WALK_VIA + 1];
+	unsigned n_via, n, next_leg, open, slots;
+	struct leg leg[];
+};
+
+static enum missing_reason reason_of_word(enum tree_word w)
+{
+	switch (w) {
+	case TREE_OK:
+		return MISSING_NONE;
+	case TREE_DENIED:
+		return MISSING_DENIED;
+	case TREE_VERSION:
+		return MISSING_INCOMPATIBLE;
+	case TREE_BUSY:
+		return MISSING_BUSY;
+	case TREE_FULL: /* no room for it there */
+		return MISSING_UNKNOWN_TASK;
+	case TREE_LOOP:
+	case TREE_DEEP:
+		return MISSING_LOOP;
+	case TREE_MOVED:
+	case TREE_STALE:
+	case TREE_PARENT:
+	case TREE_DETACHED:
+		return MISSING_MOVED;
+	default:
+		return MISSING_REJECTED;
+	}
+}
+
+static enum missing_reason reason_of(const struct walk_got *got)
+{
+	switch (got->err) {
+	case 0:
+		return reason_of_word(got->word);
+	case -ETIMEDOUT:
+		return MISSING_TIMEOUT;
+	case -EMSGSIZE:
+	case -EPROTO:
+		return MISSING_REJECTED;
+	case -ENOBUFS:
+	case -ENOMEM:
+		return MISSING_BUSY;
+	default:
+		return MISSING_UNREACHABLE;
+	}
+}
+
+static void leg_close(struct waves *v, struct leg *l)
+{
+	l->over = true;
+	l->cut_ms = WALK_NEVER;
+	v->open--;
+}
+
+/*
+ * Budget of this exchange: all that is left, or its part if its slot must also
+ * serve others that wait.  open: exchanges beside it.
+ */
+static uint32_t leg_share(const struct waves *v, uint64_t now, unsigned open)
+{
+	uint64_t left = v->wait_ms > now ? (v->wait_ms - now) * 10 / 9 : 0;
+	unsigned waiting = v->n - v->next_leg, idle = v->slots - open - 1;
+
+	if (waiting > idle)
+		left /= 1 + (waiting - idle + v->slots - 1) / v->slots;
+	return (uint32_t)left;
+}
+
+/* 0, or why it could not be sent. */
+static enum missing_reason leg_send(struct waves *v, struct leg *l)
+{
+	const struct walk_conf *conf = &v->walk->conf;
+	uint64_t now = walk_now(v->walk);
+	/* the second time it has a slot already */
+	uint32_t share = leg_share(v, now, v->open - l->again);
+	uint32_t connect = MIN(share / 4, CONNECT_MS);
+	struct walk_send s = {
+		.ref = v->ref + (uint64_t)(l - v->leg),
+		.to = &l->c,
+		.connect_ms = connect,
+		.told_ms = share * 8 / 10,
+		.fresh = l->again,
+		.reply_max = v->conf.reply_max,
+		.as_of = v->conf.as_of,
+		.n_via = v->n_via,
+		.via = v->via,
+		.query = v->conf.query,
+		.round = v->conf.round,
+		.what = v->conf.what,
+	};
+
+	if (share < WALK_LEAST_MS)
+		return MISSING_TIMEOUT;
+	s.limit_ms = (uint32_t)(v->wait_ms - now);
+	/* it stops waiting at nine tenths: in time, however long we connect */
+	s.told_fresh_ms =
+		MIN(share - connect * 10 / 9 - MIN(share / 20, 10), s.told_ms);
+	if (conf->env->send(conf->ctx, &s))
+		return MISSING_BUSY;
+	l->cut_ms = now + share * 9 / 10;
+	return MISSING_NONE;
+}
+
+static void leg_ask(struct waves *v, struct leg *l)
+{
+	enum missing_reason why = l->c.why;
+
+	if (l->c.ask)
+		why = leg_send(v, l);
+	if (l->c.ask && why == MISSING_NONE) {
+		v->open++;
+		return;
+	}
+	l->over = true;
+	v->conf.child(v->conf.arg, &l->c, NULL, why);
+}
+
+static void waves_finish(struct waves *v)
+{
+	void (*done)(void *) = v->conf.done;
+	void *arg = v->conf.arg;
+
+	waves_free(v);
+	done(arg);
+}
+
+/* Fills the free slots. */
+static void waves_fill(struct waves *v)
+{
+	while (v->open < v->slots && v->next_leg < v->n)
+		leg_ask(v, &v->leg[v->next_leg++]);
+}
+
+void waves_go(struct waves *v)
+{
+	v->begun = true;
+	waves_fill(v);
+	if (!v->open && v->next_leg == v->n)
+		waves_finish(v);
+}
+
+static void leg_cut(struct waves *v, struct leg *l)
+{
+	const struct walk_conf *conf = &v->walk->conf;
+
+	conf->env->cancel(conf->ctx, v->ref + (uint64_t)(l - v->leg));
+	leg_close(v, l);
+	v->conf.child(v->conf.arg, &l->c, NULL, MISSING_TIMEOUT);
+}
+
+static bool waves_waiting(const struct waves *v)
+{
+	return v->begun && v->next_leg < v->n;
+}
+
+/* When something must be done that no answer brings about. */
+static uint64_t waves_next(const struct waves *v)
+{
+	uint64_t at = v->begun ? v->wait_ms : 0;
+
+	for (unsigned i = 0; waves_waiting(v) && i < v->next_leg; i++)
+		at = MIN(at, v->leg[i].cut_ms);
+	return at;
+}
+
+uint64_t waves_due(const struct walk *w)
+{
+	uint64_t at = WALK_NEVER;
+
+	for (const struct waves *v = w->waves; v; v = v->next)
+		at = MIN(at, waves_next(v));
+	return at;
+}
+
+/* The time is over for all that have not answered. */
+static void waves_end(struct waves *v)
+{
+	for (unsigned i = 0; i < v->n; i++) {
+		struct leg *l = &v->leg[i];
+
+		if (l->cut_ms != WALK_NEVER)
+			leg_cut(v, l);
+		else if (!l->over)
+			v->conf.child(v->conf.arg, &l->c, NULL,
+				      l->c.ask ? MISSING_TIMEOUT : l->c.why);
+		l->over = true;
+	}
+	waves_finish(v);
+}
+
+static void waves_act(struct waves *v, uint64_t now)
+{
+	if (v->begun && now >= v->wait_ms) {
+		waves_end(v);
+		return;
+	}
+	for (unsigned i = 0; waves_waiting(v) && i < v->next_leg; i++)
+		if (v->leg[i].cut_ms <= now) {
+			leg_cut(v, &v->leg[i]);
+			waves_fill(v);
+		}
+	waves_go(v);
+}
+
+void waves_timer(struct walk *w, uint64_t now)
+{
+	struct waves *v = w->waves;
+
+	/* what one of them ends may end others: from the start again */
+	while (v) {
+		if (waves_next(v) > now) {
+			v = v->next;
+			continue;
+		}
+		waves_act(v, now);
+		v = w->waves;
+	}
+}
+
+bool waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
+{
+	enum missing_reason why = reason_of(got);
+	struct waves *v = w->waves;
+	struct leg *l;
+
+	while (v && v->ref != ref - ref % REF_LEGS)
+		v = v->next;
+	if (!v || ref % REF_LEGS >= v->n)
+		return false;
+	l = &v->leg[ref % REF_LEGS];
+	if (l->cut_ms == WALK_NEVER)
+		return false;
+	if (got->err == -ECONNRESET && got->reused && !l->again) {
+		l->again = true;
+		why = leg_send(v, l);
+		if (why == MISSING_NONE)
+			return true;
+	}
+	leg_close(v, l);
+	if (why == MISSING_UNREACHABLE)
+		w->conf.env->suspect(w->conf.ctx, &l->c.id);
+	if (why == MISSING_REJECTED || got->why)
+		w->conf.env->rejected(w->conf.ctx, &l->c,
+				      got->why                ? got->why
+				      : got->err == -EMSGSIZE ? "too large"
+				      : got->err              ? "malformed"
+							      : "status");
+	v->conf.child(v->conf.arg, &l->c, why == MISSING_NONE ? got : NULL,
+		      why);
+	waves_go(v);
+	return true;
+}
+
+/* ---- begin and end ---- */
+
+static int leg_order(const void *a, const void *b)
+{
+	const struct walk_child *x = &((const struct leg *)a)->c;
+	const struct walk_child *y = &((const struct leg *)b)->c;
+
+	if (x->suspect != y->suspect)
+		return x->suspect ? 1 : -1;
+	return x->height < y->height ? 1 : x->height > y->height ? -1 : 0;
+}
+
+static void legs_fill(struct waves *v, unsigned n)
+{
+	const struct walk_conf *conf = &v->walk->conf;
+	const struct node_id *only = v->conf.only;
+
+	for (unsigned i = 0; i < n; i++) {
+		struct leg *l = &v->leg[v->n];
+
+		*l = (struct leg){ .cut_ms = WALK_NEVER };
+		if (!conf->view->child(conf->tree, i, &l->c) ||
+		    (only && !node_id_equal(only, &l->c.id)))
+			continue;
+		if (v->conf.for_parent && !l->c.told) {
+			l->c.ask = false;
+			l->c.why = MISSING_MOVED;
+		}
+		v->n++;
+	}
+	qsort(v->leg, v->n, sizeof(v->leg[0]), leg_order);
+}
+
+struct waves *waves_new(struct walk *w, const struct waves_conf *conf)
+{
+	unsigned n = w->conf.view->n_children(w->conf.tree);
+	struct waves *v;
+
+	n = MIN(n, WALK_CHILDREN);
+	v = calloc(1, sizeof(*v) + n * sizeof(v->leg[0]));
+	if (!v)
+		return NULL;
+	v->walk = w;
+	v->conf = *conf;
+	v->ref = ++w->last_waves * REF_LEGS;
+	v->wait_ms = walk_now(w) + (uint64_t)conf->budget_ms * 9 / 10;
+	v->slots = (unsigned)MAX(HELD_MAX / MAX(conf->reply_max, 1), 1);
+	v->n_via = MIN(conf->n_via, WALK_VIA);
+	if (v->n_via)
+		memcpy(v->via, conf->via, v->n_via * sizeof(v->via[0]));
+	v->via[v->n_via++] = *w->conf.view->self(w->conf.tree);
+	legs_fill(v, n);
+	v->next = w->waves;
+	w->waves = v;
+	return v;
+}
+
+void waves_free(struct waves *v)
+{
+	struct waves **at;
+
+	if (!v)
+		return;
+	for (unsigned i = 0; i < v->n; i++)
+		if (v->leg[i].cut_ms != WALK_NEVER)
+			v->walk->conf.env->cancel(v->walk->conf.ctx,
+						  v->ref + i);
+	for (at = &v->walk->waves; *at != v; at = &(*at)->next)
+		;
+	*at = v->next;
+	free(v);
+}
+
+/* ---- for others ---- */
+
+static void spread_child(void *arg, const struct walk_child *c,
+			 struct walk_got *got, enum missing_reason why)
+{
+	const struct walk_spread *s = arg;
+
+	s->reply(s->arg, c, got ? got->raw : NULL, why);
+}
+
+static void spread_done(void *arg)
+{
+	struct walk_spread *s = arg;
+	void (*done)(void *) = s->done;
+	void *of = s->arg;
+
+	free(s);
+	done(of);
+}
+
+struct waves *walk_spread(struct walk *w, const struct walk_spread *s)
+{
+	struct walk_spread *own = malloc(sizeof(*own));
+	struct waves_conf conf = { .what = s->what,
+				   .as_of = w->conf.view->as_of(w->conf.tree),
+				   .budget_ms = s->budget_ms,
+				   .reply_max = s->reply_max,
+				   .for_parent = s->for_parent,
+				   .only = s->only,
+				   .child = spread_child,
+				   .done = spread_done,
+				   .arg = own };
+	struct waves *v;
+
+	if (!own)
+		return NULL;
+	*own = *s;
+	v = waves_new(w, &conf);
+	if (!v)
+		free(own);
+	else
+		walk_arm(w); /* it begins with the next event */
+	return v;
+}
+
+void walk_spread_cancel(struct waves *v)
+{
+	if (!v)
+		return;
+	free(v->conf.arg);
+	waves_free(v);
+}
