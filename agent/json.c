@@ -94,13 +94,25 @@ static int scan_escape(struct scan *sc)
 	return c != '\0' && strchr("\"\\/bfnrt", c) ? 0 : -EINVAL;
 }
 
+/* Most of a text: needs no closer look. */
+static bool is_plain(char c)
+{
+	return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 static int scan_string(struct scan *sc)
 {
 	if (!scan_char(sc, '"'))
 		return -EINVAL;
 	while (sc->s < sc->end) {
 		uint32_t code;
-		size_t n = utf8_decode(sc->s, (size_t)(sc->end - sc->s), &code);
+		size_t n;
+
+		while (sc->s < sc->end && is_plain(*sc->s))
+			sc->s++;
+		if (sc->s == sc->end)
+			break;
+		n = utf8_decode(sc->s, (size_t)(sc->end - sc->s), &code);
 
 		if (n == 0 || code < 0x20)
 			return -EINVAL;
@@ -113,6 +125,12 @@ static int scan_string(struct scan *sc)
 	return -EINVAL;
 }
 
+static bool is_of_number(char c)
+{
+	return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' ||
+	       c == 'e' || c == 'E';
+}
+
 /* The library would saturate what does not fit. */
 static int scan_number(struct scan *sc)
 {
@@ -122,9 +140,9 @@ static int scan_number(struct scan *sc)
 	uint64_t u;
 	double d;
 
-	while (s + len < sc->end && strchr("+-.0123456789eE", s[len]) &&
-	       s[len] != '\0') {
-		whole = whole && !strchr(".eE", s[len]);
+	while (s + len < sc->end && is_of_number(s[len])) {
+		whole = whole && s[len] != '.' && s[len] != 'e' &&
+			s[len] != 'E';
 		len++;
 	}
 	sc->s += len;
@@ -244,8 +262,8 @@ int json_parse(const char *text, size_t len, struct json **out)
 	tok = json_tokener_new_ex(JSON_DEPTH + 2);
 	if (!tok)
 		return -ENOMEM;
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT |
-					    JSON_TOKENER_VALIDATE_UTF8);
+	/* not its check of UTF-8: that is done */
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	root = json_tokener_parse_ex(tok, text, (int)len);
 	result = json_tokener_get_error(tok);
 	/* A number at the end of the text could go on: say that it does not. */
