@@ -3,15 +3,18 @@
 
 LINNET_TEST_FULL=1 tries each case; without it a few stand for all.
 """
+import json
 import os
 import signal
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from lab import best_of_3, wait_until, within
-from test_tree import configure
-from tree import Tree, request
+from test_tree import COUNTER, Middle, configure, ledger_of, middle, ping_all
+from tree import Tree
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 
@@ -83,6 +86,91 @@ def test_t52b_spine():
             for budget_ms in budgets:
                 for dead in (False, True):
                     spine_case(tree, question, level, dead, budget_ms)
+
+
+# ---- T58b: clients that ask as fast as they can ----
+
+class Beats(Middle):
+    """Notes when beats come."""
+    at = []
+
+    def do_POST(self):
+        if self.path.endswith("/beat"):
+            self.at.append(time.monotonic())
+        self._pass()
+
+
+def memory_kib(process, field):
+    for line in Path(f"/proc/{process.leader()}/status").read_text().split("\n"):
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise AssertionError(field)
+
+
+def flood(tree, seconds):
+    """Two hundred clients from ten addresses of the last host on agent 1;
+    what they got."""
+    host, target = tree.nodes[3].host, tree.nodes[1]
+    task = target.get("/api/v1/tasks").json()["data"][0]["id"]
+    sources = [f"10.77.9.{i}" for i in range(1, 11)]
+    host.run(["ip", "-batch", "-"], input="".join(
+        f"addr add {s}/16 dev {host.dev}\n" for s in sources))
+    process = host.start(["/usr/bin/python3",
+                          Path(__file__).with_name("flood.py"),
+                          target.address, "8000",
+                          f"/api/v1/tasks/{task}/totals", str(seconds), "200",
+                          *sources])
+    process.wait(seconds + 10)
+    return json.loads(process.log().splitlines()[-1])
+
+
+def ask_all_the_time(tree, stop, replies):
+    while not stop.is_set():
+        replies.append(tree.root.ask(**COUNTER))
+        stop.wait(0.1)
+
+
+@best_of_3
+def test_t58b_flood():
+    seconds = 60 if FULL else 5
+    with Tree({0: [1], 1: [2, 3]}) as tree:
+        configure(tree)
+        ping_all(tree.nodes)
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        with middle(tree.nodes[2]) as server:
+            server.RequestHandlerClass = Beats
+            tree.wait_complete(**COUNTER)
+            agent = tree.nodes[1].agent
+            before = memory_kib(agent, "VmRSS")
+            replies, stop = [], threading.Event()
+            parent = threading.Thread(target=ask_all_the_time,
+                                      args=(tree, stop, replies))
+            parent.start()
+            Beats.at.clear()
+            try:
+                got = flood(tree, seconds)
+            finally:
+                stop.set()
+                parent.join()
+            beats = list(Beats.at)
+            assert got.get("429", 0) + got.get("503", 0) > 0, got
+            assert got["retry"] == got.get("429", 0) + got.get("503", 0), got
+            assert got.get("200", 0) > 0, got
+            assert set(got) <= {"200", "429", "503", "retry", "closed"}, got
+            more = memory_kib(agent, "VmHWM") - before
+            assert more <= 16 * 1024, f"{more} KiB more"
+            # the parent is served all the time
+            assert len(replies) > seconds * 2
+            for reply in replies:
+                assert reply.complete, reply.headers
+                assert reply.json()[0] == sum(ledger.values())
+            within(max(r.seconds for r in replies), 2.1, "the parent's query")
+            gaps = [b - a for a, b in zip(beats, beats[1:])]
+            print(got, f"{more} KiB more, {len(replies)} answers to the parent,"
+                  f" beats {max(gaps):.2f} s apart")
+            assert len(beats) >= seconds - 1
+            within(max(gaps), 1.05 + 0.5, "a beat to a child")
+            tree.wait_complete(**COUNTER)
 
 
 if __name__ == "__main__":
