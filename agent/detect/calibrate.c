@@ -24,6 +24,7 @@
 #define ROUNDS      10
 #define DROP_FACTOR 3.0
 #define PER_ALPHA   10.0 /* rows for one beyond an empirical limit, times */
+#define FOLDS       10
 
 const struct detect_options detect_options_default = {
 	.prep = 2,
@@ -72,13 +73,14 @@ static int check_input(struct work *w)
 
 static int choose_lv(struct work *w, struct pca *p, size_t *lv)
 {
-	size_t usable = 0, best = 1;
+	size_t usable = 0, best = 1, most;
 
 	while (usable < p->rank && usable + 3 <= p->n &&
 	       p->sigma[usable] > SIGMA_MIN * p->sigma[0])
 		usable++;
 	w->report.n_ckf = pca_ckf(p, w->report.ckf, DETECT_CKF);
-	for (size_t a = 2; a < w->report.n_ckf && a <= usable; a++) {
+	most = w->o->lv_most ? MIN(usable, w->o->lv_most) : usable;
+	for (size_t a = 2; a < w->report.n_ckf && a <= most; a++) {
 		if (w->report.ckf[a] < w->report.ckf[best])
 			best = a;
 	}
@@ -185,33 +187,120 @@ static int judge_rows(struct work *w)
 	return DETECT_OK;
 }
 
-static double empirical(struct work *w, bool is_q, double alpha)
+static bool few(const struct work *w, double alpha)
 {
 	/* a hair less: 10 / 0.07 rows are enough though rounding says not */
-	if ((double)w->n * alpha < PER_ALPHA * (1 - 1e-12))
-		return NAN;
+	return (double)w->n * alpha < PER_ALPHA * (1 - 1e-12);
+}
+
+/*
+ * Each tenth of the rows, judged by a model of the others.  Of few rows their
+ * own statistics say little: a model of sixty knows all sixty by heart, and an
+ * event that one of them had is as new to the others as the next will be.  No
+ * outcome but -ENOMEM: where the others make no model, *done is false.
+ */
+static int judge_folds(struct work *w, struct detect_stats *out, bool *done)
+{
+	struct detect_options o = *w->o;
+	size_t *others = calloc(w->n, sizeof(*others));
+	int r = others ? DETECT_OK : -ENOMEM;
+
+	o.lv = w->model->lv;
+	for (size_t f = 0; !r && f < FOLDS; f++) {
+		const size_t from = f * w->n / FOLDS;
+		const size_t to = (f + 1) * w->n / FOLDS;
+		struct work part = { .rows = w->rows,
+				     .n_read = w->n_read,
+				     .m = w->m,
+				     .o = &o,
+				     .pick = others,
+				     .n = w->n - (to - from) };
+
+		memcpy(others, w->pick, from * sizeof(*others));
+		memcpy(others + from, w->pick + to,
+		       (w->n - to) * sizeof(*others));
+		if (from < to)
+			r = fit(&part);
+		for (size_t i = from; i < to && !r; i++)
+			r = detect_judge(part.model,
+					 w->rows + w->pick[i] * w->m, w->row,
+					 w->row + w->m, out + i);
+		detect_model_free(part.model);
+	}
+	free(others);
+	*done = !r;
+	return r < 0 ? r : DETECT_OK;
+}
+
+static double percentile(struct work *w, const struct detect_stats *stats,
+			 bool is_q, double alpha)
+{
 	for (size_t i = 0; i < w->n; i++)
-		w->sorted[i] = is_q ? w->stats[i].q : w->stats[i].d;
+		w->sorted[i] = is_q ? stats[i].q : stats[i].d;
 	return detect_percentile(w->sorted, w->n, alpha);
 }
 
-static void finish_limits(struct work *w)
+/* The same of folds, without the share that cleaning may leave out. */
+static double percentile_folds(struct work *w, const struct detect_stats *folds,
+			       bool is_q, double alpha)
+{
+	const double limit = is_q ? w->model->limits.ucl_q
+				  : w->model->limits.ucl_d;
+	size_t budget = (size_t)(w->o->clean * (double)w->n_read);
+	double found = percentile(w, folds, is_q, alpha);
+	size_t n = w->n;
+
+	/* they are sorted now */
+	for (; budget && w->sorted[n - 1] > DROP_FACTOR * limit; budget--)
+		found = detect_percentile(w->sorted, --n, alpha);
+	return found;
+}
+
+static int empirical_limits(struct work *w)
 {
 	struct detect_model *model = w->model;
 	struct detect_limits *l = &model->limits;
+	const bool q_few = few(w, model->alpha_q),
+		   d_few = few(w, model->alpha_d);
+	const bool has_q = l->q_method != DETECT_Q_UNDEFINED;
+	struct detect_stats *folds = NULL;
+	bool done = false;
+	int r = DETECT_OK;
 
-	if (l->q_method != DETECT_Q_UNDEFINED)
-		l->q_empirical = empirical(w, true, model->alpha_q);
-	l->d_empirical = empirical(w, false, model->alpha_d);
-	if (l->active != DETECT_THEORY &&
-	    (isnan(l->d_empirical) ||
-	     (isnan(l->q_empirical) && l->q_method != DETECT_Q_UNDEFINED)))
+	if (l->active != DETECT_THEORY && (d_few || (q_few && has_q)))
 		model->quality |= DETECT_FEW;
+	if (w->o->cross && l->active != DETECT_THEORY && (q_few || d_few)) {
+		folds = calloc(w->n, sizeof(*folds));
+		r = folds ? judge_folds(w, folds, &done) : -ENOMEM;
+	}
+	if (has_q && !q_few)
+		l->q_empirical = percentile(w, w->stats, true, model->alpha_q);
+	else if (has_q && done)
+		l->q_empirical =
+			percentile_folds(w, folds, true, model->alpha_q);
+	if (!d_few)
+		l->d_empirical = percentile(w, w->stats, false, model->alpha_d);
+	else if (done)
+		l->d_empirical =
+			percentile_folds(w, folds, false, model->alpha_d);
+	free(folds);
+	return r;
+}
+
+static int finish_limits(struct work *w)
+{
+	struct detect_model *model = w->model;
+	struct detect_limits *l = &model->limits;
+	int r = empirical_limits(w);
+
+	if (r)
+		return r;
 	detect_limits_choose(l, model->phase);
 	for (size_t i = 0; i < w->n; i++) {
 		model->exceed.q += w->stats[i].q > l->ucl_q;
 		model->exceed.d += w->stats[i].d > l->ucl_d;
 	}
+	return DETECT_OK;
 }
 
 /* --- cleaning ------------------------------------------------------------ */
@@ -326,9 +415,10 @@ int detect_calibrate(const double *rows, size_t n, size_t m,
 		r = judge_rows(&w);
 	if (!r && options->clean > 0)
 		r = clean(&w);
+	if (!r)
+		r = finish_limits(&w);
 	if (r)
 		goto out;
-	finish_limits(&w);
 	*model = w.model;
 	w.model = NULL;
 	if (report)

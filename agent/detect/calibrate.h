@@ -11,9 +11,11 @@
 struct detect_options {
 	unsigned prep;           /* 0, 1, 2 */
 	size_t lv;               /* DETECT_LV_AUTO: by ckf */
+	size_t lv_most;          /* that auto may choose; 0: no such bound */
 	double alpha_q, alpha_d; /* in (0, 0.5] */
 	unsigned phase;          /* 1, 2: the limit of D that is active */
 	enum detect_active active;
+	bool cross;       /* too few rows for empirical limits: by folds */
 	double clean;     /* largest share of rows to drop, in [0, 0.5] */
 	size_t first_row; /* number of the first row: added to `dropped` */
 };

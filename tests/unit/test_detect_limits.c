@@ -19,6 +19,7 @@
 #include "common/util.h"
 #include "detect_reference.h"
 #include "detect_samples.h"
+#include "tests/unit/seed.h"
 
 #define N 300
 #define M 8
@@ -73,6 +74,92 @@ static void test_active(void **state)
 
 	near("percentile", detect_percentile(sorted, 4, 0.1), 3.7L, 1e-15);
 	assert_true(detect_percentile(sorted, 1, 0.5) == 1);
+}
+
+/* Counters of every row, and some that have an event in one row of fifty. */
+static void fill_events(double *x, size_t n, size_t m, uint64_t *rnd)
+{
+	for (size_t i = 0; i < n * m; i++) {
+		double sum = 0;
+
+		for (unsigned k = 0; k < 12; k++)
+			sum += (double)seed_below(rnd, 1000) / 1000;
+		x[i] = i % m < m / 2 ? sum : seed_below(rnd, 50) == 0;
+	}
+}
+
+/* New rows over a limit, in 1,000. */
+static unsigned over_of(const struct detect_model *d, uint64_t seed)
+{
+	double x[60], work[120];
+	struct detect_stats s;
+	unsigned over = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		fill_events(x, 1, 60, &seed);
+		assert_int_equal(detect_judge(d, x, work, work + 60, &s), 0);
+		over += s.over != 0;
+	}
+	return over;
+}
+
+static void test_folds(void **state)
+{
+	struct detect_options o = detect_options_default;
+	unsigned plain = 0, cross = 0;
+	struct detect_model *d;
+	double rows[60 * 60], q;
+	uint64_t seed = 1;
+
+	(void)state;
+	o.lv = 3;
+	o.active = DETECT_MAX;
+	/*
+	 * What happens now and then happened in few of few rows: limits of
+	 * theory do not expect the next, those of rows left out do.
+	 */
+	for (unsigned i = 0; i < 10; i++) {
+		fill_events(rows, 60, 60, &seed);
+		o.cross = false;
+		d = calibrate(rows, 60, 60, &o);
+		assert_true(isnan(d->limits.q_empirical));
+		plain += over_of(d, seed);
+		detect_model_free(d);
+		o.cross = true;
+		d = calibrate(rows, 60, 60, &o);
+		assert_int_equal(d->quality, DETECT_FEW);
+		assert_true(d->limits.ucl_q >= d->limits.q_empirical &&
+			    d->limits.ucl_d >= d->limits.d_empirical);
+		cross += over_of(d, seed);
+		detect_model_free(d);
+	}
+	print_message("over: %u of 10000 by theory, %u by rows left out\n",
+		      plain, cross);
+	assert_in_range(plain, 700, 10000);
+	assert_in_range(cross, 0, 400);
+	/* a row that is far off makes no limit, though it is not dropped */
+	rows[0] += 1e4;
+	o.clean = 0.02;
+	d = calibrate(rows, 60, 60, &o);
+	assert_true(d->dropped[0] != 0 && d->limits.ucl_q < 500);
+	detect_model_free(d);
+	o.clean = 0;
+	/* theory alone is asked for: it is what it was */
+	o.active = DETECT_THEORY;
+	d = calibrate(rows, 60, 60, &o);
+	assert_true(isnan(d->limits.q_empirical));
+	detect_model_free(d);
+	/* rows enough: their own */
+	o.active = DETECT_MAX;
+	o.alpha_q = o.alpha_d = 0.2;
+	o.cross = false;
+	d = calibrate(rows, 60, 60, &o);
+	q = d->limits.q_empirical;
+	detect_model_free(d);
+	o.cross = true;
+	d = calibrate(rows, 60, 60, &o);
+	assert_true(d->limits.q_empirical >= q && d->limits.q_empirical <= q);
+	detect_model_free(d);
 }
 
 /* lv = rank: no limit of Q, whatever the rows are. */
@@ -299,10 +386,11 @@ static void test_quantiles(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_active), cmocka_unit_test(test_undefined),
-		cmocka_unit_test(test_powers), cmocka_unit_test(test_cleaning),
-		cmocka_unit_test(test_rounds), cmocka_unit_test(test_phase),
-		cmocka_unit_test(test_needed), cmocka_unit_test(test_quantiles),
+		cmocka_unit_test(test_active),    cmocka_unit_test(test_folds),
+		cmocka_unit_test(test_undefined), cmocka_unit_test(test_powers),
+		cmocka_unit_test(test_cleaning),  cmocka_unit_test(test_rounds),
+		cmocka_unit_test(test_phase),     cmocka_unit_test(test_needed),
+		cmocka_unit_test(test_quantiles),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
