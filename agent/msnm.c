@@ -30,8 +30,10 @@ static void work_next(struct msnm *m);
 
 bool msnm_due(uint64_t *next, uint64_t now)
 {
-	/* a clock that was set back, or on by more than is kept */
-	if (*next > now || *next + CATCH_UP + 1 < now)
+	/* a clock that was set back: what is over was judged; or on by much */
+	if (*next > now)
+		*next = now;
+	else if (*next + CATCH_UP + 1 < now)
 		*next = now - 1;
 	return *next < now;
 }
@@ -70,11 +72,8 @@ enum msnm_phase msnm_phase_of(const struct msnm *m)
 
 bool msnm_settled(const struct msnm *m)
 {
-	if (!m->e.model)
-		return false;
-	return !m->conf.children || !overlay_n_children(m->agent->overlay) ||
-	       (msnm_model_full(m->e.model) &&
-		!msnm_engine_collects_full(&m->e));
+	/* while a child is away there is nothing better to wait for */
+	return m->e.model && !msnm_engine_collects_full(&m->e);
 }
 
 /* ---- calibration ---- */
@@ -230,15 +229,14 @@ static void drill(struct msnm *m, const struct msnm_entry *en)
 
 static void gathered(struct msnm *m, struct msnm_gather_result *r)
 {
-	double row[FEATURES];
 	struct msnm_entry *en = NULL;
 
 	m->gather = NULL;
 	msnm_sources_check(m, r);
-	memcpy(row, r->x, sizeof(row));
-	if (r->has_row)
+	if (r->has_row || r->n)
 		en = msnm_engine_row(&m->e, r->k, r->quality, r->missed,
-				     r->overflow, row, r->child, r->n);
+				     r->overflow, r->has_row ? r->x : NULL,
+				     r->child, r->n);
 	else
 		msnm_engine_gap(&m->e, r->k);
 	if (en)

@@ -123,6 +123,22 @@ static void put_children(struct json_out *o, const struct msnm_entry *en)
 	json_close(o, '}');
 }
 
+/* The alarm of a child that this one is, as it is there. */
+static void put_passed(struct json_out *o, const struct msnm_entry *en, bool v1)
+{
+	if (en->via < 0 || !en->alarm) {
+		if (v1)
+			json_put_null(o, "passed");
+		return;
+	}
+	json_open(o, "passed", '{');
+	json_put_str(o, "by", en->child[en->via].host);
+	json_put_str(o, "statistic", en->beyond.d ? "d" : "q");
+	json_put_real(o, "value", en->beyond.value);
+	json_put_real(o, "limit", en->beyond.limit);
+	json_close(o, '}');
+}
+
 /* What there is of one interval. */
 static void put_entry(struct json_out *o, const struct msnm *m,
 		      const struct msnm_entry *en, bool v1)
@@ -137,6 +153,7 @@ static void put_entry(struct json_out *o, const struct msnm *m,
 	msnm_put_figure(o, "novelty", en->has_stats ? en->novelty : NAN, v1);
 	json_put_str(o, "over", detect_over_text(en->over));
 	put_flag(o, "alarm", en->alarm, v1);
+	put_passed(o, en, v1);
 	put_top(o, en);
 	put_flags(o, en);
 	if (en->n_missing) {
@@ -270,7 +287,8 @@ static void put_cells(struct buf *b, const double *x, size_t n)
 void msnm_put_rows(struct buf *b, const struct msnm *m)
 {
 	const struct msnm_engine *e = &m->e;
-	struct msnm_model shape = { .n_own = e->n_own, .set = e->want };
+	struct msnm_model shape = { .n_own = e->n_own,
+				    .set = *msnm_engine_set(e) };
 	size_t n = e->n_own + 2 * shape.set.n;
 	double x[FEATURES + 2 * MSNM_CHILD];
 	unsigned first = features_first(m->conf.blocks);
@@ -286,7 +304,8 @@ void msnm_put_rows(struct buf *b, const struct msnm *m)
 			   shape.set.child[i].host);
 	buf_text(b, "\n");
 	for (size_t i = 0; i < e->n; i++) {
-		if (e->entry[i]->quality)
+		/* a cell without a figure is no cell to calibrate with */
+		if (!msnm_entry_good(e->entry[i], &shape.set))
 			continue;
 		buf_printf(b, "%llu",
 			   (unsigned long long)e->entry[i]->interval);

@@ -78,7 +78,7 @@ static void report(const struct msnm_ask *a, const struct msnm_entry *en,
 	coverage_begin(agent, a->f.host_only, &scope);
 	if (en && !a->f.host_only)
 		c = en->coverage;
-	else if (en)
+	else if (en && !en->no_row)
 		coverage_answered(&c, agent->conf->overlay_name,
 				  overlay_self(agent->overlay),
 				  &en->coverage.loss, 0, 0);

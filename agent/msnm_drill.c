@@ -103,8 +103,8 @@ static bool contributions(struct msnm_drill *dr, struct found *f)
 	if (!found_new(f, m->m->m))
 		return false;
 	msnm_entry_cells(f->en, m, f->x);
-	if (detect_impute(m->m, (enum detect_missing)dr->m->conf.missing, f->x,
-			  &filled, &why) ||
+	/* filled in as it was when the row was judged */
+	if (detect_impute(m->m, f->en->by, f->x, &filled, &why) ||
 	    detect_judge(m->m, f->x, f->z, f->residual, &stats))
 		return false;
 	dr->d.known = true;
@@ -251,10 +251,21 @@ static bool child_ask(struct msnm_drill *dr, const struct node_id *id,
 static bool go_on(struct msnm_drill *dr, const struct found *f,
 		  uint32_t budget_ms)
 {
-	const struct msnm_model *m = f->en->model;
-	size_t at = f->n_top ? f->top[0].column : 0;
+	const struct msnm_model *m;
+	size_t at;
 
-	if (dr->below && f->n_top && at >= m->n_own) {
+	if (!f->en)
+		return false;
+	if (dr->below && f->en->via >= 0) {
+		const struct msnm_child *c = &f->en->child[f->en->via];
+
+		return child_ask(dr, &c->id, c->host, budget_ms);
+	}
+	if (!f->n_top)
+		return false;
+	m = f->en->model;
+	at = f->top[0].column;
+	if (dr->below && at >= m->n_own) {
 		unsigned c = (unsigned)(at - m->n_own) / 2;
 
 		return child_ask(dr, &m->set.child[c].id, m->set.child[c].host,
@@ -298,12 +309,11 @@ msnm_drill_start(struct msnm *m, uint64_t k, bool below, unsigned features,
 		snprintf(dr->d.reason, DIAG_REASON,
 			 f.en->used.id ? "its model is not kept any more"
 				       : "there was no model yet");
-	else if (contributions(dr, &f)) {
-		tops_put(dr, &f);
-		more = go_on(dr, &f, budget_ms);
-	} else {
+	else if (!f.en->has_stats || !contributions(dr, &f))
 		snprintf(dr->d.reason, DIAG_REASON, "no statistics");
-	}
+	else
+		tops_put(dr, &f);
+	more = go_on(dr, &f, budget_ms);
 	found_fini(&f);
 	if (!more && loop_timer_in(m->agent->loop, &dr->now, 0, finish, dr)) {
 		drill_free(dr);

@@ -233,6 +233,7 @@ int msnm_engine_configure(struct msnm_engine *e, const struct msnm_conf *c,
 		e->history.over = 0;
 		e->want = (struct msnm_set){ 0 };
 		e->want_full = false;
+		e->alone = 0;
 		msnm_alarms_end(&e->alarms, ALARM_SCHEMA);
 	}
 	e->failed_at = 0;
@@ -256,6 +257,31 @@ static bool work_new(struct work *w, size_t m)
 	w->residual = w->z + m;
 	w->scratch = w->residual + m;
 	return true;
+}
+
+/*
+ * The child whose alarm this one is comes first, with what its statistic
+ * contributes here; value: of all columns, NULL: there is no row.
+ */
+static void note_via(struct msnm_entry *en, const struct msnm_model *m,
+		     const double *value)
+{
+	const struct msnm_child *c = &en->child[en->via];
+	double q = msnm_ratio(c->q, c->ucl_q), d = msnm_ratio(c->d, c->ucl_d);
+	struct msnm_top first = { .child = en->via, .d = isnan(q) || d > q };
+	unsigned at = 0;
+
+	for (unsigned i = 0; value && i < m->set.n; i++)
+		if (node_id_equal(&m->set.child[i].id, &c->id))
+			first.value = value[m->n_own + 2 * i + first.d];
+	while (at < en->n_top &&
+	       (en->top[at].child != first.child || en->top[at].d != first.d))
+		at++;
+	if (at == en->n_top)
+		en->n_top = MIN(en->n_top + 1, DETECT_TOP);
+	at = MIN(at, DETECT_TOP - 1);
+	memmove(en->top + 1, en->top, at * sizeof(*en->top));
+	en->top[0] = first;
 }
 
 static void note_top(const struct msnm_engine *e, struct msnm_entry *en,
@@ -292,14 +318,45 @@ static void note_top(const struct msnm_engine *e, struct msnm_entry *en,
 static enum msnm_state state_of(const struct msnm_engine *e,
 				const struct msnm_entry *en)
 {
-	if (!en->has_stats)
-		return MSNM_SUPPRESSED;
 	if (e->conf.dynamic && detect_warming(en->model->m))
 		return MSNM_WARMING;
 	if ((en->quality & (FEATURES_PARTIAL | FEATURES_CLOCK)) ||
 	    en->share > e->conf.max_imputed)
 		return MSNM_SUPPRESSED;
 	return MSNM_OK;
+}
+
+/*
+ * What is far over its limit on this host; or farther on a child, whose alarm
+ * this is then: in the row here it is one counter of many.
+ */
+static void entry_beyond(const struct msnm_engine *e, struct msnm_entry *en,
+			 const struct detect_stats *stats)
+{
+	double q = msnm_ratio(en->q, en->ucl_q), most = 0;
+	double d = msnm_ratio(en->d, en->ucl_d);
+	bool by_d = isnan(q) || d > q;
+
+	if (en->state == MSNM_OK &&
+	    detect_beyond(en->model->m, stats, e->conf.alarm.factor)) {
+		en->beyond = (struct msnm_beyond){
+			.is = true,
+			.d = by_d,
+			.value = by_d ? en->d : en->q,
+			.limit = by_d ? en->ucl_d : en->ucl_q,
+		};
+		most = by_d ? d : q;
+	}
+	for (unsigned i = 0; i < en->n_child; i++) {
+		const struct msnm_child *c = &en->child[i];
+		double r = msnm_ratio(c->beyond.value, c->beyond.limit);
+
+		if (!c->has || c->late || !c->beyond.is || !(r > most))
+			continue;
+		en->beyond = c->beyond;
+		en->via = (int16_t)i;
+		most = r;
+	}
 }
 
 /* Statistics and contributions, if the row can have any. */
@@ -321,7 +378,8 @@ static void entry_judge(struct msnm_engine *e, struct msnm_entry *en)
 	en->used.full = msnm_model_full(m);
 	en->ucl_q = m->m->limits.ucl_q;
 	en->ucl_d = m->m->limits.ucl_d;
-	if (!work_new(&w, m->m->m))
+	en->state = MSNM_SUPPRESSED;
+	if (en->no_row || !work_new(&w, m->m->m))
 		return;
 	msnm_entry_cells(en, m, w.x);
 	for (size_t i = m->n_own; i < m->m->m; i++)
@@ -334,11 +392,15 @@ static void entry_judge(struct msnm_engine *e, struct msnm_entry *en)
 		en->d = stats.d;
 		en->novelty = stats.novelty;
 		en->over = stats.over;
+		en->by = filled.by;
+		en->share = filled.share;
+		en->state = state_of(e, en);
+		entry_beyond(e, en, &stats);
 		detect_diagnose(m->m, &stats, w.z, w.residual, w.scratch, &top);
 		note_top(e, en, m, &top);
+		if (en->via >= 0)
+			note_via(en, m, w.scratch);
 	}
-	en->by = filled.by;
-	en->share = filled.share;
 	free(w.x);
 }
 
@@ -369,26 +431,32 @@ static void alarm_evidence(struct msnm_alarm *al, const struct msnm_entry *en,
 			 en->child[en->top[0].child].host);
 }
 
+/* own: the rule says so of this host's row. */
 static void statistic_alarm(struct msnm_engine *e, const struct msnm_entry *en,
-			    enum msnm_alarm_kind kind, unsigned bit)
+			    bool own, enum msnm_alarm_kind kind)
 {
-	bool over = en->over & bit;
+	bool d = kind == ALARM_D;
+	bool over = en->state == MSNM_OK &&
+		    en->over & (d ? DETECT_OVER_D : DETECT_OVER_Q);
+	bool passed = en->via >= 0 && en->beyond.d == d;
 	struct msnm_alarm *al;
 
-	if (!over) {
-		msnm_alarms_quiet(&e->alarms, kind, "");
+	if (!over && !passed) {
+		if (en->state == MSNM_OK)
+			msnm_alarms_quiet(&e->alarms, kind, "");
 		return;
 	}
 	al = msnm_alarms_firing(&e->alarms, kind, "");
 	if (al)
 		al->quiet = 0;
-	if (!en->alarm)
+	if (!passed && !own)
 		return;
 	al = msnm_alarms_raise(&e->alarms, kind, e->host, "", en->interval);
-	if (al && kind == ALARM_Q)
-		alarm_evidence(al, en, en->q, en->ucl_q);
+	if (al && passed)
+		alarm_evidence(al, en, en->beyond.value, en->beyond.limit);
 	else if (al)
-		alarm_evidence(al, en, en->d, en->ucl_d);
+		alarm_evidence(al, en, d ? en->d : en->q,
+			       d ? en->ucl_d : en->ucl_q);
 }
 
 void msnm_engine_gap(struct msnm_engine *e, uint64_t k)
@@ -403,18 +471,21 @@ void msnm_engine_gap(struct msnm_engine *e, uint64_t k)
 static void entry_alarm(struct msnm_engine *e, struct msnm_entry *en)
 {
 	struct detect_stats stats = { en->q, en->d, en->novelty, en->over };
-	bool alarm = detect_rule_step(&e->conf.alarm, &e->history,
-				      en->model ? en->model->m : NULL,
-				      en->has_stats ? &stats : NULL);
+	/* what may not alarm is no half of an alarm after it either */
+	bool own = detect_rule_step(&e->conf.alarm, &e->history,
+				    en->model ? en->model->m : NULL,
+				    en->state == MSNM_OK ? &stats : NULL);
 
+	if (!en->has_stats) {
+		entry_beyond(e, en, NULL);
+		if (en->via >= 0)
+			note_via(en, en->model, NULL);
+	}
 	if (!en->model)
 		return;
-	en->state = state_of(e, en);
-	if (en->state != MSNM_OK)
-		return;
-	en->alarm = alarm;
-	statistic_alarm(e, en, ALARM_Q, DETECT_OVER_Q);
-	statistic_alarm(e, en, ALARM_D, DETECT_OVER_D);
+	en->alarm = own || en->via >= 0;
+	statistic_alarm(e, en, own, ALARM_Q);
+	statistic_alarm(e, en, own, ALARM_D);
 }
 
 /* The children whose columns a full model would have. */
@@ -438,6 +509,7 @@ static void want_update(struct msnm_engine *e, const struct msnm_entry *en)
 		set.n++;
 	}
 	e->want = set;
+	e->alone = set.n ? 0 : e->alone + 1;
 }
 
 static void mark_models(const struct msnm_engine *e, struct msnm_entry *en)
@@ -476,7 +548,10 @@ struct msnm_entry *msnm_engine_row(struct msnm_engine *e, uint64_t k,
 	en->q = en->d = en->novelty = en->ucl_q = en->ucl_d = NAN;
 	en->state = MSNM_LEARNING;
 	en->n_own = e->n_own;
-	memcpy(en->x, x, cells);
+	en->via = -1;
+	en->no_row = !x;
+	if (x)
+		memcpy(en->x, x, cells);
 	en->n_child = n;
 	if (n)
 		memcpy(en->child, child, n * sizeof(*child));

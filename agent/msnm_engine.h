@@ -19,6 +19,7 @@ struct msnm_engine {
 	struct msnm_model *model;
 	struct msnm_set want; /* children that a full model would have */
 	bool want_full;       /* they are all there and settled */
+	unsigned alone;       /* rows since there was a child */
 	uint64_t generation;  /* of the last model */
 	uint64_t rows;        /* judged since the start */
 	uint64_t wait_from;   /* dynamic: this many had their turn */
@@ -38,8 +39,9 @@ int msnm_engine_configure(struct msnm_engine *e, const struct msnm_conf *c,
 			  bool anew);
 
 /*
- * The row of interval k (n_own values), after that of an earlier one, with
- * what the children said (n, copied).  The entry, or NULL: no memory.
+ * The row of interval k (n_own values; NULL: there is none), after that of an
+ * earlier one, with what the children said (n, copied).  The entry, or NULL: no
+ * memory.
  */
 struct msnm_entry *msnm_engine_row(struct msnm_engine *e, uint64_t k,
 				   uint32_t quality, uint64_t missed,
@@ -56,6 +58,8 @@ void msnm_engine_late(struct msnm_engine *e, uint64_t k,
 
 /* Rows that a calibration would take now; full: complete ones of the set. */
 size_t msnm_engine_have(const struct msnm_engine *e, bool full);
+/* Children that are columns of a calibration that is asked for now. */
+const struct msnm_set *msnm_engine_set(const struct msnm_engine *e);
 /* The stage that is being collected for is that with child columns. */
 bool msnm_engine_collects_full(const struct msnm_engine *e);
 /*

@@ -13,6 +13,7 @@
 #define MSNM_HISTORY 1440 /* entries that are kept at least */
 #define MSNM_MODELS  64   /* the youngest of them keep their model */
 #define MSNM_CHILD   64
+#define MSNM_ALONE   3 /* rows without any child: there are none now */
 
 enum msnm_state {
 	MSNM_OK,
@@ -32,6 +33,12 @@ enum msnm_phase {
 };
 const char *msnm_phase_name(enum msnm_phase p);
 
+/* A statistic so far over its limit that it is an alarm by itself. */
+struct msnm_beyond {
+	bool is, d; /* d: D, else Q */
+	double value, limit;
+};
+
 /* What a child said of one interval.  Figures that are not defined are NAN. */
 struct msnm_child {
 	struct node_id id;
@@ -43,6 +50,7 @@ struct msnm_child {
 	enum msnm_state state;
 	double q, ucl_q, d, ucl_d;
 	uint64_t generation, revision;
+	struct msnm_beyond beyond; /* there, or below it */
 };
 
 /* The children that are columns of a model, sorted by id. */
@@ -83,6 +91,7 @@ struct msnm_entry {
 	uint64_t number;  /* of rows here: grows though the clock is set back */
 	uint32_t quality; /* enum features_quality */
 	uint64_t missed, overflow;
+	bool no_row; /* of this host: there is what children said, no more */
 	/* judgement */
 	enum msnm_state state;
 	bool has_stats, alarm;
@@ -94,7 +103,9 @@ struct msnm_entry {
 	enum detect_by top_by;
 	unsigned n_top;
 	struct msnm_top top[DETECT_TOP];
-	struct msnm_model *model; /* NULL: none, or too long ago */
+	struct msnm_beyond beyond; /* the farthest, here or below */
+	int16_t via;               /* index of the child it is of; -1: none */
+	struct msnm_model *model;  /* NULL: none, or too long ago */
 	struct {
 		uint64_t id, generation, revision;
 		double n;
@@ -127,6 +138,8 @@ void msnm_job_free(struct msnm_job *j);
 /* The full row of an entry for a model; NAN where a child is missing. */
 void msnm_entry_cells(const struct msnm_entry *en, const struct msnm_model *m,
 		      double *x);
+/* It may be learnt as a row with the columns of these children. */
+bool msnm_entry_good(const struct msnm_entry *en, const struct msnm_set *set);
 /* log1p(v / limit); NAN where there is no limit or no value. */
 double msnm_ratio(double v, double limit);
 void msnm_entry_free(struct msnm_entry *en);

@@ -15,6 +15,8 @@
 #include "common/features.h"
 #include "common/util.h"
 
+#define ROWS_PER_LATENT 20
+
 static bool set_equal(const struct msnm_set *a, const struct msnm_set *b)
 {
 	if (a->n != b->n)
@@ -31,13 +33,13 @@ bool msnm_engine_collects_full(const struct msnm_engine *e)
 	return e->model && e->want_full && !set_equal(&e->model->set, &e->want);
 }
 
-static bool entry_good(const struct msnm_entry *en, const struct msnm_set *set)
+bool msnm_entry_good(const struct msnm_entry *en, const struct msnm_set *set)
 {
 	struct msnm_model shape = { .n_own = en->n_own, .set = *set };
 	double x[FEATURES + 2 * MSNM_CHILD];
 
-	if (en->quality || !set->n)
-		return !en->quality;
+	if (en->quality || en->no_row || !set->n)
+		return !en->quality && !en->no_row;
 	msnm_entry_cells(en, &shape, x);
 	for (size_t i = en->n_own; i < en->n_own + 2 * set->n; i++)
 		if (isnan(x[i]))
@@ -56,7 +58,7 @@ size_t msnm_engine_have(const struct msnm_engine *e, bool full)
 	size_t n = 0;
 
 	for (size_t i = e->n; i-- > 0 && n < e->conf.rows;)
-		n += entry_good(e->entry[i], set);
+		n += msnm_entry_good(e->entry[i], set);
 	return n;
 }
 
@@ -118,6 +120,7 @@ static struct msnm_job *job_new(const struct msnm_engine *e,
 		.alpha_d = c->alpha_d,
 		.phase = 2,
 		.active = (enum detect_active)c->limits,
+		.cross = true,
 		.clean = c->clean,
 	};
 	j->rows = calloc(MAX(n, 1), MAX(j->m, 1) * sizeof(double));
@@ -144,10 +147,12 @@ static struct msnm_job *job_calibrate(const struct msnm_engine *e, bool full)
 	if (!j)
 		return NULL;
 	while (left)
-		left -= entry_good(e->entry[--i], set);
+		left -= msnm_entry_good(e->entry[--i], set);
 	for (; i < e->n; i++)
-		if (entry_good(e->entry[i], set))
+		if (msnm_entry_good(e->entry[i], set))
 			job_row(j, e->entry[i]);
+	/* fewer rows for each, and noise is learnt by heart */
+	j->options.lv_most = MAX(1, n / ROWS_PER_LATENT);
 	j->generation = e->generation + 1;
 	return j;
 }
@@ -166,7 +171,7 @@ static bool learnable(const struct msnm_engine *e, const struct msnm_entry *en)
 {
 	return en->number > e->wait_from && en->has_stats &&
 	       en->used.generation == e->model->m->generation &&
-	       entry_good(en, &e->model->set) && !quarantined(e, en);
+	       msnm_entry_good(en, &e->model->set) && !quarantined(e, en);
 }
 
 static struct msnm_job *job_learn(struct msnm_engine *e)
@@ -201,23 +206,29 @@ static struct msnm_job *job_learn(struct msnm_engine *e)
 	return j;
 }
 
+const struct msnm_set *msnm_engine_set(const struct msnm_engine *e)
+{
+	size_t least = 3 * (size_t)e->conf.lv + 10;
+
+	/* not back to the host alone once children are columns */
+	if (e->model && msnm_model_full(e->model))
+		return &e->want;
+	return msnm_engine_collects_full(e) &&
+			       msnm_engine_have(e, true) >= least
+		       ? &e->want
+		       : &own_set;
+}
+
 struct msnm_job *msnm_engine_job(struct msnm_engine *e, bool asked)
 {
 	bool full = msnm_engine_collects_full(e), due;
 	uint64_t again = MAX(10, e->conf.rows / 10);
-	size_t least = 3 * (size_t)e->conf.lv + 10;
 
-	if (asked) {
-		/* not back to the host alone once children are columns */
-		if (e->model && msnm_model_full(e->model))
-			full = e->want.n > 0;
-		else if (full && msnm_engine_have(e, true) < least)
-			full = false;
-		return job_calibrate(e, full);
-	}
+	if (asked)
+		return job_calibrate(e, msnm_engine_set(e)->n > 0);
 	/* a model of children that are gone is good for nothing */
 	due = !e->model || full ||
-	      (msnm_model_full(e->model) && e->want.n == 0 && e->n > 0);
+	      (msnm_model_full(e->model) && e->alone >= MSNM_ALONE);
 	if (e->failed_at && e->rows < e->failed_at + again)
 		return NULL;
 	if (due && msnm_engine_have(e, full) >= e->conf.rows)

@@ -36,6 +36,9 @@ struct msnm_wait {
 
 static void put_value(struct json_out *o, const struct msnm_entry *en)
 {
+	/* nothing is known of this host: it is missed, like before */
+	if (en->no_row && !en->beyond.is)
+		return;
 	json_open(o, NULL, '{');
 	json_put_u64(o, "interval", en->interval);
 	json_put_str(o, "state", msnm_state_name(en->state));
@@ -46,6 +49,13 @@ static void put_value(struct json_out *o, const struct msnm_entry *en)
 		json_put_real(o, "d", en->d);
 		json_put_real(o, "ucl_q", en->ucl_q);
 		json_put_real(o, "ucl_d", en->ucl_d);
+	}
+	if (en->beyond.is) {
+		json_open(o, "beyond", '{');
+		json_put_str(o, "statistic", en->beyond.d ? "d" : "q");
+		json_put_real(o, "value", en->beyond.value);
+		json_put_real(o, "limit", en->beyond.limit);
+		json_close(o, '}');
 	}
 	json_close(o, '}');
 }
@@ -242,6 +252,25 @@ static double figure(const struct json *v, const char *name)
 	return json_real(json_get(v, name), 0, DBL_MAX, &out) ? NAN : out;
 }
 
+/* 0 or -EINVAL; absent: nothing is. */
+static int beyond_parse(const struct json *v, struct msnm_beyond *out)
+{
+	const char *s;
+	size_t len;
+
+	*out = (struct msnm_beyond){ 0 };
+	if (!v)
+		return 0;
+	if (json_str(json_get(v, "statistic"), 1, &s, &len) || len != 1 ||
+	    (*s != 'q' && *s != 'd') ||
+	    json_real(json_get(v, "value"), 0, DBL_MAX, &out->value) ||
+	    json_real(json_get(v, "limit"), DBL_MIN, DBL_MAX, &out->limit))
+		return -EINVAL;
+	out->is = true;
+	out->d = *s == 'd';
+	return 0;
+}
+
 static int value_parse(const struct json *v, struct msnm_child *out,
 		       uint64_t *k)
 {
@@ -252,7 +281,8 @@ static int value_parse(const struct json *v, struct msnm_child *out,
 	    json_str(json_get(v, "state"), 16, &s, &len) ||
 	    msnm_state_parse(s, &out->state) ||
 	    json_u64(json_get(v, "generation"), 0, GEN_MAX, &out->generation) ||
-	    json_u64(json_get(v, "revision"), 0, GEN_MAX, &out->revision))
+	    json_u64(json_get(v, "revision"), 0, GEN_MAX, &out->revision) ||
+	    beyond_parse(json_get(v, "beyond"), &out->beyond))
 		return -EINVAL;
 	out->q = figure(v, "q");
 	out->d = figure(v, "d");

@@ -46,9 +46,9 @@ struct msnm {
 
 /* msnm.c */
 enum msnm_phase msnm_phase_of(const struct msnm *m);
-/* Its model is the one it will have: a parent may learn what it says. */
+/* No better model of its children is being learnt: a parent may use this. */
 bool msnm_settled(const struct msnm *m);
-/* Whether *next, the last closed one after a jump, is due while now is open. */
+/* Whether *next, another one after a jump, is due while now is open. */
 bool msnm_due(uint64_t *next, uint64_t now);
 /* Milliseconds to gather an interval in, at this depth of the tree. */
 uint32_t msnm_budget_ms(const struct msnm_conf *c, unsigned depth);

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tests/netns"), str(ROOT / "mininet")]
 import lab as lab_module  # noqa: E402
 from lab import AGENT_UID, MONITOR_UID, Lab, wait_until  # noqa: E402
 
-ROWS = 20
+ROWS = 13
 LEARN_S = 120           # twice the rows, and intervals lost on a slow machine
 ALARM_S = 30
 SCANNED = "9000-9099"

@@ -17,7 +17,7 @@ import lab as lab_module  # noqa: E402
 import tree as tree_module  # noqa: E402
 from lab import BUILD, Lab, wait_until  # noqa: E402
 
-ROWS = 20
+ROWS = 13           # the least there may be
 STAGE_S = 3 * ROWS + 20     # rows that are lost on a slow machine
 LINNET = BUILD / "api/linnet"
 SCAN = "while nc -w 1 -z \"$1\" 9000-9099 || :; do :; done"
@@ -244,6 +244,9 @@ def test_drill_down(network):
         assert {network.leaf.address, network.stranger.ip4} == set(
             f["key"].split(",")[:2])
         assert 0 < f["score"] <= 1 and f["counters"]
+    # so far over at the leaf, it is passed up as it is
+    passed = network.status(interval=d["interval"])["passed"]
+    assert passed["by"] == path[1] and passed["value"] > 3 * passed["limit"]
     v1 = network.root.get(
         f"/api/v1/msnm/contributions?interval={d['interval']}&flows=3").json()
     assert v1["data"]["path"] == path

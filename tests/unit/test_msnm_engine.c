@@ -18,7 +18,7 @@
 #include <cmocka.h>
 
 #include "agent/json.h"
-#include "agent/msnm_diag.h"
+#include "agent/msnm_private.h"
 #include "agent/msnm_worker.h"
 #include "common/sketch/features.h"
 #include "common/util.h"
@@ -266,10 +266,16 @@ static void test_windows(void **state)
 	assert_int_equal(next, 100);
 	assert_true(msnm_due(&next, 106));
 	assert_int_equal(next, 105);
+	/* set back by a moment: what was judged is not judged again */
+	next = 100;
+	assert_false(msnm_due(&next, 99));
+	assert_true(msnm_due(&next, 100));
+	assert_int_equal(next, 99);
 	/* set back by a day, and on by one */
 	next = 10000;
-	assert_true(msnm_due(&next, 1360));
-	assert_int_equal(next, 1359);
+	assert_false(msnm_due(&next, 1360));
+	assert_true(msnm_due(&next, 1361));
+	assert_int_equal(next, 1360);
 	assert_true(msnm_due(&next, 10000));
 	assert_int_equal(next, 9999);
 }
@@ -326,6 +332,39 @@ static void test_states(void **state)
 	en = feed(&b, FEATURES_CLOCK, 1e4);
 	assert_int_equal(en->state, MSNM_SUPPRESSED);
 	assert_false(en->alarm);
+	msnm_engine_fini(&b.e);
+}
+
+/* Few rows: as many latent variables as they can tell from noise. */
+static void test_latent(void **state)
+{
+	struct detect_model *m;
+	struct msnm_job *j;
+	double x[COLUMNS];
+	struct bench b;
+	char why[160];
+
+	(void)state;
+	bench_open(&b, "");
+	assert_int_equal(msnm_conf_set(&b.e.conf, MSNM_LV, "auto", 4), 0);
+	for (unsigned i = 0; i < ROWS; i++) {
+		for (unsigned k = 0; k < COLUMNS; k++)
+			x[k] = noise();
+		msnm_engine_row(&b.e, b.k++, 0, 0, 0, x, NULL, 0);
+	}
+	j = msnm_engine_job(&b.e, false);
+	assert_non_null(j);
+	m = msnm_job_run(j, why, sizeof(why));
+	assert_non_null(m);
+	assert_in_range(m->lv, 1, ROWS / 20);
+	detect_model_free(m);
+	/* which by itself would be more */
+	j->options.lv_most = 0;
+	m = msnm_job_run(j, why, sizeof(why));
+	assert_non_null(m);
+	assert_in_range(m->lv, ROWS / 20 + 1, 10);
+	detect_model_free(m);
+	msnm_job_free(j);
 	msnm_engine_fini(&b.e);
 }
 
@@ -416,6 +455,18 @@ static void test_rule(void **state)
 		sequence(&b, rows[i][0], rows[i][1]);
 		msnm_engine_fini(&b.e);
 	}
+}
+
+/* What could not alarm is no half of an alarm later. */
+static void test_suppressed_half(void **state)
+{
+	struct bench b;
+
+	(void)state;
+	calibrated(&b, "");
+	assert_int_not_equal(feed(&b, FEATURES_PARTIAL, 1e4)->over, 0);
+	sequence(&b, "10100", "..A..");
+	msnm_engine_fini(&b.e);
 }
 
 static void test_alarm_object(void **state)
@@ -547,6 +598,93 @@ static void test_incomplete(void **state)
 	msnm_engine_fini(&b.e);
 }
 
+/* What children said of an interval counts without a row of this host. */
+static void test_no_row(void **state)
+{
+	const struct msnm_entry *en;
+	struct bench b;
+	size_t n;
+
+	(void)state;
+	calibrated_full(&b, "");
+	feed_children(&b);
+	n = msnm_engine_have(&b.e, true);
+	b.e.conf.rows = 1000;
+	for (unsigned i = 0; i < 2; i++)
+		child_make(&b.child[i], (uint8_t)(2 + i), 7 + i);
+	en = msnm_engine_row(&b.e, b.k++, 0, 0, 0, NULL, b.child, b.n);
+	assert_non_null(en);
+	assert_int_equal(en->state, MSNM_SUPPRESSED);
+	assert_false(en->has_stats || en->alarm);
+	assert_int_equal(en->n_child, 2);
+	b.child[1].beyond = (struct msnm_beyond){ true, false, 100, 5 };
+	en = msnm_engine_row(&b.e, b.k++, 0, 0, 0, NULL, b.child, b.n);
+	assert_true(en->alarm && en->beyond.is && en->via == 1);
+	assert_int_equal(en->top[0].child, 1);
+	/* and it is no row to learn from */
+	b.e.conf.rows = ROWS;
+	assert_int_equal(msnm_engine_have(&b.e, true), n);
+	b.e.conf.rows = 1000;
+	n = msnm_engine_have(&b.e, false);
+	msnm_engine_row(&b.e, b.k++, 0, 0, 0, NULL, b.child, b.n);
+	assert_int_equal(msnm_engine_have(&b.e, false), n);
+	msnm_engine_fini(&b.e);
+}
+
+/* ---- alarms of children ---- */
+
+static void test_passed(void **state)
+{
+	const struct msnm_alarm *al;
+	const struct msnm_entry *en;
+	struct bench b;
+
+	(void)state;
+	calibrated_full(&b, "");
+	en = feed_children(&b);
+	assert_false(en->alarm || en->beyond.is || en->via >= 0);
+	/* far over there, nothing of it in the row here */
+	for (unsigned i = 0; i < 2; i++)
+		child_make(&b.child[i], (uint8_t)(2 + i), 7 + i);
+	b.child[0].beyond = (struct msnm_beyond){ true, true, 40, 10 };
+	b.child[1].beyond = (struct msnm_beyond){ true, false, 95, 5 };
+	en = feed(&b, 0, 0);
+	assert_int_equal(en->state, MSNM_OK);
+	assert_true(en->alarm);
+	assert_int_equal(en->via, 1);
+	assert_true(en->beyond.value > 94 && !en->beyond.d);
+	assert_int_equal(en->top[0].child, 1);
+	for (unsigned i = 1; i < en->n_top; i++)
+		assert_false(en->top[i].child == 1 &&
+			     en->top[i].d == en->top[0].d);
+	al = msnm_alarms_firing(&b.e.alarms, ALARM_Q, "");
+	assert_non_null(al);
+	assert_null(msnm_alarms_firing(&b.e.alarms, ALARM_D, ""));
+	assert_true(al->value > 94 && al->limit < 6);
+	assert_string_equal(al->path, "10.0.0.1 10.0.0.3");
+	/* half of an alarm here it is not, and it ends like any */
+	b.child[0].beyond.is = b.child[1].beyond.is = false;
+	sequence(&b, "10", "..");
+	feed_children(&b);
+	feed_children(&b);
+	feed_children(&b);
+	assert_null(msnm_alarms_firing(&b.e.alarms, ALARM_Q, ""));
+	/* late, or of no interval: not heard */
+	b.child[0].beyond = (struct msnm_beyond){ true, true, 40, 10 };
+	b.child[0].has = false;
+	assert_false(feed(&b, 0, 0)->alarm);
+	/* what is farther here is what is passed on */
+	b.child[0].has = true;
+	en = feed(&b, 0, 1e6);
+	assert_true(en->alarm && en->via == -1 && en->beyond.is);
+	assert_true(en->beyond.value >= en->q && en->beyond.value <= en->q);
+	/* a window that was not whole here hides nothing that is below */
+	en = feed(&b, FEATURES_PARTIAL, 1e6);
+	assert_int_equal(en->state, MSNM_SUPPRESSED);
+	assert_true(en->alarm && en->via == 0);
+	msnm_engine_fini(&b.e);
+}
+
 static void test_generations(void **state)
 {
 	const struct msnm_entry *en;
@@ -661,7 +799,17 @@ static void test_children_gone(void **state)
 
 	(void)state;
 	calibrated_full(&b, "");
+	/* away for a moment, they are waited for */
 	b.n = 0;
+	feed(&b, 0, 0);
+	feed(&b, 0, 0);
+	assert_false(work(&b, false));
+	b.n = 2;
+	feed_children(&b);
+	b.n = 0;
+	feed(&b, 0, 0);
+	feed(&b, 0, 0);
+	assert_false(work(&b, false));
 	feed(&b, 0, 0);
 	assert_true(work(&b, false));
 	assert_false(msnm_model_full(b.e.model));
@@ -769,100 +917,6 @@ static void test_ratio(void **state)
 	assert_true(msnm_ratio(0, 3) <= 0);
 }
 
-/* ---- flows and diagnoses ---- */
-
-static void test_flows(void **state)
-{
-	static struct features_flow flow[60];
-	/* shares whose sum is more than 1 by a rounding */
-	const struct msnm_rank rank[] = { { 100, 0.7 }, { 101, 0.3 + 1e-12 } };
-	struct msnm_diagnosis *d = calloc(1, sizeof(*d));
-
-	(void)state;
-	for (unsigned i = 0; i < ARRAY_SIZE(flow); i++) {
-		char text[64];
-
-		snprintf(text, sizeof(text), "10.0.0.6,10.0.0.5,%u,80,tcp",
-			 1000 + i);
-		assert_int_equal(key_parse(KEY_FLOW, text, strlen(text),
-					   &flow[i].key),
-				 0);
-		flow[i].packets = 1;
-		flow[i].bytes = 40;
-		if (i >= 10)
-			feature_set_add(&flow[i].matched, 101);
-	}
-	feature_set_add(&flow[30].matched, 100);
-	flow[40].bytes = 50;
-	msnm_flows_rank(d, flow, ARRAY_SIZE(flow), rank, 2, 4);
-	assert_int_equal(d->n_flows, 4);
-	assert_int_equal(d->truncated, 46);
-	assert_string_equal(d->flow[0].key, "10.0.0.6,10.0.0.5,1030,80,tcp");
-	assert_int_equal(d->flow[0].n_counters, 2);
-	assert_true(d->flow[0].score <= 1);
-	assert_string_equal(d->flow[1].key, "10.0.0.6,10.0.0.5,1040,80,tcp");
-	assert_string_equal(d->flow[2].key, "10.0.0.6,10.0.0.5,1010,80,tcp");
-	assert_string_equal(d->flow[3].key, "10.0.0.6,10.0.0.5,1011,80,tcp");
-	free(d);
-}
-
-static void test_diagnosis(void **state)
-{
-	struct msnm_diagnosis *d = calloc(2, sizeof(*d)), *in = d + 1;
-	struct buf a = BUF_INIT, b = BUF_INIT;
-	struct json *v = NULL;
-	struct json_out o;
-
-	(void)state;
-	*d = (struct msnm_diagnosis){ .interval = 5,
-				      .n_path = 2,
-				      .known = true,
-				      .value = DBL_MAX,
-				      .limit = NAN,
-				      .n_top = 1,
-				      .n_flows = 1 };
-	snprintf(d->path[0], sizeof(d->path[0]), "%s", "10.0.0.1");
-	snprintf(d->path[1], sizeof(d->path[1]), "%s", "10.0.0.2");
-	snprintf(d->host, sizeof(d->host), "%s", "10.0.0.2");
-	snprintf(d->top[0].name, sizeof(d->top[0].name), "%s", "tcpflags_RST");
-	d->top[0].contribution = -INFINITY;
-	snprintf(d->flow[0].key, sizeof(d->flow[0].key), "%s",
-		 "10.0.0.6,10.0.0.5,1,80,tcp");
-	d->flow[0].flags = 0x14;
-	d->flow[0].n_counters = 1;
-	d->flow[0].counter[0] = 175;
-	json_out_init(&o, &a);
-	json_open(&o, NULL, '{');
-	msnm_diagnosis_put(&o, d, true);
-	json_close(&o, '}');
-	assert_null(strstr(a.data, "inf"));
-	assert_non_null(strstr(a.data, "\"flags\": \"AR\""));
-	assert_int_equal(json_parse(a.data, a.len, &v), 0);
-	assert_int_equal(msnm_diagnosis_parse(v, in), 0);
-	json_free(v);
-	json_out_init(&o, &b);
-	json_open(&o, NULL, '{');
-	msnm_diagnosis_put(&o, in, true);
-	json_close(&o, '}');
-	assert_string_equal(a.data, b.data);
-	/* the old form has no null */
-	buf_reset(&b);
-	json_out_init(&o, &b);
-	json_open(&o, NULL, '{');
-	msnm_diagnosis_put(&o, in, false);
-	json_close(&o, '}');
-	assert_null(strstr(b.data, "null"));
-	/* each cut of it is no diagnosis, and harms nobody */
-	for (size_t len = 0; len < a.len; len++)
-		if (!json_parse(a.data, len, &v)) {
-			(void)msnm_diagnosis_parse(v, in);
-			json_free(v);
-		}
-	buf_fini(&a);
-	buf_fini(&b);
-	free(d);
-}
-
 static int setup(void **state)
 {
 	(void)state;
@@ -878,11 +932,15 @@ int main(void)
 		cmocka_unit_test(test_collects),
 		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_history),
+		cmocka_unit_test(test_suppressed_half),
+		cmocka_unit_test(test_latent),
 		cmocka_unit_test(test_rule),
 		cmocka_unit_test(test_alarm_object),
 		cmocka_unit_test(test_alarms_bounded),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_incomplete),
+		cmocka_unit_test(test_no_row),
+		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_incomplete_history),
 		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_suppressed),
@@ -893,8 +951,6 @@ int main(void)
 		cmocka_unit_test(test_failed_before),
 		cmocka_unit_test(test_fits),
 		cmocka_unit_test(test_ratio),
-		cmocka_unit_test(test_flows),
-		cmocka_unit_test(test_diagnosis),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

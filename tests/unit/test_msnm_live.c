@@ -3,6 +3,7 @@
  * The agent's part around the detector: calibration in a child process, the
  * model on disk whatever is killed meanwhile, answers with extreme figures.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -21,7 +22,7 @@
 
 #include "agent/detect/modelfile.h"
 #include "agent/json.h"
-#include "agent/msnm_private.h"
+#include "agent/msnm_diag.h"
 #include "common/util.h"
 #include "tests/unit/seed.h"
 
@@ -162,24 +163,34 @@ static void test_worker_ended(void **state)
 
 /* ---- on disk ---- */
 
+static char state_dir[64]; /* of the test that runs, or "" */
+
 static void dir_make(struct world *w)
 {
-	snprintf(w->conf.state_dir, sizeof(w->conf.state_dir),
-		 "/tmp/linnet-test-msnm-XXXXXX");
-	assert_non_null(mkdtemp(w->conf.state_dir));
+	snprintf(state_dir, sizeof(state_dir), "/tmp/linnet-test-msnm-XXXXXX");
+	assert_non_null(mkdtemp(state_dir));
+	snprintf(w->conf.state_dir, sizeof(w->conf.state_dir), "%s", state_dir);
 }
 
-static void dir_remove(const struct world *w)
+/* After each test, also one that failed. */
+static int dir_remove(void **state)
 {
-	static const char *const names[] = { "msnm.json", "msnm-model.json",
-					     "msnm.json.tmp", "msnm.json.bad" };
 	char path[320];
+	struct dirent *e;
+	DIR *d = state_dir[0] ? opendir(state_dir) : NULL;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		snprintf(path, sizeof(path), "%s/%s", w->conf.state_dir,
-			 names[i]);
-		(void)unlink(path);
+	(void)state;
+	while (d && (e = readdir(d))) {
+		snprintf(path, sizeof(path), "%s/%s", state_dir, e->d_name);
+		if (e->d_name[0] != '.')
+			(void)unlink(path);
 	}
+	if (d)
+		closedir(d);
+	if (d && rmdir(state_dir))
+		return -1;
+	state_dir[0] = '\0';
+	return 0;
 }
 
 static void use(struct world *w, struct msnm_model *m)
@@ -236,8 +247,6 @@ static void test_kept(void **state)
 	snprintf(path, sizeof(path), "%s/msnm-model.json", w.conf.state_dir);
 	assert_int_equal(access(path, F_OK), -1);
 	msnm_store_conf(&w.m);
-	dir_remove(&w);
-	rmdir(w.conf.state_dir);
 	world_close(&w);
 }
 
@@ -261,8 +270,6 @@ static void test_schema(void **state)
 	assert_non_null(
 		msnm_alarms_firing(&again.m.e.alarms, ALARM_SCHEMA, ""));
 	world_close(&again);
-	dir_remove(&w);
-	rmdir(w.conf.state_dir);
 	world_close(&w);
 }
 
@@ -291,8 +298,6 @@ static void test_refused(void **state)
 	use(&again, msnm_model_ref(a));
 	assert_true(found_with(&w, false) == a->id);
 	world_close(&again);
-	dir_remove(&w);
-	rmdir(w.conf.state_dir);
 	world_close(&w);
 }
 
@@ -329,6 +334,18 @@ static void test_sources(void **state)
 	assert_int_equal(w.m.e.alarms.row[0].first, 2);
 	world_close(&w);
 	free(r);
+}
+
+static unsigned files(const char *dir)
+{
+	DIR *d = opendir(dir);
+	unsigned n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2; /* . and .. */
 }
 
 /* Two models in turn, as fast as it goes, until it is killed. */
@@ -388,8 +405,8 @@ static void test_killed(void **state)
 	print_message("%u of the one, %u of the other\n", seen[0], seen[1]);
 	msnm_model_drop(a);
 	(void)found(&w); /* which clears what was left behind */
-	dir_remove(&w);
-	assert_int_equal(rmdir(w.conf.state_dir), 0);
+	/* both files, and perhaps what was begun of the one */
+	assert_in_range(files(w.conf.state_dir), 2, 3);
 	msnm_model_drop(b);
 	world_close(&w);
 }
@@ -437,6 +454,16 @@ static void test_child_says(void **state)
 		"\"settled\": true, \"values\": [{\"interval\": 100}]",
 		"\"settled\": true, \"values\": [" VALUE("-1", FIGURES) "]",
 		"\"settled\": true, \"values\": [" VALUE("1e9", FIGURES) "]",
+		"\"settled\": true, \"values\": [" VALUE(
+			"100", ", \"beyond\": {}") "]",
+		"\"settled\": true, \"values\": [" VALUE(
+			"100",
+			", \"beyond\": {\"statistic\": \"x\", \"value\": 9, "
+			"\"limit\": 1}") "]",
+		"\"settled\": true, \"values\": [" VALUE(
+			"100",
+			", \"beyond\": {\"statistic\": \"q\", \"value\": 9, "
+			"\"limit\": 0}") "]",
 		"\"settled\": true, \"values\": [" VALUE("1", "") "," VALUE(
 			"2",
 			"") "," VALUE("3",
@@ -470,6 +497,17 @@ static void test_child_says(void **state)
 			      &c),
 			 0);
 	assert_true(isnan(c.q) && isnan(c.d) && isnan(c.ucl_q));
+	assert_false(c.beyond.is);
+	/* an alarm by itself, there or below it */
+	assert_int_equal(said(&w,
+			      "\"settled\": true, \"values\": [" VALUE(
+				      "100",
+				      ", \"beyond\": {\"statistic\": \"d\", "
+				      "\"value\": 9, \"limit\": 2}") "]",
+			      &c),
+			 0);
+	assert_true(c.beyond.is && c.beyond.d);
+	assert_true(msnm_ratio(c.beyond.value, c.beyond.limit) > 1.7);
 	/* of another interval: not of this one */
 	assert_int_equal(said(&w,
 			      "\"settled\": true, \"values\": [" VALUE(
@@ -560,6 +598,179 @@ static void test_rows(void **state)
 	world_close(&w);
 }
 
+static void child_feed(struct world *w, uint64_t k, bool has)
+{
+	struct msnm_child c = { .id = { { 2 } },
+				.has = has,
+				.settled = true,
+				.generation = 7,
+				.q = 1 + 0.001 * seed_below(&rnd, 1000),
+				.ucl_q = 5,
+				.d = 1 + 0.001 * seed_below(&rnd, 1000),
+				.ucl_d = 8 };
+	double x[COLUMNS] = { 0 };
+
+	for (unsigned i = 0; i < 8; i++)
+		x[i] = seed_below(&rnd, 1000);
+	snprintf(c.host, sizeof(c.host), "10.0.0.2");
+	assert_non_null(msnm_engine_row(&w->m.e, k, 0, 0, 0, x, &c, 1));
+}
+
+/* Cells of each row that is handed out, which has no empty one. */
+static unsigned cells_of_rows(struct world *w, unsigned *lines)
+{
+	struct buf b = BUF_INIT;
+	unsigned cells = 0;
+
+	*lines = 0;
+	msnm_put_rows(&b, &w->m);
+	assert_null(strstr(b.data, ",,"));
+	assert_null(strstr(b.data, ",\n"));
+	for (const char *s = strchr(b.data, '\n') + 1; *s; s++) {
+		*lines += *s == '\n';
+		cells += *lines == 0 && *s == ',';
+	}
+	buf_fini(&b);
+	*lines -= 1; /* names */
+	return cells;
+}
+
+/* A child that is away now and then, or is there no more. */
+static void test_child_away(void **state)
+{
+	struct world w;
+	unsigned lines;
+	struct msnm_job *j;
+	struct detect_model *m;
+	char why[160];
+
+	(void)state;
+	world_open(&w);
+	assert_false(msnm_settled(&w.m));
+	for (unsigned i = 0; i < ROWS; i++)
+		child_feed(&w, 100 + i, false);
+	/* of a child that never came there are no columns */
+	assert_int_equal(cells_of_rows(&w, &lines), FEATURES);
+	assert_int_equal(lines, ROWS);
+	j = msnm_engine_job(&w.m.e, false);
+	assert_non_null(j);
+	m = msnm_job_run(j, why, sizeof(why));
+	msnm_engine_swap(&w.m.e, msnm_model_new(m, NULL));
+	msnm_job_free(j);
+	/* for it nobody above waits */
+	child_feed(&w, 200, false);
+	assert_true(msnm_settled(&w.m));
+	/* it came: there will be a better model, of complete rows */
+	for (unsigned i = 0; i < 2 * ROWS; i++)
+		child_feed(&w, 300 + i, i % 2);
+	assert_false(msnm_settled(&w.m));
+	assert_int_equal(cells_of_rows(&w, &lines), FEATURES + 2);
+	assert_int_equal(lines, ROWS);
+	j = msnm_engine_job(&w.m.e, false);
+	assert_non_null(j);
+	m = msnm_job_run(j, why, sizeof(why));
+	msnm_engine_swap(&w.m.e, msnm_model_new(m, &j->set));
+	msnm_job_free(j);
+	assert_true(msnm_settled(&w.m));
+	child_feed(&w, 400, false);
+	assert_true(msnm_settled(&w.m));
+	world_close(&w);
+}
+
+/* ---- flows and diagnoses ---- */
+
+static void test_flows(void **state)
+{
+	static struct features_flow flow[60];
+	/* shares whose sum is more than 1 by a rounding */
+	const struct msnm_rank rank[] = { { 100, 0.7 }, { 101, 0.3 + 1e-12 } };
+	struct msnm_diagnosis *d = calloc(1, sizeof(*d));
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(flow); i++) {
+		char text[64];
+
+		snprintf(text, sizeof(text), "10.0.0.6,10.0.0.5,%u,80,tcp",
+			 1000 + i);
+		assert_int_equal(key_parse(KEY_FLOW, text, strlen(text),
+					   &flow[i].key),
+				 0);
+		flow[i].packets = 1;
+		flow[i].bytes = 40;
+		if (i >= 10)
+			feature_set_add(&flow[i].matched, 101);
+	}
+	feature_set_add(&flow[30].matched, 100);
+	flow[40].bytes = 50;
+	msnm_flows_rank(d, flow, ARRAY_SIZE(flow), rank, 2, 4);
+	assert_int_equal(d->n_flows, 4);
+	assert_int_equal(d->truncated, 46);
+	assert_string_equal(d->flow[0].key, "10.0.0.6,10.0.0.5,1030,80,tcp");
+	assert_int_equal(d->flow[0].n_counters, 2);
+	assert_true(d->flow[0].score <= 1);
+	assert_string_equal(d->flow[1].key, "10.0.0.6,10.0.0.5,1040,80,tcp");
+	assert_string_equal(d->flow[2].key, "10.0.0.6,10.0.0.5,1010,80,tcp");
+	assert_string_equal(d->flow[3].key, "10.0.0.6,10.0.0.5,1011,80,tcp");
+	free(d);
+}
+
+static void test_diagnosis(void **state)
+{
+	struct msnm_diagnosis *d = calloc(2, sizeof(*d)), *in = d + 1;
+	struct buf a = BUF_INIT, b = BUF_INIT;
+	struct json *v = NULL;
+	struct json_out o;
+
+	(void)state;
+	*d = (struct msnm_diagnosis){ .interval = 5,
+				      .n_path = 2,
+				      .known = true,
+				      .value = DBL_MAX,
+				      .limit = NAN,
+				      .n_top = 1,
+				      .n_flows = 1 };
+	snprintf(d->path[0], sizeof(d->path[0]), "%s", "10.0.0.1");
+	snprintf(d->path[1], sizeof(d->path[1]), "%s", "10.0.0.2");
+	snprintf(d->host, sizeof(d->host), "%s", "10.0.0.2");
+	snprintf(d->top[0].name, sizeof(d->top[0].name), "%s", "tcpflags_RST");
+	d->top[0].contribution = -INFINITY;
+	snprintf(d->flow[0].key, sizeof(d->flow[0].key), "%s",
+		 "10.0.0.6,10.0.0.5,1,80,tcp");
+	d->flow[0].flags = 0x14;
+	d->flow[0].n_counters = 1;
+	d->flow[0].counter[0] = 175;
+	json_out_init(&o, &a);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, d, true);
+	json_close(&o, '}');
+	assert_null(strstr(a.data, "inf"));
+	assert_non_null(strstr(a.data, "\"flags\": \"AR\""));
+	assert_int_equal(json_parse(a.data, a.len, &v), 0);
+	assert_int_equal(msnm_diagnosis_parse(v, in), 0);
+	json_free(v);
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, in, true);
+	json_close(&o, '}');
+	assert_string_equal(a.data, b.data);
+	/* the old form has no null */
+	buf_reset(&b);
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '{');
+	msnm_diagnosis_put(&o, in, false);
+	json_close(&o, '}');
+	assert_null(strstr(b.data, "null"));
+	/* each cut of it is no diagnosis, and harms nobody */
+	for (size_t len = 0; len < a.len; len++)
+		if (!json_parse(a.data, len, &v)) {
+			(void)msnm_diagnosis_parse(v, in);
+			json_free(v);
+		}
+	buf_fini(&a);
+	buf_fini(&b);
+	free(d);
+}
+
 static int setup(void **state)
 {
 	(void)state;
@@ -573,14 +784,17 @@ int main(void)
 		cmocka_unit_test(test_worker),
 		cmocka_unit_test(test_worker_refuses),
 		cmocka_unit_test(test_worker_ended),
-		cmocka_unit_test(test_kept),
-		cmocka_unit_test(test_schema),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test_teardown(test_kept, dir_remove),
+		cmocka_unit_test_teardown(test_schema, dir_remove),
+		cmocka_unit_test_teardown(test_refused, dir_remove),
 		cmocka_unit_test(test_sources),
-		cmocka_unit_test(test_killed),
+		cmocka_unit_test_teardown(test_killed, dir_remove),
 		cmocka_unit_test(test_child_says),
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_rows),
+		cmocka_unit_test(test_child_away),
+		cmocka_unit_test(test_flows),
+		cmocka_unit_test(test_diagnosis),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);
