@@ -15,7 +15,6 @@ from cluster import JOIN_S, ClusterError, wait_until
 
 ATTACK_WINDOWS = 2.5
 REST = 4                    # intervals until an alarm is over
-ROWS_PER_LATENT = 20        # fewer, and the model learns noise by heart
 UPLOAD_PORT = 21
 FLOOD_PORT = 80
 
@@ -54,8 +53,8 @@ class Watch:
     """The judgements of the root, each taken once, and of those that alarm
     the diagnosis, asked at once."""
 
-    def __init__(self, cluster, window_s):
-        self.cluster, self.window_s = cluster, window_s
+    def __init__(self, cluster, window_s, say):
+        self.cluster, self.window_s, self.say = cluster, window_s, say
         self.root = cluster.client(cluster.root)
         self.judged, self.diagnoses = {}, {}
 
@@ -68,6 +67,7 @@ class Watch:
             if row.get("alarm"):
                 self.diagnoses[k] = self.root.ask(
                     "query msnm diagnosis", interval=k).value
+                self.say(describe(self.cluster, self, k))
 
     def now(self):
         """The interval that is not over."""
@@ -89,8 +89,7 @@ class Watch:
 def calibrate(cluster, window_s, rows, say):
     """Turn it on for all hosts and wait until each has learnt."""
     root = cluster.client(cluster.root)
-    root.ask("config msnm", window_s=window_s, rows=rows,
-             lv=max(1, rows // ROWS_PER_LATENT))
+    root.ask("config msnm", window_s=window_s, rows=rows)
     levels = 1 + max(map(cluster.level, cluster.parents))
     begin = time.monotonic()
 
@@ -197,6 +196,17 @@ def quiet_rows(watch, first, minutes, spans, allowed):
              f"at most {allowed}", len(false) <= allowed)]
 
 
+def host_note(cluster, first, count):
+    """Alarms of each host in the quiet minutes."""
+    found = []
+    for name in cluster.parents:
+        rows = [r for r in cluster.client(name).ask(
+            "query msnm", history=min(count + 12, 1440)).value
+            if first <= r.get("interval", 0) < first + count]
+        found.append(f"{name} {sum(r['alarm'] for r in rows)} of {len(rows)}")
+    return "alarms in quiet minutes by host: " + ", ".join(found)
+
+
 def describe(cluster, watch, k):
     """One judgement in a line."""
     row = watch.judged[k]
@@ -224,7 +234,9 @@ def watched(cluster, watch, minutes, say):
         watch.until(watch.now() + REST)
     say(f"{minutes:g} quiet minutes")
     first = watch.now()
-    watch.until(first + int(minutes * 60 / watch.window_s) - 1)
+    count = int(minutes * 60 / watch.window_s)
+    watch.until(first + count - 1)
+    notes.append(host_note(cluster, first, count))
     rows += quiet_rows(watch, first, minutes, spans.values(),
                        max(1, int(minutes // 10)))
     for k in sorted(watch.judged):
@@ -240,8 +252,8 @@ def run(cluster, window_s, rows, minutes, say):
     with traffic.Background(cluster) as background:
         found, notes = calibrate(cluster, window_s, rows, say)
         if all(row[-1] for row in found):
-            more, lines = watched(cluster, Watch(cluster, window_s), minutes,
-                                  say)
+            more, lines = watched(cluster, Watch(cluster, window_s, say),
+                                  minutes, say)
             found, notes = found + more, notes + lines
     counts = ", ".join(f"{n} {what}" for what, n in background.done.items())
     return found, notes + ["background: " + counts]
