@@ -81,7 +81,7 @@ def hooks_build():
     windows are short: tests/run makes it before; by hand it is made here."""
     path = BUILD.with_name(BUILD.name + "-hooks")
     commands = [["ninja", "-C", path, "monitor/linnet-monitor",
-                 "agent/linnet-agent"]]
+                 "agent/linnet-agent", "tests/netns/readimage"]]
     if not (path / "build.ninja").exists():
         commands.insert(0, ["meson", "setup", "-Dtest_hooks=true",
                             "-Dtests=false", path, TREE])

@@ -11,12 +11,14 @@ import time
 
 import pytest
 
+import ctl
 from ctl import (CLOCK, FEATURES, IN, MISSED, OVERFLOW, PARTIAL, PKT, Control,
                  Refused, features, task)
 from lab import best_of_3, wait_until, within
 from traffic import ip_packet, readers_of, spray, udp_packet
 
 WINDOW_S = 10
+SHORT_S = 4             # of a build with hooks
 UDP, TCP = 17, 6
 BYTES = 3_000_000
 # counters of the packets that send_known() sends
@@ -36,13 +38,20 @@ KNOWN = {
     "h_dport_rdp": 1}
 
 
-def interval():
-    return int(time.time() // WINDOW_S)
+@pytest.fixture
+def short_build(hooks_build, monkeypatch):
+    """The build with short windows, whose images are read by its own tool."""
+    monkeypatch.setattr(ctl, "READIMAGE", hooks_build / "tests/netns/readimage")
+    return hooks_build
+
+
+def interval(window_s=SHORT_S):
+    return int(time.time() // window_s)
 
 
 def wait_for(k):
     """Waits until interval k has begun."""
-    wait_until(lambda: interval() >= k, 3 * WINDOW_S, f"interval {k}")
+    wait_until(lambda: interval() >= k, 3 * SHORT_S, f"interval {k}")
 
 
 def next_window():
@@ -113,13 +122,14 @@ def segments(flows, port):
 
 
 @pytest.mark.parametrize("readers", [1, 2])
-def test_windows(lab, readers):
+def test_windows(lab, short_build, readers):
     a, b = lab.hosts
     b.run(["ip", "route", "add", "default", "via", a.ip4])
     b.run(["ip", "-6", "route", "add", "default", "via", a.ip6])
-    monitor = b.monitor("--readers", readers)
+    monitor = b.monitor("--readers", readers, build=short_build)
     with Control(b) as control:
-        control.put(features(1, proto=UDP), features(2, proto=TCP))
+        control.put(features(1, SHORT_S, proto=UDP),
+                    features(2, SHORT_S, proto=TCP))
         first = interval()
         with pytest.raises(Refused) as refused:
             control.window(1, first - 1)
@@ -180,13 +190,13 @@ def test_windows(lab, readers):
     assert after["quality"] & PARTIAL and not after["quality"] & CLOCK
 
 
-def test_missed(lab, hooks_build):
+def test_missed(lab, short_build):
     """A window in which packets passed unseen says so, with a number."""
     a, b = lab.hosts
-    b.monitor(build=hooks_build, env={**os.environ,
+    b.monitor(build=short_build, env={**os.environ,
                                       "LINNET_HOOK_DELAY_US": "200"})
     with Control(b) as control:
-        control.put(features(1, proto=UDP), task(2, IN, proto=UDP))
+        control.put(features(1, SHORT_S, proto=UDP), task(2, IN, proto=UDP))
         k = next_window()
         spray(a, [udp_packet(a.ip4, b.ip4, 1111, 53)] * 25000, 1000000)
         wait_for(k + 1)
@@ -204,18 +214,18 @@ def test_missed(lab, hooks_build):
 
 
 @best_of_3
-def test_closing_keeps_nobody_waiting(lab):
+def test_closing_keeps_nobody_waiting(lab, short_build):
     """Packets pass as quickly while a full table is being closed."""
     a, b = lab.hosts
-    b.monitor()
+    b.monitor(build=short_build)
     with Control(b) as control:
-        control.put(features(1))
+        control.put(features(1, SHORT_S))
         k = next_window()
         spray(a, [udp_packet(f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}", b.ip4,
                              1111, 9) for i in range(70000)], 40000)
         assert interval() == k, "too slow for a window"
-        end = (k + 1) * WINDOW_S
-        wait_until(lambda: time.time() > end - 1, WINDOW_S, "the end")
+        end = (k + 1) * SHORT_S
+        wait_until(lambda: time.time() > end - 1, SHORT_S, "the end")
         text = a.run(["ping", "-q", "-c", 1000, "-i", 0.002, "-W", 1,
                       b.ip4]).stdout
         assert interval() == k + 1
@@ -248,15 +258,15 @@ def test_requests(lab):
             control.read(1)
         assert refused.value.errno == errno.EINVAL
         with pytest.raises(Refused) as refused:
-            control.window(2, interval())
+            control.window(2, interval(WINDOW_S))
         assert refused.value.errno == errno.EINVAL
         for what in (0, 4):
             with pytest.raises(Refused) as refused:
-                control.window(1, interval(), what)
+                control.window(1, interval(WINDOW_S), what)
             assert refused.value.errno == errno.EINVAL
         control.delete(1)
         with pytest.raises(Refused) as refused:
-            control.window(1, interval())
+            control.window(1, interval(WINDOW_S))
         assert refused.value.errno == errno.ENOENT
         assert control.list() == [(2, 1)]
 
