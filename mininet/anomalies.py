@@ -247,9 +247,9 @@ def watched(cluster, watch, minutes, say):
     return rows, notes
 
 
-def run(cluster, window_s, rows, minutes, say):
+def run(cluster, window_s, rows, minutes, seed, say):
     """(rows, notes) of everything."""
-    with traffic.Background(cluster) as background:
+    with traffic.Background(cluster, seed) as background:
         found, notes = calibrate(cluster, window_s, rows, say)
         if all(row[-1] for row in found):
             more, lines = watched(cluster, Watch(cluster, window_s, say),

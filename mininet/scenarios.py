@@ -382,12 +382,12 @@ def totals(cluster):
                   [(what, str(a), str(b), a == b) for what, a, b in rows])
 
 
-def msnm(cluster, window=10, rows=60, minutes=10):
+def msnm(cluster, window=10, rows=60, minutes=10, seed=1):
     """Anomalies: a port scan, an exfiltration, a flood, and quiet minutes"""
     def say(text):
         print("   " + text, file=sys.stderr, flush=True)
 
-    found, notes = anomalies.run(cluster, window, rows, minutes, say)
+    found, notes = anomalies.run(cluster, window, rows, minutes, seed, say)
     return Result(("what", "linnet", "truth"), found, notes)
 
 
@@ -453,6 +453,8 @@ def main():
                    help="msnm: intervals that a host learns from (60)")
     p.add_argument("--minutes", type=float, default=10,
                    help="msnm: quiet minutes at the end (10)")
+    p.add_argument("--seed", type=int, default=1,
+                   help="msnm: of the traffic between the hosts (1)")
     p.add_argument("--build", help="build directory (build/)")
     p.add_argument("--json", action="store_true",
                    help="one object for each scenario instead of tables")
@@ -470,7 +472,7 @@ def main():
             print("starting 9 hosts, 8 of them with linnet ...", flush=True)
         cluster.start()
         results = [run(cluster, name, args.json, window=args.window,
-                       rows=args.rows, minutes=args.minutes)
+                       rows=args.rows, minutes=args.minutes, seed=args.seed)
                    for name in args.names or SCENARIOS]
     except ClusterError as e:
         sys.exit(str(e))
