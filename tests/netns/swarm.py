@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Many real agents in one namespace, on loopback addresses, as a k-ary heap.
+
+Their monitors are one process (stubmonitor.c), whose streams follow from a
+seed: truth() says what the whole tree must answer.
+"""
+import collections
+import json
+import os
+import signal
+import subprocess
+
+from lab import AGENT_UID, BUILD, Lab, wait_until
+from tree import request
+
+FLOWS, SEED = 32, 1
+SPEC = {"filter": {"direction": "in", "proto": "udp"}, "key": "src",
+        "increment": "byte"}
+
+
+def mix(z):
+    """As in stubmonitor.c."""
+    mask = 2**64 - 1
+    z = z + 0x9E3779B97F4A7C15 & mask
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+    return z ^ z >> 31
+
+
+def flow(host, j, seed=SEED):
+    """(source, packets, bytes) of flow j of a host."""
+    v = mix(seed + (host << 32) + j)
+    packets = 1 + v % (2000 // (j + 1))
+    source = (f"10.{16 + host // 256}.{host % 256}.{j}" if j % 2
+              else f"10.0.0.{j}")
+    return source, packets, packets * (40 + (v >> 32) % 1400)
+
+
+def truth(hosts, flows=FLOWS):
+    """(packets, bytes, source -> bytes) of these hosts together."""
+    packets, sources = 0, collections.Counter()
+    for host in hosts:
+        for j in range(flows):
+            source, n, size = flow(host, j)
+            packets += n
+            sources[source] += size
+    return packets, sum(sources.values()), sources
+
+
+def address(i):
+    """127.0.0.1, where every connection comes from, is nobody's."""
+    return f"127.1.{i // 250}.{i % 250 + 1}"
+
+
+def complete(reply):
+    return reply.status == 200 and reply.json()["meta"]["coverage"]["complete"]
+
+
+class Swarm:
+    """with Swarm(127, 16) as swarm: the tree stands and has one task.
+
+    layout: "child", parents are told their children; "list", all have the
+    same list of addresses.
+    """
+
+    def __init__(self, n, fanout, layout="child", flows=FLOWS, seconds=60):
+        self.n, self.fanout, self.layout = n, fanout, layout
+        self.flows, self.seconds = flows, seconds
+        self.agents, self.task = [], None
+
+    def __enter__(self):
+        self.lab = Lab(1)
+        try:
+            self.lab.dir.chmod(0o711)  # the agents are not root
+            self.host, = self.lab.hosts
+            self._start()
+            self._configure()
+        except BaseException:
+            print(self.lab.logs()[-20000:])
+            self._stop()
+            self.lab.close()
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self._stop()
+        return self.lab.__exit__(kind, value, trace)
+
+    def children(self, i):
+        first = self.fanout * i + 1
+        return range(min(first, self.n), min(first + self.fanout, self.n))
+
+    def below(self, i):
+        """Numbers of an agent and all below it."""
+        return [i, *(b for c in self.children(i) for b in self.below(c))]
+
+    @property
+    def depth(self):
+        """Steps from the root to the host farthest away."""
+        depth, i = 0, self.n - 1
+        while i > 0:
+            depth, i = depth + 1, (i - 1) // self.fanout
+        return depth
+
+    def _place(self, i):
+        if self.layout == "list":
+            return ["--list", self.list_file, "--fanout", self.fanout]
+        return [a for c in self.children(i) for a in ("--child", address(c))]
+
+    def _start(self):
+        self.monitors = self.host.start(
+            [BUILD / "tests/netns/stubmonitor", self.n, self.flows, SEED,
+             AGENT_UID], stdout=subprocess.PIPE)
+        assert self.monitors.popen.stdout.readline() == b"ready\n", \
+            self.monitors.log()
+        self.list_file = self.lab.dir / "hosts"
+        self.list_file.write_text(
+            "".join(f"{address(i)}\n" for i in range(self.n)))
+        for i in reversed(range(self.n)):
+            self.agents.insert(0, self.host.start(
+                [BUILD / "agent/linnet-agent", "--instance", f"h{i}",
+                 "--insecure", "--listen", address(i), "--user", AGENT_UID,
+                 "--log-level", "error", *self._place(i)], ready=True))
+            # as many at once as do not make each other late
+            if len(self.agents) > 8:
+                self.agents[8].wait_ready(self.seconds)
+        for agent in self.agents[:8]:
+            agent.wait_ready(self.seconds)
+
+    def _configure(self):
+        """The tree stands, and every host has the task."""
+        wait_until(lambda: self.status()["overlay"]["hosts_expected"] ==
+                   self.n, self.seconds, "the root knows all hosts")
+        r = request(self.host, address(0), "POST", "/api/v1/tasks",
+                    json.dumps(SPEC), {"Content-Type": "application/json"})
+        assert r.status == 201, r.text
+        self.task = r.json()["data"]["id"]
+        self.warm("totals")
+
+    def _stop(self):
+        for agent in self.agents:
+            agent.signal(signal.SIGTERM)
+        for agent in self.agents:
+            agent.wait(self.seconds)
+
+    def status(self, i=0):
+        r = request(self.host, address(i), "GET", "/api/v1/status")
+        assert r.status == 200, r.text
+        return r.json()["data"]
+
+    def path(self, question):
+        """question: "totals", "top?n=10", ..."""
+        return f"/api/v1/tasks/{self.task}/{question}"
+
+    def ask(self, question, i=0, timeout=30):
+        return request(self.host, address(i), "GET", self.path(question),
+                       timeout=timeout)
+
+    def warm(self, question):
+        """The monitors count when they are asked for the first time."""
+        wait_until(lambda: complete(self.ask(question)), self.seconds,
+                   f"a complete answer to {question}")
+
+    def descriptors(self, i):
+        return len(os.listdir(f"/proc/{self.agents[i].pid}/fd"))
+
+    def check(self, question, reply, hosts=None):
+        """The answer is what these hosts counted, all by default."""
+        packets, size, sources = truth(range(self.n) if hosts is None
+                                       else hosts, self.flows)
+        data = reply.json()["data"]
+        if question.startswith("totals"):
+            assert (data["packets"], data["bytes"]) == (packets, size), data
+            return
+        for row in data:
+            assert row["lower"] <= sources[row["key"]] <= row["upper"], row
+        if question.startswith("top"):
+            heavy = sources.most_common(len(data))
+            assert [(r["key"], r["estimate"]) for r in data] == heavy, \
+                (data, heavy)
