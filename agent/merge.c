@@ -42,6 +42,16 @@ static const char *part_wrong(const struct part *p, const struct ask *ask,
 	return "another window";
 }
 
+/* No key surely has more than all of them have together. */
+static bool bounds_fit(const struct part *p)
+{
+	for (uint32_t i = 0; p->kind == PART_POINTS && i < p->points.n; i++)
+		if (p->points.v[i].lower > p->totals.weight ||
+		    p->points.v[i].lower99 > p->totals.weight)
+			return false;
+	return true;
+}
+
 static const char *impossible(const struct ask *ask,
 			      const struct measure_row *row,
 			      const struct part *p, const struct coverage *c)
@@ -60,6 +70,8 @@ static const char *impossible(const struct ask *ask,
 		return "a part of no host";
 	if (p->totals.byte > most || p->totals.unkeyed_byte > most)
 		return "more bytes than links carry";
+	if (!bounds_fit(p))
+		return "a key has more than all have";
 	return part_wrong(p, ask, row);
 }
 

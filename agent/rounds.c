@@ -246,10 +246,10 @@ bool round1_stand_in(const struct round1 *r, const struct node_id *id,
 	struct part *p;
 	bool merged;
 
-	/* what cannot be believed now could not then */
+	/* what cannot be believed now could not then; who has another parent
+	 * may be asked by that one */
 	if (why != MISSING_TIMEOUT && why != MISSING_UNREACHABLE &&
-	    why != MISSING_MONITOR_DOWN && why != MISSING_BUSY &&
-	    why != MISSING_MOVED)
+	    why != MISSING_MONITOR_DOWN && why != MISSING_BUSY)
 		return false;
 	for (unsigned i = 0; i < r->n; i++)
 		if (node_id_equal(&r->gift[i].id, id))

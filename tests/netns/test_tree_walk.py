@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from lab import best_of_3, wait_until, within
-from test_tree import COUNTER, Middle, configure, ledger_of, middle, ping_all
+from test_tree import (COUNTER, Middle, configure, configure_hitters,
+                       ledger_of, middle, ping_all)
 from tree import Tree
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
@@ -86,6 +87,30 @@ def test_t52b_spine():
             for budget_ms in budgets:
                 for dead in (False, True):
                     spine_case(tree, question, level, dead, budget_ms)
+
+
+# ---- T56: a child that moved between two rounds ----
+
+def moved_then(handler, reply):
+    if handler.server.last[1]["round"] == 1:
+        handler.reply(reply.status, reply.text.encode())
+    else:
+        handler.reply(409, b'{"type": "/problems/moved", "status": 409}')
+
+
+def test_moved_between_two_rounds():
+    """What it gave first is not in: its new parent may count it."""
+    with Tree({0: [1]}) as tree:
+        query, _, whole = configure_hitters(tree)
+        root, child = tree.nodes
+        with middle(child) as server:
+            tree.wait_complete(**query)
+            server.play = moved_then
+            reply = root.ask(**query)
+            assert reply.missing == {child.address: "moved"}
+            own = root.ask(**query, scope="host").json()
+            assert reply.json() == own and own != whole
+            server.play = None
 
 
 # ---- T58b: clients that ask as fast as they can ----

@@ -306,6 +306,31 @@ static void test_wrong_answers(void **state)
 	buf_fini(&b);
 }
 
+/* What is sure of one key is not more than what all have together. */
+static void test_more_than_all(void **state)
+{
+	struct ask ask = { .kind = ASK_POINTS, .task = task, .n_keys = 2 };
+
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct part *p = example(PART_POINTS), *acc = NULL;
+		struct coverage cov = { 0 };
+		struct buf b = BUF_INIT;
+
+		p->points.v[0].upper = 1000; /* that may be */
+		if (i < 2)
+			p->points.v[0].lower = 100 + i;
+		else
+			p->points.v[1].lower99 = 100 + i % 2;
+		reply_write(&b, p, 1);
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
+				 i % 2 ? MISSING_REJECTED : MISSING_NONE);
+		part_free(acc);
+		part_free(p);
+		buf_fini(&b);
+	}
+}
+
 /* Only in a second round can there be a part that no host has given now. */
 static void test_part_of_no_host(void **state)
 {
@@ -319,6 +344,7 @@ static void test_part_of_no_host(void **state)
 
 	(void)state;
 	p->totals = (struct totals){ 0 };
+	p->points.v[0].lower = p->points.v[0].lower99 = 0;
 	coverage_missing(&lost, &id, MISSING_PARTIAL);
 	reply_write_of(&b, p, &lost);
 	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_REJECTED);
@@ -337,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_wrong_answers),
+		cmocka_unit_test(test_more_than_all),
 		cmocka_unit_test(test_part_of_no_host),
 	};
 
