@@ -346,7 +346,7 @@ static uint32_t height_of(const struct overlay *o)
 static void reply_beat(struct overlay *o, struct http_request *rq,
 		       uint64_t t2_ms)
 {
-	const struct registry *reg = o->agent->registry;
+	struct tree_block row[TREE_LEVELS_MAX];
 	struct buf b = BUF_INIT;
 	struct json_out out;
 
@@ -359,14 +359,7 @@ static void reply_beat(struct overlay *o, struct http_request *rq,
 	json_put_u64(&out, "height", height_of(o));
 	put_hash(&out, "rows_hash", o->rows_hash);
 	put_hash(&out, "members_hash", o->members_told);
-	json_open(&out, "blocks", '[');
-	json_open(&out, NULL, '[');
-	json_put_str(&out, NULL, "root");
-	json_put_u64(&out, NULL, o->epoch.term);
-	json_put_u64(&out, NULL, o->epoch.n);
-	put_hash(&out, NULL, registry_hash_from_above(reg));
-	json_close(&out, ']');
-	json_close(&out, ']');
+	blocks_write(&out, row, registry_blocks(o->agent, row));
 	json_open(&out, "flags", '[');
 	json_close(&out, ']');
 	json_put_u64(&out, "t2_ms", t2_ms);
@@ -385,6 +378,15 @@ static void clock_heard(struct overlay *o, const struct json *v)
 		return;
 	o->offset_ms = offset;
 	o->error_ms = error;
+}
+
+static void blocks_hear(const struct overlay *o, const struct json *v)
+{
+	struct tree_block row[TREE_LEVELS_MAX];
+	unsigned n;
+
+	if (!blocks_read(json_get(v, "blocks"), row, &n))
+		registry_blocks_heard(o->agent, NULL, row, n);
 }
 
 static void serve_beat(void *ctx, struct http_request *rq)
@@ -413,6 +415,7 @@ static void serve_beat(void *ctx, struct http_request *rq)
 		epoch_heard(o, rq);
 		clock_heard(o, v);
 		parent_heard(o);
+		blocks_hear(o, v);
 		reply_beat(o, rq, t2_ms);
 	}
 	json_free(v);

@@ -369,14 +369,20 @@ static void beat_failed(struct branch *b, const struct peer_reply *r)
 		beat_later(b);
 }
 
-/* The child's hash of the tasks it has from above: [[owner, term, i, hash]] */
-static bool tasks_differ(const struct branch *b, const struct json *v)
+static void blocks_say(struct json_out *out, const struct agent *a)
 {
-	const struct json *row = json_at(json_get(v, "blocks"), 0);
-	uint64_t h;
+	struct tree_block row[TREE_LEVELS_MAX];
 
-	return !get_hash(json_at(row, 3), &h) &&
-	       h != registry_hash(b->o->agent->registry);
+	blocks_write(out, row, registry_blocks(a, row));
+}
+
+static void blocks_hear(struct branch *b, const struct json *v)
+{
+	struct tree_block row[TREE_LEVELS_MAX];
+	unsigned n;
+
+	if (!blocks_read(json_get(v, "blocks"), row, &n))
+		registry_blocks_heard(b->o->agent, &b->pub.id, row, n);
 }
 
 /*
@@ -457,8 +463,7 @@ static void beat_done(void *arg, const struct peer_reply *r)
 	b->o->dirty = true;
 	set_state(b, CHILD_UP);
 	adding_settle(b, NULL);
-	if (tasks_differ(b, v))
-		registry_repair_child(b->o->agent, &b->pub.id);
+	blocks_hear(b, v);
 	if (!b->side && !b->pub.rows_known)
 		rows_fetch(b, 0);
 	if (!b->side && b->members_said != overlay_members_hash(b->o))
@@ -482,14 +487,7 @@ static void say_beat(struct branch *b)
 	json_put_bool(&out, "rooted", true);
 	put_path(&out, o);
 	json_put_u64(&out, "fleet", fleet);
-	json_open(&out, "blocks", '[');
-	json_open(&out, NULL, '[');
-	json_put_str(&out, NULL, "root");
-	json_put_u64(&out, NULL, o->epoch.term);
-	json_put_u64(&out, NULL, o->epoch.n);
-	put_hash(&out, NULL, registry_hash(o->agent->registry));
-	json_close(&out, ']');
-	json_close(&out, ']');
+	blocks_say(&out, o->agent);
 	put_hash(&out, "members_hash", overlay_members_hash(o));
 	/* of its clock against the root's, as far as it was measured */
 	json_open(&out, "offset_ms", '[');

@@ -22,6 +22,7 @@
 #include "agent/overlay.h"
 #include "agent/probe.h"
 #include "agent/registry.h"
+#include "agent/taskops.h"
 #include "common/util.h"
 
 /* Most keys in one legacy map. */

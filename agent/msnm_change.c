@@ -13,6 +13,7 @@
 #include "agent/msnm_private.h"
 #include "agent/overlay.h"
 #include "agent/registry.h"
+#include "agent/taskops.h"
 #include "agent/v1.h"
 #include "common/util.h"
 

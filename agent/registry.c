@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The tasks of this agent, at most 32 and as many legacy sketches, in the
- * order they came.  What is asked for here is this agent's own; the rest was
- * put by its parent.  Every change is on disk before anybody is told.
+ * order they came.  A task of this host alone is a row and nothing else; any
+ * other is in a block as well, which says who owns it and keeps it equal down
+ * the tree (agent/tree/blocks.c).  Every change is on disk before anybody is
+ * told.
  *
  * The registry owns its rows; a row stays where it is until it is removed.
+ * What belongs to a block is added and removed by the block alone.
  */
 #include "agent/registry.h"
 
@@ -14,76 +17,19 @@
 #include <string.h>
 
 #include "agent/monlink.h"
-#include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/registry_private.h"
-#include "agent/state.h"
-#include "common/log.h"
 #include "common/util.h"
 
-#define TASKS_FILE "tasks.json"
-#define TICK_MS    1000
-#define RETRY_MS   10000 /* of puts that the monitor refused */
-#define UNUSED_MS  60000 /* a legacy sketch younger in use stays */
-
-/* ---- hashes ---- */
+#define TICK_MS   1000
+#define RETRY_MS  10000 /* of puts that the monitor refused */
+#define UNUSED_MS 60000 /* a legacy sketch younger in use stays */
 
 uint64_t task_hash(const struct task_spec *t)
 {
 	const struct hash_key key = { { 6 } };
 
 	return siphash24(&key, t, sizeof(*t));
-}
-
-uint64_t entry_hash(const struct entry *e)
-{
-	const struct hash_key key = { { 7 } };
-	struct {
-		uint64_t spec, sketch, created_ms;
-		double threshold;
-		struct node_id owner;
-		uint32_t expires_s, origin, is_sketch;
-		char name[68];
-		uint64_t params;
-	} text = { .spec = task_hash(&e->t.spec),
-		   .sketch = e->t.sketch,
-		   .created_ms = e->t.created_ms,
-		   .threshold = e->t.threshold,
-		   .owner = e->t.owner,
-		   .expires_s = e->t.expires_s,
-		   .origin = e->t.origin,
-		   .is_sketch = e->t.is_sketch,
-		   .params =
-			   siphash24(&key, e->t.params, strlen(e->t.params)) };
-
-	static_assert(sizeof(text) == 136, "no padding");
-	memcpy(text.name, e->t.name, sizeof(e->t.name));
-	return siphash24(&key, &text, sizeof(text));
-}
-
-bool entry_from_above(const struct registry *r, const struct entry *e)
-{
-	return !node_id_equal(&e->t.owner, overlay_self(r->agent->overlay));
-}
-
-uint64_t registry_hash(const struct registry *r)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < r->n; i++)
-		if (!r->row[i]->local)
-			sum += entry_hash(r->row[i]);
-	return sum;
-}
-
-uint64_t registry_hash_from_above(const struct registry *r)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < r->n; i++)
-		if (entry_from_above(r, r->row[i]))
-			sum += entry_hash(r->row[i]);
-	return sum;
 }
 
 /* ---- reading ---- */
@@ -162,7 +108,9 @@ const struct task *registry_plain(const struct registry *r,
 
 bool registry_from_above(const struct registry *r, const struct task *t)
 {
-	return !node_id_equal(&t->owner, overlay_self(r->agent->overlay));
+	const struct entry *e = entry_find(r, t->spec.id);
+
+	return e && entry_from_above(r, e);
 }
 
 bool registry_is_local(const struct registry *r, uint64_t id)
@@ -321,10 +269,13 @@ int registry_room(const struct registry *r, const struct task *t,
 
 /* ---- rows ---- */
 
-struct entry *entry_add(struct registry *r, const struct task *t, bool local,
-			uint64_t left_ms)
+void entry_expires(struct entry *e, uint64_t left_ms)
 {
-	uint64_t now = clock_mono_ms();
+	e->expire_ms = left_ms ? clock_mono_ms() + left_ms : 0;
+}
+
+struct entry *entry_add(struct registry *r, const struct incoming *in)
+{
 	struct entry *e;
 
 	if (r->n == REGISTRY_ROWS)
@@ -332,13 +283,16 @@ struct entry *entry_add(struct registry *r, const struct task *t, bool local,
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
-	e->t = *t;
-	e->local = local;
-	e->expire_ms = left_ms ? now + left_ms : 0;
-	e->t.named_ms = now;
-	e->t.order = ++r->next_order;
-	e->t.alias = t->is_sketch ? r->next_alias++ : 0;
+	e->t = in->t;
+	e->local = in->local;
+	e->pending = in->pending;
+	entry_expires(e, in->left_ms);
+	e->t.named_ms = clock_mono_ms();
 	e->t.monitor_status = 1;
+	if (!in->kept) {
+		e->t.order = ++r->next_order;
+		e->t.alias = e->t.is_sketch ? r->next_alias++ : 0;
+	}
 	r->row[r->n++] = e;
 	return e;
 }
@@ -350,132 +304,110 @@ void entry_leaves(struct registry *r, uint64_t id, bool leaving)
 			r->row[i]->leaving = leaving;
 }
 
-static void row_drop(struct registry *r, unsigned i)
+unsigned entry_family(const struct registry *r, uint64_t id,
+		      uint64_t out[REGISTRY_ROWS])
 {
-	struct entry *e = r->row[i];
+	unsigned n = 0;
 
+	for (unsigned i = r->n; i-- > 0;)
+		if (r->row[i]->t.spec.id == id || r->row[i]->t.sketch == id)
+			out[n++] = r->row[i]->t.spec.id;
+	return n;
+}
+
+static void row_out(struct registry *r, const struct entry *e)
+{
+	unsigned i = 0;
+
+	while (i < r->n && r->row[i] != e)
+		i++;
+	if (i == r->n)
+		return;
 	memmove(&r->row[i], &r->row[i + 1], (r->n - i - 1) * sizeof(r->row[0]));
 	r->n--;
+}
+
+bool entry_show(struct registry *r, struct entry *e)
+{
+	if (r->n == REGISTRY_ROWS)
+		return false;
+	r->row[r->n++] = e;
+	return true;
+}
+
+void entry_free(struct entry *e)
+{
 	monlink_cancel(e->put);
+	if (e->wanted) {
+		explicit_bzero(e->wanted, sizeof(*e->wanted));
+		free(e->wanted);
+	}
 	explicit_bzero(e, sizeof(*e));
 	free(e);
 }
 
-void entry_remove(struct registry *r, uint64_t id)
+void entry_stop(struct registry *r, struct entry *e)
 {
-	for (unsigned i = r->n; i-- > 0;) {
-		const struct task *t = &r->row[i]->t;
-
-		if (t->spec.id != id && t->sketch != id)
-			continue;
-		if (!t->is_sketch)
-			(void)monlink_del(r->agent->monlink, t->spec.id, NULL,
-					  NULL);
-		row_drop(r, i);
-	}
+	row_out(r, e);
+	if (!e->t.is_sketch)
+		(void)monlink_del(r->agent->monlink, e->t.spec.id, NULL, NULL);
+	monlink_cancel(e->put);
+	e->put = NULL;
 }
 
-/* ---- on disk ---- */
-
-void registry_save(struct registry *r)
+int entry_remove(struct registry *r, uint64_t id, bool forget)
 {
-	const char *dir = r->agent->conf->state_dir;
-	struct buf b = BUF_INIT;
-	struct json_out o;
-	int ret;
+	uint64_t ids[REGISTRY_ROWS];
+	unsigned n = entry_family(r, id, ids);
+	int ret = 0;
 
-	msnm_tasks_changed(r->agent);
-	if (!dir[0])
-		return;
-	json_out_init(&o, &b);
-	json_open(&o, NULL, '{');
-	json_put_u64(&o, "v", 1);
-	json_put_u64(&o, "next_alias", r->next_alias);
-	json_put_u64(&o, "next_order", r->next_order);
-	json_open(&o, "tasks", '[');
-	for (unsigned i = 0; i < r->n; i++)
-		entry_write(&o, NULL, r->row[i], true);
-	json_close(&o, ']');
-	json_close(&o, '}');
-	ret = b.failed ? -ENOMEM : state_write(dir, TASKS_FILE, b.data, b.len);
-	if (ret)
-		log_write(LOG_LEVEL_WARN, -ret, "%s: tasks are not kept", dir);
-	r->persisted = !ret;
-	if (b.data)
-		explicit_bzero(b.data, b.len);
-	buf_fini(&b);
-}
+	for (unsigned i = 0; i < n; i++) {
+		struct entry *e = entry_find(r, ids[i]);
 
-static void row_load(struct registry *r, const struct json *v)
-{
-	uint64_t left = 0, now = clock_wall_ms(), end;
-	struct entry e, *added;
-
-	if (entry_parse(v, &e, &left, true) || entry_find(r, e.t.spec.id)) {
-		log_warnx("%s: a task that cannot be used", TASKS_FILE);
-		return;
+		if (e->local) {
+			entry_stop(r, e);
+			entry_free(e);
+		} else if (blocks_remove(r->blocks, ids[i]) == BLOCKS_FOREIGN) {
+			if (forget)
+				blocks_forget(r->blocks, ids[i]);
+			else
+				ret = -EPERM;
+		}
 	}
-	if (e.t.expires_s) {
-		end = e.t.created_ms + (uint64_t)e.t.expires_s * 1000;
-		if (end <= now)
-			return;
-		left = MIN(left, end - now);
-	}
-	added = entry_add(r, &e.t, e.local, left);
-	if (!added)
-		return;
-	added->t.alias = e.t.alias;
-	added->t.order = e.t.order;
-	added->t.has_here = e.t.has_here;
-	added->t.threshold_here = e.t.threshold_here;
-}
-
-static int registry_load(struct registry *r)
-{
-	struct buf b = BUF_INIT;
-	struct json *v = NULL;
-	uint64_t version, alias, order;
-	int ret = state_read(r->agent->conf->state_dir, TASKS_FILE, &b);
-
-	if (ret)
-		return ret;
-	if (json_parse(b.data, b.len, &v) ||
-	    json_u64(json_get(v, "v"), 1, 1, &version) ||
-	    json_u64(json_get(v, "next_alias"), 0, UINT64_MAX / 2, &alias) ||
-	    json_u64(json_get(v, "next_order"), 0, UINT64_MAX / 2, &order) ||
-	    json_len(json_get(v, "tasks")) > REGISTRY_ROWS) {
-		log_warnx("%s: has another form, not used", TASKS_FILE);
-		ret = -EINVAL;
-	} else {
-		for (size_t i = 0; i < json_len(json_get(v, "tasks")); i++)
-			row_load(r, json_at(json_get(v, "tasks"), i));
-		r->next_alias = alias;
-		r->next_order = order;
-		log_info("%u tasks and sketches from %s", r->n, TASKS_FILE);
-	}
-	json_free(v);
-	explicit_bzero(b.data, b.size);
-	buf_fini(&b);
 	return ret;
 }
 
 /* ---- time ---- */
 
+/* Its time is over, wherever its owner is. */
+static void entry_end(struct registry *r, struct entry *e)
+{
+	if (!entry_from_above(r, e)) {
+		(void)entry_remove(r, e->t.spec.id, true);
+		return;
+	}
+	/* its block is the owner's: it stays there until the owner acts */
+	entry_stop(r, e);
+	e->ended = true;
+	e->expire_ms = 0;
+}
+
 static void tick(void *arg)
 {
 	struct registry *r = arg;
 	uint64_t now = clock_mono_ms();
-	bool gone = false;
 
+	registry_place(r->agent);
+	blocks_tick(r->blocks);
 	for (unsigned i = r->n; i-- > 0;) {
 		/* a sketch takes its counters along, behind it in the rows */
 		if (i >= r->n || !r->row[i]->expire_ms ||
 		    r->row[i]->expire_ms > now)
 			continue;
-		entry_remove(r, r->row[i]->t.spec.id);
-		gone = true;
+		entry_end(r, r->row[i]);
+		r->dirty = true;
 	}
-	if (gone)
+	if (r->dirty)
 		registry_save(r);
 	for (unsigned i = 0; i < r->n; i++) {
 		struct entry *e = r->row[i];
@@ -496,6 +428,12 @@ int registry_open(struct registry **out, struct agent *a)
 	if (!r)
 		return -ENOMEM;
 	r->agent = a;
+	r->blocks =
+		blocks_new(overlay_self(a->overlay), &registry_blocks_env, r);
+	if (!r->blocks) {
+		free(r);
+		return -ENOMEM;
+	}
 	if (a->conf->state_dir[0]) {
 		ret = registry_load(r);
 		r->persisted = !ret || ret == -ENOENT || ret == -EBADMSG;
@@ -513,10 +451,20 @@ void registry_free(struct registry *r)
 {
 	if (!r)
 		return;
-	repairs_free(r);
+	registry_exchanges_free(r);
 	ops_free(r);
 	loop_timer_cancel(&r->tick);
+	for (unsigned i = 0; i < blocks_count(r->blocks); i++) {
+		const struct block *k = blocks_at(r->blocks, i);
+
+		/* ended ones are in no row */
+		for (unsigned j = 0; j < k->n; j++) {
+			row_out(r, k->item[j].content);
+			entry_free(k->item[j].content);
+		}
+	}
 	while (r->n)
-		row_drop(r, r->n - 1);
+		entry_free(r->row[--r->n]);
+	blocks_free(r->blocks);
 	free(r);
 }

@@ -13,6 +13,7 @@
 #include "agent/coverage.h"
 #include "agent/errors.h"
 #include "agent/http.h"
+#include "agent/tree/message.h"
 #include "common/task.h"
 
 struct agent;
@@ -41,7 +42,7 @@ struct task {
 	bool is_sketch;
 	uint64_t sketch;  /* id of the legacy sketch it belongs to; 0: none */
 	double threshold; /* hitter_threshold of a counter; not content */
-	struct node_id owner;         /* agent that was asked for it */
+	struct node_id owner; /* of its block; zero: the root, whoever it is */
 	char params[TASK_PARAMS_LEN]; /* of MSNM; not content */
 	/* below: this agent's own, never sent */
 	uint64_t alias;     /* sketch_id here, for is_sketch rows */
@@ -77,51 +78,6 @@ const struct task *registry_plain(const struct registry *r,
 void registry_touch(struct registry *r, uint64_t id);
 
 /*
- * Creates the task here: chooses id, generation, seed, owner, alias, and the
- * longest-unused legacy sketches that make room where that is allowed; or
- * refuses with *e (ERR_LIMIT) and changes nothing.  Then puts it to the
- * monitor and the subtree; done gets the coverage of hosts that hold it.  Old
- * sketches go when the first host holds it.  With none the task is removed
- * again, they stay, and e->code is ERR_NO_HOST.
- */
-struct registry_op;
-struct registry_op *
-registry_create(struct agent *a, const struct task *t, bool host_only,
-		uint32_t budget_ms,
-		void (*done)(void *arg, const struct error *e,
-			     const struct task *t, const struct coverage *c),
-		void *arg);
-/* Removes it here and below; done as above (t NULL). */
-struct registry_op *
-registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
-		void (*done)(void *arg, const struct error *e,
-			     const struct task *t, const struct coverage *c),
-		void *arg);
-void registry_cancel(struct registry_op *op);
-/*
- * Configures again what is there: only the default threshold changes (< 0: not
- * even that), here alone if host_only.  Goes to the monitor and the subtree as
- * at first; done as above.  If no host holds it, nothing changes and e->code is
- * ERR_NO_HOST.  NULL: no such task, no memory.
- */
-struct registry_op *registry_set_threshold(
-	struct agent *a, uint64_t id, double threshold, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg);
-
-/*
- * The same of a task's params, which then are those of every host (host_only:
- * of this one).
- */
-struct registry_op *registry_set_params(
-	struct agent *a, uint64_t id, const char *params, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg);
-/*
  * The task of MSNM in force: the youngest from above, else of here, of those
  * that a host holds; NULL.
  */
@@ -131,15 +87,23 @@ bool registry_is_local(const struct registry *r, uint64_t id);
 /* It was put by the parent of this agent. */
 bool registry_from_above(const struct registry *r, const struct task *t);
 
-/* Hash of all tasks, for beats; hash of one task's content, for asks. */
+/* Hash of all tasks that travel; hash of one task's content, for asks. */
 uint64_t registry_hash(const struct registry *r);
-/* The same of those that came from above: what a parent compares. */
-uint64_t registry_hash_from_above(const struct registry *r);
 uint64_t task_hash(const struct task_spec *t);
 /* The members of a filter; peer: in numbers, as agents exchange it. */
 void task_put_filter(struct json_out *o, const struct filter *f, bool peer);
-/* A child came, came back or differs: puts what it lacks, deletes the rest. */
-void registry_repair_child(struct agent *a, const struct node_id *child);
+/* Blocks as beats tell them: ours, and a child's or (NULL) the parent's. */
+unsigned registry_blocks(const struct agent *a,
+			 struct tree_block out[TREE_LEVELS_MAX]);
+void registry_blocks_heard(struct agent *a, const struct node_id *child,
+			   const struct tree_block *row, unsigned n);
+/* Rows of blocks in beats; 0 or -EINVAL. */
+void blocks_write(struct json_out *o, const struct tree_block *row, unsigned n);
+int blocks_read(const struct json *list, struct tree_block *out, unsigned *n);
+/* The root or the path above changed. */
+void registry_place(struct agent *a);
+/* Its tasks were put in place of others that members held. */
+bool registry_superseded(const struct registry *r);
 /* The monitor is back: puts every task to it again. */
 void registry_replay(struct agent *a);
 

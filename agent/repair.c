@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Repair of one child: its beat said another hash of its tasks than ours.  Its
- * list is compared with our rows; what is gone is deleted, what differs is
- * put, one after the other.  The child passes each on to its own children.
+ * What the blocks say to other agents, over HTTP: lists, puts and deletes to a
+ * child under its lease, and questions to root candidates.  An exchange lives
+ * until its reply, which is given back as a struct.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,179 +14,230 @@
 #include "agent/registry_private.h"
 #include "common/util.h"
 
-#define REPLY_MAX  (64 * 1024)
-#define REPAIR_MS  2000
-#define CONNECT_MS 250
-#define ROWS_MAX   (4 * REGISTRY_ROWS)
+#define REPLY_MAX   (256 * 1024)
+#define EXCHANGE_MS 2000
+#define CONNECT_MS  250
+#define ITEMS_MAX   (4 * REGISTRY_ROWS)
 
-struct repair {
-	struct repair *next;
+const char registry_tasks_path[] = "/api/v1/peer/tasks";
+
+struct exchange {
+	struct exchange *next;
 	struct registry *registry;
-	struct node_id child;
-	struct endpoint ep;
-	char lease[64];
 	struct peer_call *call;
-	uint64_t gone[ROWS_MAX], put[REGISTRY_ROWS];
-	unsigned n_gone, n_put;
+	enum blocks_act act;
+	uint64_t ref;
+	struct tree_block head;
 };
 
-static void repair_free(struct repair *p)
+static void exchange_free(struct exchange *x)
 {
-	struct repair **at = &p->registry->repairs;
+	struct exchange **at = &x->registry->exchanges;
 
-	while (*at != p)
+	while (*at != x)
 		at = &(*at)->next;
-	*at = p->next;
-	peer_cancel(p->call);
-	free(p);
+	*at = x->next;
+	peer_cancel(x->call);
+	free(x);
 }
 
-static void repair_step(struct repair *p);
-
-static void repair_done(void *arg, const struct peer_reply *r)
+void registry_exchanges_free(struct registry *r)
 {
-	struct repair *p = arg;
-
-	p->call = NULL;
-	/* what it refuses is tried again with a later beat */
-	if (r->err || r->status == 409)
-		repair_free(p);
-	else
-		repair_step(p);
+	while (r->exchanges)
+		exchange_free(r->exchanges);
 }
 
-static void repair_send(struct repair *p, enum http_method method,
-			const char *path, const struct buf *body,
-			void (*done)(void *, const struct peer_reply *))
+/* ---- replies ---- */
+
+/* [id, generation, hash] */
+static int row_parse(const struct json *v, struct blocks_item *out)
 {
-	struct peer_request rq = { .to = p->ep,
-				   .method = method,
-				   .path = path,
-				   .body = body ? body->data : NULL,
-				   .len = body ? body->len : 0,
-				   .timeout_ms = REPAIR_MS,
-				   .connect_ms = CONNECT_MS,
-				   .reply_max = REPLY_MAX };
-	char lease[96];
-
-	snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s", p->lease);
-	rq.headers[0] = "X-Linnet-Api: 1.0";
-	rq.headers[1] = "X-Linnet-Deadline: 1500";
-	rq.headers[2] = lease;
-	p->call = peer_start(p->registry->agent->peers, &rq, done, p);
-	if (!p->call)
-		repair_free(p);
-}
-
-/* Deletes first, so that there is room for what is put. */
-static void repair_step(struct repair *p)
-{
-	struct buf b = BUF_INIT;
-	const struct entry *e = NULL;
-	char path[64], id[17];
-
-	while (!p->n_gone && p->n_put && !e)
-		e = entry_find(p->registry, p->put[--p->n_put]);
-	if (!p->n_gone && !e) {
-		repair_free(p);
-		return;
-	}
-	hex_u64(e ? e->t.spec.id : p->gone[--p->n_gone], id);
-	snprintf(path, sizeof(path), "/api/v1/peer/tasks/%s", id);
-	if (!e) {
-		repair_send(p, HTTP_DELETE, path, NULL, repair_done);
-		return;
-	}
-	entry_write_put(&b, e, NULL, 0);
-	if (b.failed)
-		repair_free(p);
-	else
-		repair_send(p, HTTP_PUT, path, &b, repair_done);
-	/* the seed is in it */
-	if (b.data)
-		explicit_bzero(b.data, b.len);
-	buf_fini(&b);
-}
-
-/* What the child has and we do not, and the other way round. */
-static int repair_compare(struct repair *p, const struct json *list)
-{
-	struct registry *r = p->registry;
-	bool same[REGISTRY_ROWS] = { 0 };
-	uint64_t id, hash;
 	const char *s;
-	size_t len, n = json_len(list);
+	size_t len;
 
-	if (json_type(list) != JSON_ARRAY || n > ROWS_MAX)
+	if (json_str(json_at(v, 0), 16, &s, &len) ||
+	    hex_parse_u64(s, len, &out->id) ||
+	    json_u64(json_at(v, 1), 1, UINT64_MAX, &out->generation) ||
+	    json_str(json_at(v, 2), 16, &s, &len) ||
+	    hex_parse_u64(s, len, &out->hash))
 		return -EINVAL;
-	for (size_t i = 0; i < n; i++) {
-		const struct json *row = json_at(list, i);
-		bool ours = false;
-
-		if (json_str(json_at(row, 0), 16, &s, &len) ||
-		    hex_parse_u64(s, len, &id) ||
-		    json_str(json_at(row, 2), 16, &s, &len) ||
-		    hex_parse_u64(s, len, &hash))
-			return -EINVAL;
-		for (unsigned k = 0; k < r->n; k++) {
-			if (r->row[k]->local || r->row[k]->t.spec.id != id)
-				continue;
-			ours = true;
-			same[k] = entry_hash(r->row[k]) == hash;
-		}
-		if (!ours)
-			p->gone[p->n_gone++] = id;
-	}
-	/* taken from the end: the oldest, sketches before counters, go first */
-	for (unsigned k = r->n; k-- > 0;)
-		if (!same[k] && !r->row[k]->local)
-			p->put[p->n_put++] = r->row[k]->t.spec.id;
 	return 0;
 }
 
-static void repair_listed(void *arg, const struct peer_reply *r)
+struct listing {
+	struct blocks_msg m;
+	struct blocks_item item[ITEMS_MAX];
+	struct incoming in[ITEMS_MAX];
+};
+
+static int listing_parse(const struct exchange *x, const struct json *v,
+			 struct listing *l)
 {
-	struct repair *p = arg;
+	const struct json *list = json_get(v, "tasks");
+	const char *s;
+	size_t len, n = json_len(list);
+
+	if (json_type(list) != JSON_ARRAY || n > ITEMS_MAX ||
+	    json_str(json_get(v, "block"), BLOCK_TEXT - 1, &s, &len) ||
+	    block_parse(s, &l->m.head) ||
+	    !node_id_equal(&l->m.head.owner, &x->head.owner))
+		return -EINVAL;
+	for (size_t i = 0; i < n; i++) {
+		const struct json *row = json_at(list, i);
+
+		if (x->act == BLOCKS_LIST) {
+			if (row_parse(row, &l->item[i]))
+				return -EINVAL;
+			continue;
+		}
+		if (entry_parse(row, &l->in[i], false))
+			return -EINVAL;
+		l->item[i] = entry_item(&l->in[i].t, &l->in[i]);
+	}
+	l->m.item = l->item;
+	l->m.n = (unsigned)n;
+	return 0;
+}
+
+static void listed(struct exchange *x, const struct peer_reply *r)
+{
+	struct listing *l = calloc(1, sizeof(*l));
 	struct json *v = NULL;
+	int ret = r->err ? r->err : r->status != 200 || !l ? -EPROTO : 0;
 
-	p->call = NULL;
-	if (r->status != 200 || json_parse(r->body, r->len, &v) ||
-	    repair_compare(p, json_get(v, "tasks")))
-		repair_free(p);
-	else
-		repair_step(p);
+	if (!ret)
+		ret = json_parse(r->body, r->len, &v);
+	if (!ret)
+		ret = listing_parse(x, v, l);
+	blocks_done(x->registry->blocks, x->ref, ret, ret ? NULL : &l->m);
 	json_free(v);
+	if (l)
+		explicit_bzero(l, sizeof(*l)); /* seeds */
+	free(l);
 }
 
-void registry_repair_child(struct agent *a, const struct node_id *child)
+/* What the other made of a put or delete; -EPROTO: nothing is known. */
+static int word_parse(const struct peer_reply *r, enum blocks_word *out)
 {
-	struct registry *r = a->registry;
-	const struct child *c = NULL;
-	struct repair *p;
+	struct json *v = NULL;
+	const char *type = "";
+	size_t len;
 
-	/* a change that is under way explains the difference */
-	if (r->ops)
-		return;
-	for (p = r->repairs; p; p = p->next)
-		if (node_id_equal(&p->child, child))
-			return;
-	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++)
-		if (node_id_equal(&overlay_child(a->overlay, i)->id, child))
-			c = overlay_child(a->overlay, i);
-	p = c ? calloc(1, sizeof(*p)) : NULL;
-	if (!p)
-		return;
-	p->registry = r;
-	p->child = *child;
-	p->ep = c->ep;
-	snprintf(p->lease, sizeof(p->lease), "%s", c->lease);
-	p->next = r->repairs;
-	r->repairs = p;
-	repair_send(p, HTTP_GET, "/api/v1/peer/tasks", NULL, repair_listed);
+	if (r->status == 200 || r->status == 204) {
+		*out = BLOCKS_DONE;
+		return 0;
+	}
+	if (r->status == 507) {
+		*out = BLOCKS_FULL;
+		return 0;
+	}
+	if (r->status != 409 || json_parse(r->body, r->len, &v))
+		return -EPROTO;
+	(void)json_str(json_get(v, "type"), 64, &type, &len);
+	*out = strcmp(type, "/problems/stale-epoch") == 0 ? BLOCKS_STALE
+							  : BLOCKS_OTHER;
+	json_free(v);
+	return 0;
 }
 
-void repairs_free(struct registry *r)
+static void replied(void *arg, const struct peer_reply *r)
 {
-	while (r->repairs)
-		repair_free(r->repairs);
+	struct exchange *x = arg;
+	struct registry *reg = x->registry;
+	struct blocks_msg m = { .act = x->act, .head = x->head };
+	int ret;
+
+	x->call = NULL;
+	if (x->act == BLOCKS_LIST || x->act == BLOCKS_FETCH) {
+		listed(x, r);
+	} else {
+		ret = r->err ? r->err : word_parse(r, &m.word);
+		blocks_done(reg->blocks, x->ref, ret, ret ? NULL : &m);
+	}
+	exchange_free(x);
+	if (reg->dirty)
+		registry_save(reg);
+}
+
+/* ---- requests ---- */
+
+static void path_write(const struct blocks_msg *m, char *out, size_t size)
+{
+	char text[BLOCK_TEXT], id[17];
+
+	if (m->act == BLOCKS_LIST || m->act == BLOCKS_FETCH) {
+		owner_format(&m->head.owner, text);
+		snprintf(out, size, "%s?owner=%s%s", registry_tasks_path, text,
+			 m->act == BLOCKS_FETCH ? "&full=1" : "");
+		return;
+	}
+	block_format(&m->head, text);
+	hex_u64(m->act == BLOCKS_PUT ? m->item->id : m->id, id);
+	snprintf(out, size, "%s/%s?block=%s", registry_tasks_path, id, text);
+}
+
+static const struct child *child_of(const struct registry *r,
+				    const struct node_id *id)
+{
+	const struct overlay *o = r->agent->overlay;
+
+	for (unsigned i = 0; i < overlay_n_children(o); i++)
+		if (node_id_equal(&overlay_child(o, i)->id, id))
+			return overlay_child(o, i);
+	return NULL;
+}
+
+int registry_exchange(void *ctx, const struct node_id *id,
+		      const struct endpoint *at, const struct blocks_msg *m,
+		      uint64_t ref)
+{
+	static const enum http_method methods[] = {
+		[BLOCKS_LIST] = HTTP_GET,
+		[BLOCKS_FETCH] = HTTP_GET,
+		[BLOCKS_PUT] = HTTP_PUT,
+		[BLOCKS_DELETE] = HTTP_DELETE,
+	};
+	struct registry *r = ctx;
+	const struct child *child = id ? child_of(r, id) : NULL;
+	struct buf body = BUF_INIT;
+	char path[64 + BLOCK_TEXT], lease[96];
+	struct peer_request rq = { .method = methods[m->act],
+				   .path = path,
+				   .timeout_ms = EXCHANGE_MS,
+				   .connect_ms = CONNECT_MS,
+				   .reply_max = REPLY_MAX,
+				   .headers = { "X-Linnet-Api: 1.0",
+						"X-Linnet-Deadline: 1500" } };
+	struct exchange *x = child || at ? calloc(1, sizeof(*x)) : NULL;
+
+	if (!x)
+		return -ENOENT;
+	path_write(m, path, sizeof(path));
+	rq.to = child ? child->ep : *at;
+	if (child) {
+		snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s",
+			 child->lease);
+		rq.headers[2] = lease;
+	}
+	if (m->act == BLOCKS_PUT) {
+		entry_write_put(&body, m->item->content, NULL, 0);
+		rq.body = body.data;
+		rq.len = body.len;
+	}
+	x->registry = r;
+	x->act = m->act;
+	x->ref = ref;
+	x->head = m->head;
+	x->next = r->exchanges;
+	r->exchanges = x;
+	if (!body.failed)
+		x->call = peer_start(r->agent->peers, &rq, replied, x);
+	/* the seed is in it */
+	if (body.data)
+		explicit_bzero(body.data, body.len);
+	buf_fini(&body);
+	if (x->call)
+		return 0;
+	exchange_free(x);
+	return -ENOMEM;
 }

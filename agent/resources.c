@@ -129,6 +129,10 @@ static void put_warnings(struct json_out *o, const struct agent *a)
 		json_put_str(o, NULL, "no monitor on this host is attached");
 	if (!registry_persisted(a->registry))
 		json_put_str(o, NULL, "tasks are not kept over a restart");
+	if (registry_superseded(a->registry))
+		json_put_str(o, NULL,
+			     "tasks_superseded: hosts held other tasks, which "
+			     "were replaced");
 	json_close(o, ']');
 }
 

@@ -4,6 +4,8 @@
  * file is ours alone, the role peer is asked for, and nothing else sees it.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/msnm_conf.h"
@@ -32,6 +34,98 @@ static int get_hex(const struct json *obj, const char *name, uint64_t *out)
 		       : hex_parse_u64(s, len, out);
 }
 
+/* ---- blocks ---- */
+
+static const struct node_id of_root; /* zero */
+
+void owner_format(const struct node_id *id, char out[33])
+{
+	if (node_id_equal(id, &of_root))
+		snprintf(out, 33, "root");
+	else
+		node_id_format(id, out);
+}
+
+int owner_parse(const char *s, size_t len, struct node_id *out)
+{
+	if (len == 4 && memcmp(s, "root", 4) == 0) {
+		*out = of_root;
+		return 0;
+	}
+	return node_id_parse(s, len, out);
+}
+
+void block_format(const struct tree_block *b, char out[BLOCK_TEXT])
+{
+	char owner[33];
+
+	owner_format(&b->owner, owner);
+	snprintf(out, BLOCK_TEXT, "%s.%" PRIu64 ".%" PRIu64 ".%016" PRIx64,
+		 owner, b->term, b->index, b->hash);
+}
+
+int block_parse(const char *s, struct tree_block *out)
+{
+	const char *dot[3];
+	struct tree_block b;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(dot); i++) {
+		dot[i] = s ? strchr(i ? dot[i - 1] + 1 : s, '.') : NULL;
+		if (!dot[i])
+			return -EINVAL;
+	}
+	if (owner_parse(s, (size_t)(dot[0] - s), &b.owner) ||
+	    parse_u64(dot[0] + 1, (size_t)(dot[1] - dot[0] - 1), 0, UINT64_MAX,
+		      &b.term) ||
+	    parse_u64(dot[1] + 1, (size_t)(dot[2] - dot[1] - 1), 0, UINT64_MAX,
+		      &b.index) ||
+	    hex_parse_u64(dot[2] + 1, strlen(dot[2] + 1), &b.hash))
+		return -EINVAL;
+	*out = b;
+	return 0;
+}
+
+void blocks_write(struct json_out *o, const struct tree_block *row, unsigned n)
+{
+	char text[33];
+
+	json_open(o, "blocks", '[');
+	for (unsigned i = 0; i < n; i++) {
+		json_open(o, NULL, '[');
+		owner_format(&row[i].owner, text);
+		json_put_str(o, NULL, text);
+		json_put_u64(o, NULL, row[i].term);
+		json_put_u64(o, NULL, row[i].index);
+		put_hex(o, NULL, row[i].hash);
+		json_close(o, ']');
+	}
+	json_close(o, ']');
+}
+
+int blocks_read(const struct json *list, struct tree_block *out, unsigned *n)
+{
+	size_t rows = json_len(list), len;
+	const char *s;
+
+	if (json_type(list) != JSON_ARRAY || rows > BLOCKS_MAX)
+		return -EINVAL;
+	for (size_t i = 0; i < rows; i++) {
+		const struct json *v = json_at(list, i);
+
+		if (json_str(json_at(v, 0), 32, &s, &len) ||
+		    owner_parse(s, len, &out[i].owner) ||
+		    json_u64(json_at(v, 1), 0, UINT64_MAX, &out[i].term) ||
+		    json_u64(json_at(v, 2), 0, UINT64_MAX, &out[i].index) ||
+		    json_str(json_at(v, 3), 16, &s, &len) ||
+		    hex_parse_u64(s, len, &out[i].hash))
+			return -EINVAL;
+	}
+	*n = (unsigned)rows;
+	return 0;
+}
+
+/* ---- tasks ---- */
+
 void task_put_filter(struct json_out *o, const struct filter *f, bool peer)
 {
 	char text[PREFIX_TEXT_LEN], proto[8];
@@ -57,12 +151,11 @@ void task_put_filter(struct json_out *o, const struct filter *f, bool peer)
 void entry_write(struct json_out *o, const char *name, const struct entry *e,
 		 bool state)
 {
-	const struct task *t = &e->t;
+	const struct task *t = state ? &e->t : entry_travels(e);
 	uint64_t now = clock_mono_ms();
 	char seed[33], owner[33];
 
 	hex_encode(t->spec.seed.b, sizeof(t->spec.seed.b), seed);
-	node_id_format(&t->owner, owner);
 	json_open(o, name, '{');
 	put_hex(o, "id", t->spec.id);
 	json_put_u64(o, "generation", t->spec.generation);
@@ -89,15 +182,16 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 	json_put_str(o, "seed", seed);
 	json_put_u64(o, "created_ms", t->created_ms);
 	json_put_u64(o, "expires_s", t->expires_s);
-	if (e->expire_ms)
+	if (t->expires_s) /* one that has ended has no time left */
 		json_put_u64(o, "left_ms",
 			     e->expire_ms > now ? e->expire_ms - now : 1);
 	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
 	json_put_bool(o, "is_sketch", t->is_sketch);
 	put_hex(o, "sketch", t->sketch);
 	json_put_real(o, "threshold", t->threshold);
-	json_put_str(o, "owner", owner);
 	if (state) {
+		owner_format(&t->owner, owner);
+		json_put_str(o, "owner", owner);
 		json_put_u64(o, "alias", t->alias);
 		json_put_u64(o, "order", t->order);
 		json_put_bool(o, "local", e->local);
@@ -219,11 +313,15 @@ static bool name_valid(const char *s)
 			   "yz0123456789._:-")] == '\0';
 }
 
-static int get_state(const struct json *v, struct entry *e)
+static int get_state(const struct json *v, struct incoming *e)
 {
 	const struct json *here = json_get(v, "threshold_here");
+	const char *s;
+	size_t len;
 
-	if (json_u64(json_get(v, "alias"), 0, UINT64_MAX / 2, &e->t.alias) ||
+	if (json_str(json_get(v, "owner"), 32, &s, &len) ||
+	    owner_parse(s, len, &e->t.owner) ||
+	    json_u64(json_get(v, "alias"), 0, UINT64_MAX / 2, &e->t.alias) ||
 	    json_u64(json_get(v, "order"), 0, UINT64_MAX / 2, &e->t.order) ||
 	    json_bool(json_get(v, "local"), &e->local) ||
 	    (here && json_real(here, 0, 1, &e->t.threshold_here)))
@@ -232,12 +330,11 @@ static int get_state(const struct json *v, struct entry *e)
 	return 0;
 }
 
-int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,
-		bool state)
+int entry_parse(const struct json *v, struct incoming *out, bool state)
 {
-	struct entry e = { 0 };
+	struct incoming e = { 0 };
 	struct task *t = &e.t;
-	uint64_t expires, left = 0;
+	uint64_t expires;
 	const char *s;
 	size_t len;
 
@@ -258,16 +355,12 @@ int entry_parse(const struct json *v, struct entry *out, uint64_t *left_ms,
 	t->origin = s[0] == 'v' ? ORIGIN_V1 : ORIGIN_LEGACY;
 	t->expires_s = (uint32_t)expires;
 	if (expires && json_u64(json_get(v, "left_ms"), 1,
-				(uint64_t)EXPIRES_MAX * 1000, &left))
-		return -EINVAL;
-	if (json_str(json_get(v, "owner"), 32, &s, &len) ||
-	    node_id_parse(s, len, &t->owner))
+				(uint64_t)EXPIRES_MAX * 1000, &e.left_ms))
 		return -EINVAL;
 	if (t->is_sketch && (t->spec.kinds || t->spec.key || t->sketch))
 		return -EINVAL;
 	if (state && get_state(v, &e))
 		return -EINVAL;
 	*out = e;
-	*left_ms = left;
 	return 0;
 }

@@ -14,6 +14,7 @@
 #include "agent/messages.h"
 #include "agent/overlay.h"
 #include "agent/registry.h"
+#include "agent/taskops.h"
 #include "common/util.h"
 
 #define PAGE_DEFAULT 100

@@ -226,10 +226,26 @@ bool on_path(const struct blocks *b, const struct node_id *owner)
 	return false;
 }
 
+void drop_strangers(struct blocks *b, const struct tree_block *row, unsigned n)
+{
+	unsigned was = b->n;
+
+	for (unsigned i = b->n; i-- > 0;) {
+		const struct node_id *owner = &b->block[i].head.owner;
+		bool keep = on_path(b, owner);
+
+		for (unsigned k = 0; k < n; k++)
+			keep |= node_id_equal(&row[k].owner, owner);
+		if (!keep)
+			block_drop(b, i);
+	}
+	if (b->n != was)
+		b->env->changed(b->ctx);
+}
+
 void blocks_place(struct blocks *b, const struct blocks_place *p)
 {
 	struct block *own;
-	unsigned n = b->n;
 
 	if (b->role != p->role)
 		exchanges_void(b);
@@ -239,12 +255,8 @@ void blocks_place(struct blocks *b, const struct blocks_place *p)
 	b->n_path = MIN(p->n_path, TREE_LEVELS_MAX);
 	if (b->n_path)
 		memcpy(b->path, p->path, b->n_path * sizeof(*b->path));
-	/* who knows no root has perhaps lost it: nothing is forgotten */
-	for (unsigned i = b->n; b->role != BLOCKS_ALONE && i-- > 0;)
-		if (!on_path(b, &b->block[i].head.owner))
-			block_drop(b, i);
-	if (b->n != n)
-		b->env->changed(b->ctx);
+	if (b->role == BLOCKS_ROOT)
+		drop_strangers(b, NULL, 0);
 	own = block_find(b, &b->self);
 	if (own && !block_whole(own))
 		block_declare(b, own);

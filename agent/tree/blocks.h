@@ -110,10 +110,10 @@ int blocks_restore(struct blocks *b, const struct tree_block *head,
 		   uint64_t want, const struct blocks_item *item, unsigned n);
 
 /* ---- events ---- */
-/* Root, parent or path changed; drops what is of nobody on the path. */
 void blocks_place(struct blocks *b, const struct blocks_place *p);
 void blocks_tick(struct blocks *b); /* once a second */
-/* Rows of a beat's reply (child), or of the parent's beat (NULL). */
+/* Rows of a beat's reply (child) or of the parent's beat (NULL), after which
+ * what is of nobody on the path is dropped. */
 void blocks_heard(struct blocks *b, const struct node_id *child,
 		  const struct tree_block *row, unsigned n);
 /* The parent's put or delete: what came of it.  Pass on all but refusals. */

@@ -50,6 +50,8 @@ void raise_head(struct block *k, const struct tree_block *head);
 uint64_t item_mark(const struct blocks_item *it);
 /* The root's, this agent's, or that of an agent above it. */
 bool on_path(const struct blocks *b, const struct node_id *owner);
+/* Blocks of owners neither on the path nor in these rows of the parent's. */
+void drop_strangers(struct blocks *b, const struct tree_block *row, unsigned n);
 /* Term that changes of this owner bear now. */
 uint64_t block_term(const struct blocks *b, const struct block *k);
 

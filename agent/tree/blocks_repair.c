@@ -391,6 +391,9 @@ static void parent_heard(struct blocks *b, const struct tree_block *row,
 {
 	bool raised = false;
 
+	/* who knows no root has perhaps lost it: nothing is forgotten */
+	if (b->role == BLOCKS_BELOW)
+		drop_strangers(b, row, n);
 	for (unsigned i = 0; i < n; i++) {
 		const struct node_id *owner = &row[i].owner;
 		struct block *k = block_find(b, owner);

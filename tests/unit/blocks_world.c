@@ -147,6 +147,22 @@ static bool below(const struct world *w, uint32_t i, uint32_t top)
 	return false;
 }
 
+static void forget_dropped(struct world *w, struct node *n,
+			   const struct tree_block *was, unsigned n_was)
+{
+	/* what was dropped with its block was never known here */
+	for (unsigned j = 0; j < n_was; j++) {
+		if (blocks_of(n->b, &was[j].owner))
+			continue;
+		for (unsigned id = 0; id < IDS; id++) {
+			if (!node_id_equal(&w->owner[id], &was[j].owner))
+				continue;
+			n->generation[id] = 0;
+			n->gone[id] = false;
+		}
+	}
+}
+
 void place(struct world *w, uint32_t i)
 {
 	struct node *n = &w->node[i];
@@ -173,17 +189,7 @@ void place(struct world *w, uint32_t i)
 			path[j] = w->node[up[k - 1 - j]].id;
 	}
 	blocks_place(n->b, &p);
-	/* what was dropped with its block was never known here */
-	for (unsigned j = 0; j < n_was; j++) {
-		if (blocks_of(n->b, &was[j].owner))
-			continue;
-		for (unsigned id = 0; id < IDS; id++) {
-			if (!node_id_equal(&w->owner[id], &was[j].owner))
-				continue;
-			n->generation[id] = 0;
-			n->gone[id] = false;
-		}
-	}
+	forget_dropped(w, n, was, n_was);
 }
 
 static void agent_up(struct world *w, uint32_t i)
@@ -395,6 +401,7 @@ void beats(struct world *w)
 		rows = blocks_rows(up->b, row);
 		blocks_heard(n->b, NULL, row, rows);
 		heads_check(w, n, was, n_was);
+		forget_dropped(w, n, was, n_was);
 		rows = blocks_rows(n->b, row);
 		blocks_heard(up->b, &n->id, row, rows);
 	}

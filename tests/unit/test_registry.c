@@ -25,6 +25,7 @@
 #include "agent/peer.h"
 #include "agent/registry_private.h"
 #include "agent/state.h"
+#include "agent/taskops.h"
 #include "common/features.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
@@ -120,6 +121,11 @@ static void too_long(void *arg)
 static bool attached(struct world *w)
 {
 	return monlink_state(w->a.monlink) == MONLINK_ATTACHED;
+}
+
+static bool is_expired(struct world *w)
+{
+	return !registry_find(w->a.registry, 0xfeed);
 }
 
 static bool is_finished(struct world *w)
@@ -246,6 +252,15 @@ static enum error_code create(struct world *w, const struct task *t)
 {
 	w->finished = false;
 	assert_non_null(registry_create(&w->a, t, false, 500, done, w));
+	assert_false(w->finished);
+	run(w, is_finished);
+	return w->code;
+}
+
+static enum error_code put(struct world *w, const struct task *t)
+{
+	w->finished = false;
+	assert_non_null(registry_put(&w->a, t, 500, done, w));
 	assert_false(w->finished);
 	run(w, is_finished);
 	return w->code;
@@ -664,14 +679,147 @@ static void test_expiry(void **state)
 	}
 }
 
+/* Who has a task's id and generation puts it; what is there stays. */
+static void test_put(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	struct task_spec first;
+	uint64_t hash, index;
+
+	t.spec.id = 0xfeed;
+	t.spec.generation = 5;
+	assert_int_equal(put(w, &t), ERR_NONE);
+	first = w->task.spec;
+	assert_int_equal(first.id, 0xfeed);
+	assert_int_equal(first.generation, 5);
+	assert_int_equal(w->coverage.answered, 1);
+	hash = registry_hash(w->a.registry);
+	index = blocks_at(w->a.registry->blocks, 0)->head.index;
+	w->puts = 0;
+	/* the same: no change, and it says who holds it */
+	assert_int_equal(put(w, &t), ERR_NONE);
+	assert_int_equal(w->coverage.answered, 1);
+	assert_true(task_equal(&w->task.spec, &first));
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	assert_int_equal(blocks_at(w->a.registry->blocks, 0)->head.index,
+			 index);
+	/* other content, an older generation */
+	t.spec.key = KEY_DST;
+	assert_int_equal(put(w, &t), ERR_CONFLICT);
+	assert_string_equal(w->what, "this generation has another content");
+	t.expires_s = 60;
+	t.spec.key = KEY_SRC;
+	assert_int_equal(put(w, &t), ERR_CONFLICT);
+	t.expires_s = 0;
+	t.spec.generation = 4;
+	assert_int_equal(put(w, &t), ERR_CONFLICT);
+	assert_string_equal(w->what, "an older generation");
+	assert_int_equal(registry_hash(w->a.registry), hash);
+	/* a later one replaces it where it is */
+	t.spec.generation = 9;
+	t.spec.key = KEY_DST;
+	assert_int_equal(put(w, &t), ERR_NONE);
+	assert_int_equal(registry_rows(w->a.registry), 1);
+	assert_int_equal(registry_at(w->a.registry, 0)->spec.key, KEY_DST);
+	/* the seed is the task's, whatever its generation */
+	assert_memory_equal(&w->task.spec.seed, &first.seed,
+			    sizeof(first.seed));
+	agent_down(w);
+	agent_up(w);
+	assert_int_equal(put(w, &t), ERR_NONE);
+	assert_int_equal(registry_rows(w->a.registry), 1);
+	/* none is made that nobody holds */
+	t.spec.id = 0xbeef;
+	w->put_status = -EIO;
+	assert_int_equal(put(w, &t), ERR_NO_HOST);
+	assert_null(registry_find(w->a.registry, 0xbeef));
+	t.spec.id = 0xfeed;
+	t.spec.generation = 10;
+	assert_int_equal(put(w, &t), ERR_NO_HOST);
+	assert_int_equal(registry_find(w->a.registry, 0xfeed)->spec.generation,
+			 10);
+}
+
+/* ---- what the parent puts ---- */
+
+static struct node_id above = { { 7 } };
+
+/* As if a parent of this id had put it, at this index. */
+static enum blocks_word put_from_above(struct world *w, const struct task *t,
+				       uint64_t index, uint64_t left_ms)
+{
+	struct incoming in = { .t = *t, .left_ms = left_ms };
+	struct blocks_item item = entry_item(&in.t, &in);
+	struct tree_block head = { .owner = above, .term = 3, .index = index };
+
+	return blocks_put(w->a.registry->blocks, &head, &item);
+}
+
+/* Its time is over although its owner is silent; it is not put anew. */
+static void test_expiry_without_owner(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	const struct registry *r = w->a.registry;
+	uint64_t hash;
+
+	t.spec.id = 0xfeed;
+	t.spec.generation = 1;
+	t.expires_s = 3600;
+	assert_int_equal(put_from_above(w, &t, 1, 3600000), BLOCKS_DONE);
+	assert_true(registry_from_above(r, registry_find(r, 0xfeed)));
+	hash = registry_hash(r);
+	entry_find(r, 0xfeed)->expire_ms = clock_mono_ms();
+	run(w, is_expired);
+	assert_int_equal(registry_rows(r), 0);
+	/* still in its block, so that its owner sees no difference */
+	assert_int_equal(registry_hash(r), hash);
+	assert_int_equal(put_from_above(w, &t, 1, 3600000), BLOCKS_SAME);
+	assert_int_equal(registry_rows(r), 0);
+	/* another generation is another time */
+	t.spec.generation = 2;
+	assert_int_equal(put_from_above(w, &t, 2, 3600000), BLOCKS_DONE);
+	assert_int_equal(registry_rows(r), 1);
+	entry_find(r, 0xfeed)->expire_ms = clock_mono_ms();
+	run(w, is_expired);
+	assert_int_equal(registry_rows(r), 0);
+}
+
+/* Heads are kept: what was taken before a restart is refused after it. */
+static void test_blocks_restart(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	const struct block *k;
+
+	t.spec.id = 0xfeed;
+	t.spec.generation = 1;
+	assert_int_equal(put_from_above(w, &t, 9, 0), BLOCKS_DONE);
+	registry_save(w->a.registry);
+	agent_down(w);
+	agent_up(w);
+	k = blocks_of(w->a.registry->blocks, &above);
+	assert_int_equal(k->head.index, 9);
+	assert_int_equal(k->head.term, 3);
+	assert_int_equal(registry_rows(w->a.registry), 1);
+	assert_true(registry_from_above(w->a.registry,
+					registry_at(w->a.registry, 0)));
+	t.spec.id = 0xbeef;
+	assert_int_equal(put_from_above(w, &t, 8, 0), BLOCKS_STALE);
+	assert_int_equal(put_from_above(w, &t, 10, 0), BLOCKS_DONE);
+	/* without a parent its tasks may be deleted here */
+	assert_int_equal(delete (w, 0xfeed), ERR_NONE);
+	assert_int_equal(registry_rows(w->a.registry), 1);
+}
+
 /* ---- what travels ---- */
 
 static void test_task_json(void **state)
 {
 	struct world *w = *state;
 	struct task t = counter(0, ORIGIN_V1, KEY_DST_DPORT);
-	struct entry out;
-	uint64_t left;
+	struct incoming out;
 	struct json *v = NULL;
 	struct buf b = BUF_INIT;
 	struct json_out o;
@@ -687,13 +835,13 @@ static void test_task_json(void **state)
 	entry_write(&o, NULL, entry_find(w->a.registry, w->task.spec.id),
 		    false);
 	assert_int_equal(json_parse(b.data, b.len, &v), 0);
-	assert_int_equal(entry_parse(v, &out, &left, false), 0);
+	assert_int_equal(entry_parse(v, &out, false), 0);
 	assert_true(task_equal(&out.t.spec, &w->task.spec));
 	assert_string_equal(out.t.name, t.name);
 	assert_int_equal(
-		entry_hash(&out),
+		entry_item(&out.t, NULL).hash,
 		entry_hash(entry_find(w->a.registry, w->task.spec.id)));
-	assert_int_equal(entry_parse(v, &out, &left, true), -EINVAL);
+	assert_int_equal(entry_parse(v, &out, true), -EINVAL);
 	json_free(v);
 	buf_fini(&b);
 }
@@ -834,6 +982,9 @@ int main(void)
 		ROW(test_threshold_only_if_held),
 		ROW(test_msnm_only_if_held),
 		ROW(test_expiry),
+		ROW(test_put),
+		ROW(test_expiry_without_owner),
+		ROW(test_blocks_restart),
 		ROW(test_task_json),
 		ROW(test_restart),
 		ROW(test_damaged_file),
