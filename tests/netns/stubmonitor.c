@@ -3,7 +3,7 @@
  * The monitors of many hosts in one process, for trees of more agents than a
  * machine could run monitors for.
  *
- *   stubmonitor HOSTS FLOWS SEED AGENT_UID
+ *   stubmonitor HOSTS FLOWS SEED AGENT_UID DELAY_US
  *
  * Prints "ready" when all listen; ends at SIGTERM.  Host i is the instance
  * h<i>.  The control socket, the task table, what
@@ -20,14 +20,18 @@
  *
  * The stream is counted when it is first read; the image then belongs to the
  * host, is sent with every answer, and goes with its task.  The scratch memory
- * in which it is counted is one for all.
+ * in which it is counted is one for all.  A read is answered DELAY_US later: a
+ * host that is far away or busy, but takes nobody's processor.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/queue.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -61,8 +65,19 @@ struct host {
 	unsigned next; /* the image that is replaced */
 };
 
+/* A read that is answered later. */
+struct late {
+	STAILQ_ENTRY(late) entry;
+	uint64_t due_ns;
+	struct host *host;
+	struct control_client *client; /* NULL: it is gone */
+	struct ctl_task_read read;
+};
+
 struct stub {
-	uint64_t hosts, flows, seed, agent_uid;
+	uint64_t hosts, flows, seed, agent_uid, delay_us;
+	STAILQ_HEAD(, late) late; /* in the order in which they are due */
+	struct loop_io timer;
 	struct loop *loop;
 	struct host *host;
 	struct count count;
@@ -204,8 +219,8 @@ static void hello(struct control_client *c, union control_message *m)
 	answer(c, m, 0, sizeof(m->hello));
 }
 
-static void task_read(struct host *h, struct control_client *c,
-		      union control_message *m)
+static void read_answer(struct host *h, struct control_client *c,
+			union control_message *m)
 {
 	struct ctl_task_read *r = &m->read;
 	const struct task_entry *e = tasks_find(&h->tasks, r->id);
@@ -222,6 +237,55 @@ static void task_read(struct host *h, struct control_client *c,
 	r->rules = CTL_RULES_OK;
 	r->loss = (struct ctl_loss){ im->received, im->received };
 	control_reply(c, m, &im->fd, 1);
+}
+
+static void timer_arm(struct stub *s)
+{
+	struct late *l = STAILQ_FIRST(&s->late);
+	struct itimerspec at = { 0 };
+
+	if (l) {
+		at.it_value.tv_sec = (time_t)(l->due_ns / 1000000000);
+		at.it_value.tv_nsec = (long)(l->due_ns % 1000000000);
+	}
+	timerfd_settime(s->timer.fd, TFD_TIMER_ABSTIME, &at, NULL);
+}
+
+static void timer_fired(void *arg, uint32_t events)
+{
+	struct stub *s = arg;
+	uint64_t now = clock_mono_ns();
+	struct late *l;
+
+	(void)events;
+	while ((l = STAILQ_FIRST(&s->late)) && l->due_ns <= now) {
+		union control_message m = { .read = l->read };
+
+		STAILQ_REMOVE_HEAD(&s->late, entry);
+		if (l->client)
+			read_answer(l->host, l->client, &m);
+		free(l);
+	}
+	timer_arm(s);
+}
+
+static void task_read(struct host *h, struct control_client *c,
+		      union control_message *m)
+{
+	struct stub *s = h->stub;
+	struct late *l = s->delay_us ? calloc(1, sizeof(*l)) : NULL;
+
+	if (!l) {
+		read_answer(h, c, m);
+		return;
+	}
+	l->due_ns = clock_mono_ns() + s->delay_us * 1000;
+	l->host = h;
+	l->client = c;
+	l->read = m->read;
+	STAILQ_INSERT_TAIL(&s->late, l, entry);
+	if (STAILQ_FIRST(&s->late) == l)
+		timer_arm(s);
 }
 
 static void task_put(struct host *h, struct control_client *c,
@@ -281,8 +345,14 @@ static void host_request(void *arg, struct control_client *c,
 
 static void host_gone(void *arg, struct control_client *c)
 {
-	(void)arg;
-	(void)c;
+	const struct host *h = arg;
+	struct late *l;
+
+	STAILQ_FOREACH(l, &h->stub->late, entry)
+	{
+		if (l->client == c)
+			l->client = NULL;
+	}
 }
 
 static int host_open(struct stub *s, uint32_t number)
@@ -331,6 +401,7 @@ static void descriptors_raise(uint64_t hosts)
 static int stub_open(struct stub *s)
 {
 	sigset_t set;
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	int err = 0;
 
 	descriptors_raise(s->hosts);
@@ -344,7 +415,12 @@ static int stub_open(struct stub *s)
 	s->host = calloc(s->hosts, sizeof(*s->host));
 	if (!s->loop || !s->host)
 		return -ENOMEM;
+	STAILQ_INIT(&s->late);
+	s->timer = LOOP_IO_INIT;
 	err = loop_signals(s->loop, &set, stop, s->loop);
+	if (!err)
+		err = loop_io_add(s->loop, &s->timer, fd, EPOLLIN, timer_fired,
+				  s);
 	for (uint32_t i = 0; i < s->hosts && !err; i++)
 		err = host_open(s, i);
 	if (!err)
@@ -364,11 +440,13 @@ int main(int argc, char **argv)
 	log_init("stubmonitor", LOG_LEVEL_INFO);
 	if (!s)
 		return EXIT_FAILURE;
-	if (argc != 5 || !number(argv[1], 1, HOSTS_MAX, &s->hosts) ||
+	if (argc != 6 || !number(argv[1], 1, HOSTS_MAX, &s->hosts) ||
 	    !number(argv[2], 1, FLOWS_MAX, &s->flows) ||
 	    !number(argv[3], 0, UINT64_MAX, &s->seed) ||
-	    !number(argv[4], 0, UINT32_MAX, &s->agent_uid)) {
-		fputs("usage: stubmonitor HOSTS FLOWS SEED AGENT_UID\n",
+	    !number(argv[4], 0, UINT32_MAX, &s->agent_uid) ||
+	    !number(argv[5], 0, 1000000, &s->delay_us)) {
+		fputs("usage: stubmonitor HOSTS FLOWS SEED AGENT_UID "
+		      "DELAY_US\n",
 		      stderr);
 		return EXIT_USAGE;
 	}

@@ -60,12 +60,13 @@ class Swarm:
     """with Swarm(127, 16) as swarm: the tree stands and has one task.
 
     layout: "child", parents are told their children; "list", all have the
-    same list of addresses.
+    same list of addresses.  delay: milliseconds until a monitor answers.
     """
 
-    def __init__(self, n, fanout, layout="child", flows=FLOWS, seconds=60):
+    def __init__(self, n, fanout, layout="child", delay=0, flows=FLOWS,
+                 seconds=60):
         self.n, self.fanout, self.layout = n, fanout, layout
-        self.flows, self.seconds = flows, seconds
+        self.delay, self.flows, self.seconds = delay, flows, seconds
         self.agents, self.task = [], None
 
     def __enter__(self):
@@ -107,12 +108,23 @@ class Swarm:
             return ["--list", self.list_file, "--fanout", self.fanout]
         return [a for c in self.children(i) for a in ("--child", address(c))]
 
-    def _start(self):
+    def _start_monitors(self):
         self.monitors = self.host.start(
             [BUILD / "tests/netns/stubmonitor", self.n, self.flows, SEED,
-             AGENT_UID], stdout=subprocess.PIPE)
+             AGENT_UID, int(self.delay * 1000)], stdout=subprocess.PIPE)
         assert self.monitors.popen.stdout.readline() == b"ready\n", \
             self.monitors.log()
+
+    def set_delay(self, delay):
+        """Other monitors, which answer after so many milliseconds."""
+        if delay != self.delay:
+            self.delay = delay
+            self.monitors.stop()
+            self._start_monitors()
+            self.warm("totals")
+
+    def _start(self):
+        self._start_monitors()
         self.list_file = self.lab.dir / "hosts"
         self.list_file.write_text(
             "".join(f"{address(i)}\n" for i in range(self.n)))
