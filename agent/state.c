@@ -18,6 +18,7 @@
 
 #include "common/hash.h"
 #include "common/log.h"
+#include "common/replace.h"
 #include "common/util.h"
 
 #define CHECK_LEN 30 /* {"check": "16 digits"} and newline */
@@ -109,31 +110,24 @@ out:
 
 int state_write(const char *dir, const char *name, const char *text, size_t len)
 {
-	int dfd = dir_open(dir), fd, ret;
 	char tmp[64], check[CHECK_LEN + 1];
+	int dfd = dir_open(dir), ret;
+	struct buf b = BUF_INIT;
 
 	if (dfd < 0)
 		return dfd;
 	snprintf(tmp, sizeof(tmp), "%s.tmp", name);
 	check_line(text, len, check);
-	fd = openat(dfd, tmp,
-		    O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
-		    0600);
-	ret = fd < 0 ? -errno : write_all(fd, text, len);
-	if (!ret)
-		ret = write_all(fd, "\n", 1);
-	if (!ret)
-		ret = write_all(fd, check, strlen(check));
-	if (!ret && fsync(fd))
-		ret = -errno;
-	if (!ret && renameat(dfd, tmp, dfd, name))
-		ret = -errno;
+	buf_add(&b, text, len);
+	buf_text(&b, "\n");
+	buf_text(&b, check);
+	ret = b.failed ? -ENOMEM
+		       : file_replace(dfd, name, tmp, 0600, b.data, b.len);
 	if (!ret && fsync(dfd))
 		ret = -errno;
-	if (ret && fd >= 0)
-		(void)unlinkat(dfd, tmp, 0);
-	if (fd >= 0)
-		close(fd);
+	if (b.data)
+		explicit_bzero(b.data, b.len);
+	buf_fini(&b);
 	close(dfd);
 	return ret;
 }

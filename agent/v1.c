@@ -484,10 +484,11 @@ static void task_created(void *arg, const struct error *e, const struct task *t,
 		return;
 	}
 	coverage_report(c->agent, cov, &c->scope, &rep);
-	v1_begin(&r, &o, 201);
+	v1_begin(&r, &o, c->task ? 200 : 201);
 	hex_u64(t->spec.id, id);
 	snprintf(location, sizeof(location), "/api/v1/tasks/%s", id);
-	http_reply_header(&r, "Location", location);
+	if (!c->task) /* it was not there before */
+		http_reply_header(&r, "Location", location);
 	put_task(&o, "data", c->agent, t);
 	json_open(&o, "meta", '{');
 	v1_put_coverage(&o, &rep);
@@ -527,6 +528,63 @@ static void post_task(void *ctx, struct http_request *rq)
 	else if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),
 				  task_created, c))
 		v1_error(c, ERR_INTERNAL, "", "");
+	json_free(body);
+}
+
+/* The members of a task that only agents choose, as a client got them. */
+static void told_members(const struct json *body, const char *id,
+			 struct task *t, struct error *e)
+{
+	const struct json *v = json_get(body, "id");
+	const char *s;
+	size_t len;
+
+	if (hex_parse_u64(id, strlen(id), &t->spec.id) || !t->spec.id ||
+	    (v && (json_str(v, 16, &s, &len) || strcmp(s, id) != 0)))
+		error_add(e, ERR_VALUE, "id", "16 hex digits, as in the path");
+	v = json_get(body, "generation");
+	if (!v)
+		error_add(e, ERR_MISSING, "generation", "");
+	else if (json_u64(v, 1, (uint64_t)1 << 53, &t->spec.generation))
+		error_add(e, ERR_VALUE, "generation", "1..9007199254740992");
+	v = json_get(body, "origin");
+	if (v && (json_str(v, 8, &s, &len) || strcmp(s, "v1") != 0))
+		error_add(e, ERR_VALUE, "origin", "v1");
+	v = json_get(body, "sketch_id");
+	if (json_type(v) != JSON_NULL)
+		error_add(e, ERR_VALUE, "sketch_id", "null");
+}
+
+/* For who had it made and wants it to be there: created and state are read. */
+static void put_task_again(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, FIELD(TIMEOUT), NULL);
+	static const char *const names[] = {
+		"id",        "generation", "name",     "filter",    "key",
+		"increment", "sketches",   "window_s", "expires_s", "created",
+		"origin",    "sketch_id",  "state",    NULL
+	};
+	struct task t = { 0 };
+	struct json *body;
+	struct error e;
+
+	if (!c)
+		return;
+	if (v1_body(rq, names, &body, &e)) {
+		v1_refuse(c, &e);
+		return;
+	}
+	coverage_begin(c->agent, false, &c->scope);
+	told_members(body, rq->segment[0], &t, &e);
+	if (task_parse(body, &t, &e)) {
+		v1_refuse(c, &e);
+		goto out;
+	}
+	if (registry_find(c->agent->registry, t.spec.id))
+		c->task = t.spec.id;
+	if (!registry_put(c->agent, &t, v1_budget(c), task_created, c))
+		v1_error(c, ERR_INTERNAL, "", "");
+out:
 	json_free(body);
 }
 
@@ -607,6 +665,12 @@ const struct http_route v1_routes[] = {
 	  .methods = HTTP_GET | HTTP_HEAD,
 	  .role = ROLE_READ,
 	  .fn = get_task },
+	{ .pattern = "/api/v1/tasks/*",
+	  .methods = HTTP_PUT,
+	  .role = ROLE_CONFIG,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = 64 * 1024,
+	  .fn = put_task_again },
 	{ .pattern = "/api/v1/tasks/*",
 	  .methods = HTTP_DELETE,
 	  .role = ROLE_CONFIG,

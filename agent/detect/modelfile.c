@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/replace.h"
 #include "common/util.h"
 
 /* The entry of the directory survives a crash, too. */
@@ -41,31 +42,14 @@ static int replace(const char *path, const struct stat *old, const char *text,
 		   size_t len)
 {
 	char *tmp = NULL;
-	int fd, ret;
+	int ret;
 
 	if (asprintf(&tmp, "%s.%016jx.tmp", path, (uintmax_t)random_u64()) < 0)
 		return -ENOMEM;
-	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	if (fd < 0) {
-		ret = -errno;
-		goto out;
-	}
-	ret = old && fchmod(fd, old->st_mode & 0777) ? -errno : 0;
-	if (!ret)
-		ret = write_all(fd, text, len);
-	if (!ret && fsync(fd))
-		ret = -errno;
-	if (close(fd) && !ret)
-		ret = -errno;
-	if (!ret && rename(tmp, path))
-		ret = -errno;
-	if (ret)
-		(void)unlink(tmp);
-	else
-		ret = sync_directory(path);
-out:
+	ret = file_replace(AT_FDCWD, path, tmp,
+			   old ? (int)(old->st_mode & 0777) : -1, text, len);
 	free(tmp);
-	return ret;
+	return ret ? ret : sync_directory(path);
 }
 
 static int write_to(const char *path, const char *text, size_t len)

@@ -1,0 +1,192 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tasks in a tree: who was away, was replaced or lost its disk has them again.
+
+LINNET_ROUNDS=50 kills and restarts the root and a middle node 50 times each.
+"""
+import json
+import os
+import random
+import shutil
+import sys
+import time
+
+import pytest
+
+from lab import AGENT_UID, wait_until
+from tree import Tree, request
+
+ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
+CHAIN = {0: [1, 2], 1: [3, 4], 3: [5]}
+
+
+def tasks(node):
+    """id -> (generation, name) of all tasks, None while it does not answer."""
+    try:
+        r = node.get("/api/v1/tasks?limit=100")
+    except OSError:
+        return None
+    if r.status != 200:
+        return None
+    return {t["id"]: (t["generation"], t["name"]) for t in r.json()["data"]}
+
+
+def held(node):
+    """The tasks that its monitor counts."""
+    try:
+        data = node.get("/api/v1/tasks?limit=100").json()["data"]
+    except OSError:
+        return None
+    return {t["id"] for t in data if t["state"] == "active"}
+
+
+def wait_same(tree, want, seconds=10, nodes=None):
+    """Every agent has exactly these tasks."""
+    began = time.monotonic()
+    for node in nodes or tree.nodes:
+        wait_until(lambda: tasks(node) == want,
+                   began + seconds - time.monotonic(),
+                   f"{node.address} has {want}")
+    return time.monotonic() - began
+
+
+def add(node, name, **members):
+    r = node.post("/api/v1/tasks", {"name": name, "key": "src", **members})
+    assert r.status == 201, r.text
+    return r.json()["data"]
+
+
+def delete(node, task):
+    r = request(node.host, node.address, "DELETE",
+                f"/api/v1/tasks/{task['id']}")
+    assert r.status == 204, r.text
+
+
+def put(node, task, **members):
+    return node.post(f"/api/v1/tasks/{task['id']}", {**task, **members},
+                     method="PUT")
+
+
+def forget(node):
+    """Its disk is lost."""
+    shutil.rmtree(node.state_dir)
+    node.state_dir.mkdir(mode=0o700)
+    os.chown(node.state_dir, AGENT_UID, AGENT_UID)
+
+
+# ---- T53: killed and restarted, again and again ----
+
+def test_t53_root_and_middle_restarted():
+    """Tasks and ids are back each time, and nothing that was deleted."""
+    with Tree(CHAIN) as tree:
+        kept = [add(tree.root, f"kept-{i}") for i in range(3)]
+        inner = add(tree.nodes[1], "inner")
+        want = {t["id"]: (1, t["name"]) for t in kept}
+        below = {**want, inner["id"]: (1, "inner")}
+        subtree = [tree.nodes[i] for i in tree.below(1)]
+        rest = [n for n in tree.nodes if n not in subtree]
+        wait_same(tree, want, nodes=rest)
+        wait_same(tree, below, nodes=subtree)
+        for turn in range(ROUNDS):
+            for i in (0, 1):
+                node = tree.nodes[i]
+                node.agent.kill()
+                node.start()
+                began = time.monotonic()
+                tree.wait_rows(10)
+                wait_same(tree, want, nodes=rest)
+                wait_same(tree, below, nodes=subtree)
+                assert time.monotonic() - began < 10
+            # what goes while a middle node is away stays away
+            tree.nodes[1].agent.kill()
+            delete(tree.root, kept.pop(0))
+            kept.append(add(tree.root, f"turn-{turn}"))
+            tree.nodes[1].start()
+            want = {t["id"]: (1, t["name"]) for t in kept}
+            below = {**want, inner["id"]: (1, "inner")}
+            wait_same(tree, want, nodes=rest)
+            wait_same(tree, below, nodes=subtree)
+            # and is where the monitors count it
+            wait_until(lambda: all(held(n) == set(below) for n in subtree),
+                       10, "the monitors hold them")
+
+
+def test_disk_lost_below():
+    """An agent without its disk has its parent's tasks again, as they were."""
+    with Tree(CHAIN) as tree:
+        one = add(tree.root, "one")
+        assert put(tree.root, one, generation=4, key="dst").status == 200
+        want = {one["id"]: (4, "one")}
+        wait_same(tree, want)
+        for i in (3, 1):
+            tree.nodes[i].agent.kill()
+            forget(tree.nodes[i])
+            tree.nodes[i].start()
+            wait_same(tree, want)
+        hashes = {json.dumps(n.get(f"/api/v1/tasks/{one['id']}").json()
+                             ["data"]["key"]) for n in tree.nodes}
+        assert hashes == {'"dst"'}
+
+
+# ---- a controller that sends its tasks again ----
+
+def test_controller_sends_again():
+    """The root is lost with its disk: the same ids, and none twice."""
+    with Tree(CHAIN) as tree:
+        mine = [add(tree.root, f"task-{i}") for i in range(4)]
+        want = {t["id"]: (1, t["name"]) for t in mine}
+        wait_same(tree, want)
+        # nothing was lost: nothing changes
+        for t in mine:
+            r = put(tree.root, t)
+            assert r.status == 200, r.text
+            assert r.json()["data"]["created"] == t["created"]
+            assert r.json()["meta"]["coverage"]["hosts_answered"] == 6
+        wait_same(tree, want)
+        tree.root.agent.kill()
+        forget(tree.root)
+        tree.root.start()
+        tree.wait_rows(10)
+        random.Random(1).shuffle(mine)
+        for t in mine:
+            assert put(tree.root, t).status == 201
+            assert put(tree.root, t).status == 200
+        wait_same(tree, want)
+        wait_until(lambda: all(held(n) == set(want) for n in tree.nodes), 15,
+                   "the monitors hold them")
+        # a task is what the newest generation says, on all hosts
+        assert put(tree.root, mine[0], generation=2, name="new").status == 200
+        assert put(tree.root, mine[0]).status == 409
+        want[mine[0]["id"]] = (2, "new")
+        wait_same(tree, want)
+
+
+def test_inner_agent_refuses_what_is_its_parents():
+    with Tree({0: [1], 1: [2]}) as tree:
+        task = add(tree.root, "roots")
+        wait_same(tree, {task["id"]: (1, "roots")})
+        r = put(tree.nodes[1], task, generation=2)
+        assert r.status == 409
+        assert r.json()["detail"].endswith("the parent has this task"), r.text
+        assert put(tree.nodes[1], task, generation=2, name="x").status == 409
+        wait_same(tree, {task["id"]: (1, "roots")})
+
+
+def test_ended_without_a_root():
+    """A task's time is over on every host, also where no root is heard."""
+    with Tree({0: [1], 1: [2]}) as tree:
+        task = add(tree.root, "short", expires_s=4)
+        wait_same(tree, {task["id"]: (1, "short")}, 3)
+        tree.root.agent.kill()
+        began = time.monotonic()
+        wait_same(tree, {}, 8, tree.nodes[1:])
+        assert time.monotonic() - began > 1
+        # the root comes back: it knows it as well
+        tree.root.start()
+        tree.wait_rows(10)
+        wait_same(tree, {})
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("LINNET_ROUNDS", "50")
+    sys.exit(pytest.main([__file__, "-q", "-k", "t53"]))
