@@ -39,7 +39,9 @@ struct branch *branch_by_id(const struct tree *t, const struct node_id *id)
 struct branch *branch_by_lease(const struct tree *t, const struct epoch *e)
 {
 	for (unsigned i = 0; i < t->n_children && !epoch_none(e); i++)
-		if (epoch_compare(&t->child[i]->pub.lease, e) == 0)
+		if (epoch_compare(&t->child[i]->pub.lease, e) == 0 ||
+		    (t->child[i]->until_ms &&
+		     epoch_compare(&t->child[i]->granted, e) == 0))
 			return t->child[i];
 	return NULL;
 }
@@ -63,7 +65,7 @@ static struct branch *branch_by_slot(const struct tree *t, unsigned slot)
 
 bool branch_counts(const struct branch *b)
 {
-	return b->joined || b->until_ms || b->pub.refused == TREE_OK;
+	return b->joined || (b->pub.by_hand && b->pub.refused == TREE_OK);
 }
 
 struct branch *branch_new(struct tree *t, const struct endpoint *ep)
@@ -153,17 +155,22 @@ bool branch_removed_lately(const struct tree *t, const struct node_id *id)
 	return false;
 }
 
+static bool state_up(enum child_state s)
+{
+	return s == CHILD_UP || s == CHILD_SUSPECT;
+}
+
 static void set_state(struct tree *t, struct branch *b, enum child_state s)
 {
+	bool up = state_up(b->pub.state);
+
 	if (b->pub.state == s)
 		return;
+	b->pub.state = s;
 	if (s == CHILD_DOWN)
 		b->down_ms = now_ms(t);
-	/* suspect or not, the rows are the same */
-	if (s != CHILD_SUSPECT &&
-	    (b->pub.state != CHILD_SUSPECT || s != CHILD_UP))
+	if (up != state_up(s))
 		rows_touch(t);
-	b->pub.state = s;
 	event(t, TREE_EVENT_CHILD, &b->pub.id);
 }
 
@@ -201,13 +208,19 @@ void branch_news(struct tree *t)
 	}
 }
 
+/* Its rows tell of it once all agents between have fetched them. */
+void branch_grows(const struct tree *t, struct branch *b)
+{
+	b->growing_ms = now_ms(t) + (2 + b->pub.height) * 2 * BEAT_MS;
+}
+
 /* ---- asking it to join: by hand ---- */
 
 /* It does not want, or must not: not expected, tried again rarely. */
 static void refused(struct tree *t, struct branch *b, enum tree_word w)
 {
 	if (b->joined)
-		rows_forget(t, b, w != TREE_PARENT);
+		rows_forget(t, b, w != TREE_PARENT && w != TREE_CYCLE);
 	b->joined = b->lost = false;
 	b->pub.lease = (struct epoch){ 0 };
 	b->pub.state = CHILD_EXPECTED;
@@ -332,35 +345,37 @@ void branch_granted(struct tree *t, struct branch *b,
 	if (!b->pub.by_hand || !tree_target_valid(&b->pub.ep))
 		b->pub.ep = m->ep;
 	b->pub.id = m->id;
-	b->pub.incarnation = m->incarnation;
-	b->pub.lease = *lease;
+	if (!b->joined)
+		b->pub.incarnation = m->incarnation;
+	b->granted_incarnation = m->incarnation;
+	b->granted = *lease;
 	b->pub.refused = TREE_OK;
-	b->granted_height = m->height;
+	b->granted_height = b->pub.height = m->height;
 	b->rack =
 		m->rack[0]
 			? (uint32_t)siphash13(&key, m->rack,
 					      strnlen(m->rack, sizeof(m->rack)))
 			: 0;
-	b->lost = b->invited = b->fresh = b->drain = false;
-	b->failures = 0;
-	b->pub.hosts = m->hosts;
+	b->invited = b->fresh = b->drain = false;
+	if (!b->joined)
+		b->pub.hosts = m->hosts;
 	b->until_ms = now_ms(t) + GRANT_MS;
 	rows_touch(t);
 	branch_start(t, b, FIRST_BEAT_MS);
 }
 
-/* The mover did not take it. */
-static void slot_over(struct tree *t, struct branch *b)
+/* The mover did not take it; ours: it never left. */
+static void slot_over(struct tree *t, struct branch *b, bool ours)
 {
-	climb_tell(t, TREE_GRANT_VOID, b);
+	climb_tell(t, TREE_GRANT_VOID, b, &b->granted);
 	b->until_ms = 0;
-	rows_touch(t);
-	if (b->joined) {
+	if (b->joined && ours) {
+		branch_start(t, b, 0);
+	} else if (b->joined) {
 		b->lost = true;
 		set_state(t, b, CHILD_DOWN);
 		retry_later(t, b, DOWN_RETRY_MAX);
 	} else if (b->pub.by_hand) {
-		b->pub.lease = (struct epoch){ 0 };
 		retry_later(t, b, RETRY_MAX_MS);
 	} else {
 		branch_drop(t, b);
@@ -370,7 +385,7 @@ static void slot_over(struct tree *t, struct branch *b)
 static void slot_retry(struct tree *t, struct branch *b)
 {
 	if (now_ms(t) + SLOT_RETRY_MS >= b->until_ms)
-		slot_over(t, b);
+		slot_over(t, b, false);
 	else
 		branch_start(t, b, SLOT_RETRY_MS);
 }
@@ -414,7 +429,7 @@ static void say_beat(struct tree *t, struct branch *b)
 	unsigned n = 0;
 
 	msg_init(&m, TREE_BEAT);
-	m.lease = b->pub.lease;
+	m.lease = b->until_ms ? b->granted : b->pub.lease;
 	m.u.beat.seq = ++b->seq;
 	m.u.beat.rooted = tree_rooted(t);
 	m.u.beat.drain = b->drain;
@@ -494,7 +509,15 @@ static void beat_moved(struct tree *t, struct branch *b,
 	bool elsewhere = epoch_compare(&m->lease, &b->pub.lease) > 0;
 
 	if (b->until_ms) {
-		slot_retry(t, b);
+		bool ours = !other && b->joined &&
+			    epoch_compare(&m->lease, &b->pub.lease) == 0;
+
+		/* attached already: it waits for no grant any more */
+		if (!other && !epoch_none(&m->lease) &&
+		    epoch_compare(&m->lease, &b->granted) != 0)
+			slot_over(t, b, ours);
+		else
+			slot_retry(t, b);
 		return;
 	}
 	if (other || elsewhere) {
@@ -572,8 +595,10 @@ static void beat_answered(struct tree *t, struct branch *b,
 	if (b->until_ms) {
 		b->until_ms = 0;
 		b->joined = true;
+		b->pub.lease = b->granted;
+		b->pub.incarnation = b->granted_incarnation;
 		rows_touch(t);
-		climb_tell(t, TREE_GRANT_CONFIRM, b);
+		climb_tell(t, TREE_GRANT_CONFIRM, b, &b->granted);
 	}
 	b->said_hash = m->u.beaten.rows_hash;
 	b->members_said = m->u.beaten.members_hash;
@@ -601,7 +626,8 @@ static void beat_done(struct tree *t, struct branch *b, int err,
 		return;
 	}
 	under = id_equal(&m->u.beaten.id, &b->pub.id) &&
-		m->u.beaten.incarnation == b->pub.incarnation;
+		m->u.beaten.incarnation == (b->until_ms ? b->granted_incarnation
+							: b->pub.incarnation);
 	if (m->word == TREE_OK && under) {
 		beat_answered(t, b, m);
 	} else if (m->word == TREE_OK || m->word == TREE_MOVED ||
@@ -621,7 +647,7 @@ void branch_timer(struct tree *t, unsigned slot)
 		return; /* its answer arms the timer */
 	b->invited = false;
 	if (b->until_ms && now_ms(t) >= b->until_ms)
-		slot_over(t, b);
+		slot_over(t, b, false);
 	else if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))
 		say_beat(t, b);
 	else if (t->place != PLACE_DETACHED)
@@ -651,14 +677,30 @@ void branch_done(struct tree *t, uint64_t ref, int err,
 		hello_done(t, b, err, m);
 }
 
+void branch_forget_above(struct tree *t)
+{
+	for (unsigned i = t->n_children; i-- > 0;) {
+		struct branch *b = t->child[i];
+
+		if (!tree_in_path(t, &b->pub.id) || b->until_ms || b->ref)
+			continue;
+		if (b->pub.by_hand) {
+			refused(t, b, TREE_CYCLE);
+		} else {
+			rows_forget(t, b, false);
+			branch_drop(t, b);
+		}
+	}
+}
+
 /* ---- what children ask ---- */
 
 void branch_please(struct tree *t, const struct tree_msg *m, uint64_t ref)
 {
-	struct branch *b = branch_by_id(t, &m->u.please.id);
+	struct branch *b = branch_by_lease(t, &m->lease);
 
-	if (!b || epoch_none(&m->lease) ||
-	    epoch_compare(&b->pub.lease, &m->lease) != 0 || b->lost) {
+	if (!b || !id_equal(&b->pub.id, &m->u.please.id) ||
+	    (b->lost && !b->until_ms)) {
 		tree_refuse(t, ref, TREE_PLEASE, TREE_MOVED);
 		return;
 	}

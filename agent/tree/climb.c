@@ -17,7 +17,7 @@
 #include "agent/tree/private.h"
 #include "common/hash.h"
 
-#define CLIMBS_MAX 512
+#define CLIMBS_MAX 24 /* a descriptor each */
 
 static struct climb *climb_new(struct tree *t, uint64_t reply)
 {
@@ -147,28 +147,37 @@ static enum tree_word may_accept(const struct tree *t,
 	return TREE_OK;
 }
 
-static bool redirects(struct tree *t, const struct tree_mover *mover,
-		      const struct endpoint *ep, uint64_t ref)
+/* Enough are below it: TREE_OK if the mover was sent on, TREE_BUSY: soon. */
+static enum tree_word redirect(struct tree *t, const struct tree_mover *mover,
+			       uint64_t ref)
 {
-	unsigned n = 0;
+	bool soon = false;
 	struct tree_msg m;
 
-	if (!mover->descend || entry_of(t, mover, ep))
-		return false;
-	for (unsigned i = 0; i < t->n_children; i++)
-		n += branch_counts(t->child[i]);
-	if (n < t->conf->fanout)
-		return false;
-	/* one level more, or it takes it itself */
-	if (tree_level(t) + 2 + mover->height > TREE_LEVELS)
-		return false;
 	msg_init(&m, TREE_JOIN);
 	m.u.granted.n_try = offer_tries(t, mover, m.u.granted.try);
 	m.u.granted.root_ep = tree_root_address(t);
-	if (!m.u.granted.n_try)
+	if (m.u.granted.n_try) {
+		tree_reply(t, ref, &m);
+		return TREE_OK;
+	}
+	for (unsigned i = 0; i < t->n_children; i++)
+		soon |= t->child[i]->until_ms;
+	return soon ? TREE_BUSY : TREE_FULL;
+}
+
+static bool enough(const struct tree *t, const struct tree_mover *mover,
+		   const struct endpoint *ep)
+{
+	unsigned n = 0;
+
+	/* one level more must be left, or it takes it itself */
+	if (!mover->descend || entry_of(t, mover, ep) ||
+	    tree_level(t) + 2 + mover->height > TREE_LEVELS)
 		return false;
-	tree_reply(t, ref, &m);
-	return true;
+	for (unsigned i = 0; i < t->n_children; i++)
+		n += branch_counts(t->child[i]) || t->child[i]->until_ms;
+	return n >= t->conf->fanout;
 }
 
 void climb_join(struct tree *t, const struct endpoint *from,
@@ -182,12 +191,20 @@ void climb_join(struct tree *t, const struct endpoint *from,
 
 	if (tree_address(&mover->ep, from, &ep))
 		w = may_accept(t, mover, &ep);
+	if ((w == TREE_FULL && mover->descend) ||
+	    (w == TREE_OK && enough(t, mover, &ep))) {
+		enum tree_word r = redirect(t, mover, ref);
+
+		if (r == TREE_OK)
+			return;
+		/* nobody to name: it takes it itself, if it may */
+		if (w == TREE_OK && r != TREE_FULL)
+			w = r;
+	}
 	if (w != TREE_OK) {
 		tree_refuse(t, ref, TREE_JOIN, w);
 		return;
 	}
-	if (redirects(t, mover, &ep, ref))
-		return;
 	c = climb_new(t, ref);
 	if (!c) {
 		tree_refuse(t, ref, TREE_JOIN, TREE_BUSY);
@@ -239,7 +256,7 @@ static void climb_begin(struct tree *t, struct climb *c)
 
 	c->probing = false;
 	if (w == TREE_OK && t->place == PLACE_ROOT) {
-		w = reign_grant(t, &c->mover, &t->self, &c->ep, &lease);
+		w = reign_grant(t, &c->mover, &c->ep, &lease);
 		if (w == TREE_OK) {
 			climb_accept(t, c, &lease);
 			return;
@@ -319,8 +336,8 @@ static void answer_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	enum tree_word w;
 
 	msg_init(&reply, TREE_GRANT);
-	w = reign_grant(t, &m->u.grant.mover, &m->u.grant.acceptor,
-			&m->u.grant.mover.ep, &reply.u.granted.lease);
+	w = reign_grant(t, &m->u.grant.mover, &m->u.grant.mover.ep,
+			&reply.u.granted.lease);
 	reply.word = w;
 	reply.u.granted.granted = w == TREE_OK;
 	reply.u.granted.nonce = m->u.grant.mover.nonce;
@@ -337,6 +354,13 @@ static void ended(struct tree *t, struct branch *b, const struct tree_msg *m)
 	if (ok && mover->hosts < TREE_MEMBERS - b->pub.hosts)
 		b->pub.hosts += mover->hosts;
 	b->promised -= MIN(b->promised, mover->hosts);
+	/* how deep it is now is known before the beats tell */
+	if (ok && mover->height <= TREE_LEVELS &&
+	    m->u.grant.level <= TREE_LEVELS &&
+	    m->u.grant.level + mover->height > tree_level(t) + b->pub.height)
+		b->pub.height =
+			MIN(TREE_LEVELS,
+			    m->u.grant.level + mover->height - tree_level(t));
 	if (t->place == PLACE_ROOT) {
 		reign_settle(t, &mover->id, &m->u.grant.grant, ok);
 		return;
@@ -354,7 +378,7 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	struct branch *b = branch_by_lease(t, &m->lease);
 	enum tree_word w;
 
-	if (!b || b->lost) {
+	if (!b || (b->lost && !b->until_ms)) {
 		tree_refuse(t, ref, TREE_GRANT, TREE_MOVED);
 		return;
 	}
@@ -368,6 +392,8 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		return;
 	}
 	w = may_pass(t, m);
+	if (w == TREE_OK)
+		branch_grows(t, b);
 	if (w != TREE_OK)
 		tree_refuse(t, ref, TREE_GRANT, w);
 	else if (t->place == PLACE_ROOT)
@@ -376,13 +402,13 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		pass_up(t, m, ref);
 }
 
-void climb_tell(struct tree *t, enum tree_grant_act act, const struct branch *b)
+void climb_tell(struct tree *t, enum tree_grant_act act, const struct branch *b,
+		const struct epoch *lease)
 {
 	struct tree_msg m;
 
 	if (t->place == PLACE_ROOT) {
-		reign_settle(t, &b->pub.id, &b->pub.lease,
-			     act == TREE_GRANT_CONFIRM);
+		reign_settle(t, &b->pub.id, lease, act == TREE_GRANT_CONFIRM);
 		return;
 	}
 	if (t->place != PLACE_ATTACHED)
@@ -394,8 +420,9 @@ void climb_tell(struct tree *t, enum tree_grant_act act, const struct branch *b)
 	m.u.grant.mover.incarnation = b->pub.incarnation;
 	m.u.grant.mover.ep = b->pub.ep;
 	m.u.grant.mover.hosts = b->pub.hosts;
+	m.u.grant.mover.height = b->pub.height;
 	m.u.grant.acceptor = t->self;
-	m.u.grant.grant = b->pub.lease;
+	m.u.grant.grant = *lease;
 	m.u.grant.level = tree_level(t);
 	m.u.grant.via[m.u.grant.n_via++] = t->self;
 	(void)tree_send(t, OP_NONE, 0, &t->path[t->n_path - 1].ep, &m,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A child's rows, page by page, and what is made sure of before they are
- * taken: they hang together below it, no id comes twice, ours and those above
- * us do not come at all.  Rows that are refused leave those held before.
+ * taken: they hang together below it, no id comes twice, this agent and those
+ * above it are not heard there.  Rows that are refused leave those held before.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -84,17 +84,19 @@ void rows_fetch(struct tree *t, struct branch *b)
 
 /* ---- what a child may say ---- */
 
-static bool row_valid(const struct tree *t, const struct tree_row *r)
+/* This agent, or one above it: as long as nobody hears it there, it was. */
+static bool row_valid(const struct tree *t, const struct tree_row *r, bool up)
 {
-	return tree_target_valid(&r->ep) && !id_equal(&r->id, &t->self) &&
-	       (r->gone || !tree_in_path(t, &r->id));
+	return tree_target_valid(&r->ep) &&
+	       !(up && (id_equal(&r->id, &t->self) || tree_in_path(t, &r->id)));
 }
 
 /* Each row below one before it; levels are counted on the way. */
 static bool rows_valid(const struct tree *t, const struct branch *b,
 		       struct tree_row *r, uint32_t n)
 {
-	struct node_id stack[TREE_LEVELS + 1];
+	struct node_id stack[TREE_LEVELS + 2];
+	bool up[TREE_LEVELS + 2] = { true };
 	unsigned depth = 1;
 
 	if (!n || !id_equal(&r[0].id, &b->pub.id) || r[0].gone)
@@ -102,13 +104,14 @@ static bool rows_valid(const struct tree *t, const struct branch *b,
 	stack[0] = r[0].id;
 	r[0].level = 0;
 	for (uint32_t i = 1; i < n; i++) {
-		if (!row_valid(t, &r[i]))
-			return false;
 		while (depth && !id_equal(&stack[depth - 1], &r[i].parent))
 			depth--;
 		if (!depth || depth > TREE_LEVELS)
 			return false;
 		r[i].level = (uint8_t)depth;
+		up[depth] = r[i].up && up[depth - 1];
+		if (!row_valid(t, &r[i], up[depth] && !r[i].gone))
+			return false;
 		if (!r[i].gone)
 			stack[depth++] = r[i].id;
 	}
@@ -140,7 +143,7 @@ static int page_check(struct tree *t, struct branch *b)
 
 	if (!rows_valid(t, b, b->page, b->n_page))
 		return -EINVAL;
-	ret = rowset_init(&s, b->n_page, 0);
+	ret = rowset_init(&s, b->n_page);
 	if (ret)
 		return ret;
 	for (uint32_t i = 0; i < b->n_page; i++)

@@ -34,7 +34,7 @@ void link_detach(struct tree *t)
 	t->lease = (struct epoch){ 0 };
 	t->rooted = false;
 	t->offset_ms = t->error_ms = 0;
-	t->version++;
+	rows_touch(t);
 	branch_news(t);
 	event(t, TREE_EVENT_PARENT, NULL);
 }
@@ -81,6 +81,7 @@ void link_commit(struct tree *t, const struct endpoint *parent,
 	t->version++;
 	watch_at(t, now + SILENT_MS);
 	seek_place(t);
+	rows_touch(t);
 	branch_news(t);
 	event(t, TREE_EVENT_PARENT, NULL);
 }
@@ -139,17 +140,22 @@ static void hear_path(struct tree *t, const struct tree_msg *m)
 {
 	const struct endpoint parent = t->path[t->n_path - 1].ep;
 	unsigned n = m->u.beat.n_path;
+	bool other = n != t->n_path;
 
-	if (n != t->n_path || !id_equal(&m->u.beat.path[0], &t->path[0].id)) {
+	if (other || !id_equal(&m->u.beat.path[0], &t->path[0].id))
 		t->unrooted_ms = now_ms(t);
-		t->version++;
-	}
 	for (unsigned i = 0; i < n; i++) {
+		other |= !id_equal(&t->path[i].id, &m->u.beat.path[i]);
 		t->path[i].id = m->u.beat.path[i];
 		t->path[i].ep = m->u.beat.up[i];
 	}
 	t->path[n - 1].ep = parent;
 	t->n_path = n;
+	if (!other)
+		return;
+	/* those above are not below any more */
+	branch_forget_above(t);
+	rows_touch(t);
 }
 
 static void hear_rest(struct tree *t, const struct tree_msg *m)

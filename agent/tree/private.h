@@ -61,7 +61,8 @@ struct branch {
 	uint64_t seq;
 	uint64_t until_ms; /* granted, and not counted before its first beat */
 	uint64_t down_ms;  /* monotonic, since when */
-	uint64_t rows_at_ms;           /* not fetched before */
+	uint64_t rows_at_ms; /* not fetched before */
+	uint64_t growing_ms; /* more may be below than it told, until then */
 	uint64_t told_hash, said_hash; /* of its rows: held, in its beats */
 	uint64_t members_said;
 	struct tree_row *rows, *page; /* what it told; being fetched */
@@ -70,8 +71,10 @@ struct branch {
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;
-	uint32_t promised; /* hosts just sent to it for a place */
-	uint32_t rack;     /* hash of its rack; 0: none */
+	uint32_t promised;    /* hosts just sent to it for a place */
+	uint32_t rack;        /* hash of its rack; 0: none */
+	struct epoch granted; /* pub.lease once it has answered under it */
+	uint64_t granted_incarnation;
 	uint32_t granted_height;
 	uint8_t slot, failures;
 	bool joined;  /* it has been our child: a member until it is gone */
@@ -109,7 +112,6 @@ struct extra {
 	uint32_t hosts;
 	bool pending; /* granted, not yet reported */
 	bool known;   /* was a member before that grant */
-	bool hidden;  /* also reported, under an older lease */
 };
 
 struct grave {
@@ -128,6 +130,7 @@ struct reign {
 	bool asking;    /* candidates; answers are judged at the timer */
 	uint64_t ref[TREE_ROOTS];
 	uint64_t announced_ms, since_ms;
+	uint64_t sure_ms; /* by then all that live have come */
 };
 
 #define SEEK_MAX 48
@@ -300,8 +303,8 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void climb_done(struct tree *t, uint64_t ref, int err,
 		const struct tree_msg *m);
 /* Tells the root how a grant ended. */
-void climb_tell(struct tree *t, enum tree_grant_act act,
-		const struct branch *b);
+void climb_tell(struct tree *t, enum tree_grant_act act, const struct branch *b,
+		const struct epoch *lease);
 void climb_drop_all(struct tree *t);
 
 /* ---- branch.c ---- */
@@ -311,7 +314,7 @@ struct branch *branch_by_id(const struct tree *t, const struct node_id *id);
 struct branch *branch_by_lease(const struct tree *t, const struct epoch *e);
 struct branch *branch_by_endpoint(const struct tree *t,
 				  const struct endpoint *ep);
-/* Counts towards the rows: it is or was a child, or may become one. */
+/* Counts towards the rows: it is or was a child, or was added by hand. */
 bool branch_counts(const struct branch *b);
 void branch_granted(struct tree *t, struct branch *b,
 		    const struct tree_mover *m, const struct epoch *lease);
@@ -323,6 +326,10 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms);
 /* The next beats carry news: soon, but not all at once. */
 void branch_news(struct tree *t);
+/* A grant for somebody below it passed. */
+void branch_grows(const struct tree *t, struct branch *b);
+/* Children that were, and now are above this agent. */
+void branch_forget_above(struct tree *t);
 void branch_add_timer(struct tree *t);
 void branch_free_all(struct tree *t);
 bool branch_removed_lately(const struct tree *t, const struct node_id *id);
@@ -369,7 +376,6 @@ void reign_rounds_start(struct tree *t);
 void reign_rounds_stop(struct tree *t);
 /* The next number; for a grant of this mover. */
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
-			   const struct node_id *acceptor,
 			   const struct endpoint *ep, struct epoch *out);
 void reign_settle(struct tree *t, const struct node_id *mover,
 		  const struct epoch *lease, bool confirmed);

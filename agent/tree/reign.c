@@ -19,6 +19,7 @@
 #define ROUNDS_MAX 8 /* an earlier candidate that never stands */
 #define LEAVES_MAX 64
 #define TRUST_MS   60000 /* a former fleet's count is taken so long */
+#define SURE_MS    8000  /* who joined last is in no count */
 
 /* ---- terms ---- */
 
@@ -79,7 +80,9 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	*x = (struct extra){
 		.row = *row, .since_ms = now_ms(t), .hosts = 1, .known = true
 	};
-	x->row.up = false;
+	x->row.up = x->row.gone = false;
+	x->row.level = 1;
+	x->row.parent = t->self;
 	rows_touch(t);
 	return x;
 }
@@ -136,6 +139,7 @@ void tree_accept_rows(struct tree *t)
 	if (!t->reign)
 		return;
 	t->reign->floor = 0;
+	t->reign->sure_ms = 0;
 	for (uint32_t i = 0; i < t->reign->n_extra;) {
 		if (t->reign->extra[i].pending)
 			i++;
@@ -170,8 +174,10 @@ static int reign_new(struct tree *t)
 		return ret;
 	}
 	t->reign->since_ms = now_ms(t);
-	if (!t->conf->provider->founds && fleet > 1)
-		t->reign->floor = fleet;
+	if (!t->conf->provider->founds) {
+		t->reign->sure_ms = now_ms(t) + SURE_MS;
+		t->reign->floor = fleet > 1 ? fleet : 0;
+	}
 	extras_begin(t);
 	return 0;
 }
@@ -285,12 +291,10 @@ static bool may_open(struct tree *t, const struct tree_mover *mover)
 }
 
 static void pending_row(struct tree *t, const struct tree_mover *mover,
-			const struct node_id *acceptor,
 			const struct endpoint *ep)
 {
 	struct extra *x = extra_find(t->reign, &mover->id);
 	struct tree_row row = { .id = mover->id,
-				.parent = *acceptor,
 				.ep = *ep,
 				.level = 1,
 				.incarnation = mover->incarnation,
@@ -306,7 +310,6 @@ static void pending_row(struct tree *t, const struct tree_mover *mover,
 }
 
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
-			   const struct node_id *acceptor,
 			   const struct endpoint *ep, struct epoch *out)
 {
 	struct reign *r = t->reign;
@@ -331,7 +334,7 @@ enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 				     .lease = t->reign_epoch,
 				     .until_ms = now_ms(t) + GRANT_MS,
 				     .leaf = mover->hosts == 1 };
-	pending_row(t, mover, acceptor, ep);
+	pending_row(t, mover, ep);
 	*out = t->reign_epoch;
 	return TREE_OK;
 }

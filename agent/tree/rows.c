@@ -185,7 +185,7 @@ void rows_forget(struct tree *t, struct branch *b, bool gone)
 
 static uint32_t rows_total(const struct tree *t)
 {
-	uint32_t n = 1 + t->n_graves;
+	uint32_t n = 1 + t->n_graves + (t->reign ? t->reign->n_extra : 0);
 
 	for (unsigned i = 0; i < t->n_children; i++)
 		if (branch_counts(t->child[i]))
@@ -223,10 +223,15 @@ static void collect(struct tree *t, struct rowset *s)
 			r = b->rows[k];
 			r.level++;
 			rowset_add(s, &r);
+			if (tree_in_path(t, &r.id))
+				rowset_hide(s);
 		}
 	}
 	for (uint32_t i = 0; i < t->n_graves; i++)
 		rowset_add(s, &t->grave[i].row);
+	s->n_told = s->n;
+	for (uint32_t i = 0; t->reign && i < t->reign->n_extra; i++)
+		rowset_add(s, &t->reign->extra[i].row);
 }
 
 /* Is what was granted told of by now, with all that is below it? */
@@ -235,7 +240,7 @@ static bool extra_told(const struct tree *t, const struct rowset *s,
 {
 	uint32_t below;
 
-	if (epoch_compare(&w->lease, &x->row.lease) < 0)
+	if (rowset_order(w, &x->row) < 0)
 		return false;
 	if (w->gone || !x->pending)
 		return true;
@@ -243,25 +248,25 @@ static bool extra_told(const struct tree *t, const struct rowset *s,
 	return below + 1 >= x->hosts || now_ms(t) >= x->since_ms + UNTOLD_MS;
 }
 
+/* They are the last of the set, in their order. */
 static void extras_settle(struct tree *t, const struct rowset *s)
 {
 	struct reign *r = t->reign;
+	uint32_t first = r ? s->n - r->n_extra : 0, n = 0;
 
 	t->pending = false;
-	for (uint32_t i = 0; r && i < r->n_extra;) {
-		struct extra *x = &r->extra[i];
+	for (uint32_t i = 0; r && i < r->n_extra; i++) {
+		const struct extra *x = &r->extra[i];
 		const struct tree_row *w = rowset_find(s, &x->row.id);
-		bool there = rowset_up_at(s, &x->row.ep);
 
-		if ((w && extra_told(t, s, x, w)) ||
-		    (!w && there && !x->pending)) {
-			*x = r->extra[--r->n_extra];
+		if (rowset_lost(s, first + i) &&
+		    (w == &s->row[first + i] || extra_told(t, s, x, w)))
 			continue;
-		}
-		x->hidden = w;
 		t->pending |= x->pending;
-		i++;
+		r->extra[n++] = *x;
 	}
+	if (r)
+		r->n_extra = n;
 }
 
 /* Two live hosts have one id: the younger keeps it. */
@@ -296,13 +301,12 @@ static void number_change(struct tree *t)
 /* Without memory the rows stay as they were, until the next try. */
 void rows_resolve(struct tree *t)
 {
-	uint32_t extra = t->reign ? t->reign->n_extra : 0;
 	struct rowset s;
 
 	if (!t->dirty)
 		return;
 	graves_expire(t);
-	if (rowset_init(&s, rows_total(t), extra))
+	if (rowset_init(&s, rows_total(t)))
 		return;
 	collect(t, &s);
 	rowset_decide(&s);
@@ -311,9 +315,6 @@ void rows_resolve(struct tree *t)
 		return;
 	}
 	extras_settle(t, &s);
-	for (uint32_t i = 0; t->reign && i < t->reign->n_extra; i++)
-		if (!t->reign->extra[i].hidden)
-			rowset_append(&s, &t->reign->extra[i].row);
 	rowset_append_gone(&s, &t->self);
 	t->conflict = s.conflict;
 	tell_double(t, &s);
@@ -351,7 +352,7 @@ bool tree_settled(struct tree *t)
 {
 	rows_resolve(t);
 	if (t->dirty || t->conflict || t->pending ||
-	    (t->reign && t->reign->floor))
+	    (t->reign && (t->reign->floor || now_ms(t) < t->reign->sure_ms)))
 		return false;
 	for (unsigned i = 0; i < t->n_children; i++) {
 		const struct branch *b = t->child[i];

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rows from several children put together.  Of rows of one host the one with
- * the higher lease counts; of equal ones, that which says it is gone, then
- * that whose host is heard.  A host that is not heard does not count if
- * another one is heard at its address: it was reborn with another id.
+ * Rows from several children put together.  Of rows of one host the one of its
+ * latest life counts, of these that with the higher lease; of equal ones, that
+ * whose host is heard, then that which says it is gone (one that was removed
+ * takes its subtree elsewhere, and leases below it stay).  A host that is not
+ * heard does not count if another one is heard at its address: it was reborn
+ * with another id.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -25,7 +27,7 @@ enum {
 	FLAG_UP = 2     /* heard, and all above it */
 };
 
-int rowset_init(struct rowset *s, uint32_t n, uint32_t extra)
+int rowset_init(struct rowset *s, uint32_t n)
 {
 	size_t slots = 4;
 
@@ -37,8 +39,7 @@ int rowset_init(struct rowset *s, uint32_t n, uint32_t extra)
 	s->slot = calloc(slots, sizeof(*s->slot));
 	s->at_slot = calloc(slots, sizeof(*s->at_slot));
 	s->mask = (uint32_t)slots - 1;
-	s->room = n;
-	s->extra = extra;
+	s->room = s->n_told = n;
 	if (s->row && s->flag && s->slot && s->at_slot)
 		return 0;
 	rowset_free(s);
@@ -59,6 +60,11 @@ void rowset_add(struct rowset *s, const struct tree_row *r)
 {
 	assert(s->n < s->room);
 	s->row[s->n++] = *r;
+}
+
+void rowset_hide(struct rowset *s)
+{
+	s->flag[s->n - 1] |= FLAG_LOSER;
 }
 
 static bool same_id(const struct node_id *a, const struct node_id *b)
@@ -125,9 +131,9 @@ const struct tree_row *rowset_find(const struct rowset *s,
 	return i ? &s->row[i - 1] : NULL;
 }
 
-bool rowset_up_at(const struct rowset *s, const struct endpoint *ep)
+bool rowset_lost(const struct rowset *s, uint32_t i)
 {
-	return *at_slot(s, ep);
+	return s->flag[i] & FLAG_LOSER;
 }
 
 uint32_t rowset_below(const struct rowset *s, const struct tree_row *r)
@@ -158,17 +164,32 @@ static void find_up(struct rowset *s)
 	}
 }
 
+int rowset_order(const struct tree_row *a, const struct tree_row *b)
+{
+	/* a restart may have forgotten the leases before it */
+	if (a->incarnation != b->incarnation)
+		return a->incarnation < b->incarnation ? -1 : 1;
+	return epoch_compare(&a->lease, &b->lease);
+}
+
+static unsigned rank(const struct rowset *s, uint32_t i)
+{
+	if (s->flag[i] & FLAG_UP)
+		return 2;
+	return s->row[i].gone;
+}
+
 /* Row i instead of j, which came before it? */
 static bool better(const struct rowset *s, uint32_t i, uint32_t j)
 {
 	const struct tree_row *a = &s->row[i], *b = &s->row[j];
-	int order = epoch_compare(&a->lease, &b->lease);
+	int order = rowset_order(a, b);
 
 	if (!j)
 		return false; /* this agent itself */
-	if (order || a->gone != b->gone)
-		return order ? order > 0 : a->gone;
-	return (s->flag[i] & FLAG_UP) && !(s->flag[j] & FLAG_UP);
+	if (i >= s->n_told && !b->gone)
+		return false; /* better where it was than nowhere */
+	return order ? order > 0 : rank(s, i) > rank(s, j);
 }
 
 static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
@@ -190,7 +211,7 @@ static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
 /* Those that are not heard, where another host is. */
 static void decide_addresses(struct rowset *s)
 {
-	bool any = s->extra;
+	bool any = false;
 
 	for (uint32_t i = 0; i < s->n && !any; i++)
 		any = !s->flag[i] && !s->row[i].gone;
@@ -201,7 +222,7 @@ static void decide_addresses(struct rowset *s)
 			*at_slot(s, &s->row[i].ep) = i + 1;
 	for (uint32_t i = 0; i < s->n; i++)
 		if (!s->flag[i] && !s->row[i].gone &&
-		    rowset_up_at(s, &s->row[i].ep))
+		    *at_slot(s, &s->row[i].ep))
 			s->flag[i] |= FLAG_LOSER;
 }
 
@@ -211,7 +232,9 @@ void rowset_decide(struct rowset *s)
 	for (uint32_t i = 0; i < s->n; i++) {
 		uint32_t *slot = id_slot(s, &s->row[i].id);
 
-		if (!*slot) {
+		if (s->flag[i] & FLAG_LOSER) {
+			s->conflict |= s->flag[i] & FLAG_UP;
+		} else if (!*slot) {
 			*slot = i + 1;
 		} else if (better(s, i, *slot - 1)) {
 			lose(s, *slot - 1, i);
@@ -229,8 +252,9 @@ int rowset_emit(struct rowset *s)
 {
 	struct node_id id[LEVELS] = { 0 };
 	uint8_t level[LEVELS] = { 0 };
+	bool cut[LEVELS] = { false };
 
-	s->out = reallocarray(NULL, s->n + s->extra, sizeof(*s->out));
+	s->out = reallocarray(NULL, s->n, sizeof(*s->out));
 	if (!s->out)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < s->n; i++) {
@@ -242,24 +266,21 @@ int rowset_emit(struct rowset *s)
 		if (raw) {
 			r.level = level[raw - 1] + 1;
 			r.parent = id[raw - 1];
+			r.up &= !cut[raw - 1];
 		}
 		/* those below one that does not count go below its parent */
 		level[raw] = r.level;
 		id[raw] = r.id;
+		cut[raw] = false;
 		if (s->flag[i] & FLAG_LOSER) {
 			level[raw]--;
 			id[raw] = r.parent;
+			cut[raw] = !(s->flag[i] & FLAG_UP);
 		} else {
 			s->out[s->n_out++] = r;
 		}
 	}
 	return 0;
-}
-
-void rowset_append(struct rowset *s, const struct tree_row *r)
-{
-	assert(s->n_out < s->n + s->extra);
-	s->out[s->n_out++] = *r;
 }
 
 void rowset_append_gone(struct rowset *s, const struct node_id *self)

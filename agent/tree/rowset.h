@@ -8,9 +8,10 @@
 struct rowset {
 	struct tree_row *row; /* preorder, levels right */
 	uint8_t *flag;
-	uint32_t n, room, extra; /* extra: more to append */
-	uint32_t *slot, mask;    /* by id: index + 1 */
-	uint32_t *at_slot;       /* by address: of those that are up */
+	uint32_t n, room;
+	uint32_t n_told;      /* of them, the rest is not told of by a child */
+	uint32_t *slot, mask; /* by id: index + 1 */
+	uint32_t *at_slot;    /* by address: of those that are up */
 	struct tree_row *out;
 	uint32_t n_out, n_gone;
 	bool conflict; /* two tell of one host, and both hear it */
@@ -19,23 +20,26 @@ struct rowset {
 	uint64_t younger_incarnation;
 };
 
-/* 0 or -ENOMEM. */
-int rowset_init(struct rowset *s, uint32_t n, uint32_t extra);
+/* Room for n rows; 0 or -ENOMEM. */
+int rowset_init(struct rowset *s, uint32_t n);
 void rowset_add(struct rowset *s, const struct tree_row *r);
+/* The last added does not count: it is above this agent. */
+void rowset_hide(struct rowset *s);
 /* No id came twice. */
 bool rowset_unique(struct rowset *s);
+/* <0, 0, >0: which row of one host is the later one. */
+int rowset_order(const struct tree_row *a, const struct tree_row *b);
 /* Chooses, of rows of one host, the one that counts. */
 void rowset_decide(struct rowset *s);
 /* The row of this id that counts, or NULL. */
 const struct tree_row *rowset_find(const struct rowset *s,
 				   const struct node_id *id);
-/* A host that is up has this address. */
-bool rowset_up_at(const struct rowset *s, const struct endpoint *ep);
+/* Another row counts instead of the i-th. */
+bool rowset_lost(const struct rowset *s, uint32_t i);
 /* Rows below this one in its listing. */
 uint32_t rowset_below(const struct rowset *s, const struct tree_row *r);
 /* Those that count, each below the nearest of them above it; 0 or -ENOMEM. */
 int rowset_emit(struct rowset *s);
-void rowset_append(struct rowset *s, const struct tree_row *r);
 /* Those that are gone, last, below self. */
 void rowset_append_gone(struct rowset *s, const struct node_id *self);
 /* The array, which is the caller's now; the rest is freed. */

@@ -457,7 +457,8 @@ void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out)
 
 	*out = b->pub;
 	out->rows_known = b->joined && !b->bad_rows &&
-			  b->told_hash == b->said_hash;
+			  b->told_hash == b->said_hash &&
+			  now_ms(t) >= b->growing_ms;
 }
 
 enum tree_word tree_admit(const struct tree *t, const struct epoch *lease,

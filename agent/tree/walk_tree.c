@@ -45,7 +45,8 @@ static bool view_child(void *tree, unsigned i, struct walk_child *out)
 		.id = c.id,
 		.ep = c.ep,
 		.lease = c.lease,
-		.hosts = c.hosts ? c.hosts : 1,
+		/* not told yet: it may have grown since its last beat */
+		.hosts = c.rows_known ? c.hosts : TREE_MEMBERS,
 		.height = c.height,
 		.ask = c.state == CHILD_UP || c.state == CHILD_SUSPECT,
 		.suspect = c.state == CHILD_SUSPECT,

@@ -2,7 +2,6 @@
 /* See tree_world.h.  Events lie in a binary heap, ordered by time and number. */
 #include "tree_world.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +16,9 @@ struct exchange {
 	unsigned from, to, from_life, to_life;
 	uint64_t ref;
 	struct tree_msg m, answer;
-	bool over; /* told or cancelled */
+	bool over;              /* told or cancelled */
+	struct tree_msg *heard; /* world_ask() waits for it */
+	bool *done;
 	int events;
 };
 
@@ -212,6 +213,10 @@ static void env_reply(void *ctx, uint64_t ref, const struct tree_msg *m)
 	copy_message(&x->answer, m);
 	if (n->lie)
 		n->lie(n, &x->answer);
+	if (x->heard) {
+		*x->heard = *m;
+		*x->done = true;
+	}
 	if (x->to_life == n->life)
 		heap_push(n->w, e);
 	exchange_put(x); /* held for this answer */
@@ -553,6 +558,60 @@ uint64_t world_until(struct world *w, bool (*is)(struct world *w, void *arg),
 	return w->now - begin;
 }
 
+enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
+			 const struct tree_msg *m, struct tree_msg *answer)
+{
+	struct exchange *x = calloc(1, sizeof(*x));
+	struct event_item e = { .at = w->now, .what = AT_REQUEST, .x = x };
+	struct tree_msg reply = { 0 };
+	bool done = false;
+
+	assert(x);
+	x->next = w->exchanges;
+	x->link = &w->exchanges;
+	if (x->next)
+		x->next->link = &x->next;
+	w->exchanges = x;
+	x->from = from;
+	x->to = to;
+	x->over = true;
+	answer = answer ? answer : &reply;
+	x->heard = answer;
+	x->done = &done;
+	copy_message(&x->m, m);
+	heap_push(w, e);
+	for (unsigned i = 0; i < 200 && !done; i++)
+		world_run(w, 10);
+	assert(done);
+	return answer->word;
+}
+
+struct added {
+	bool done;
+	enum tree_word w;
+};
+
+static void added(void *arg, enum tree_word w, bool created)
+{
+	struct added *a = arg;
+
+	(void)created;
+	assert(!a->done);
+	a->done = true;
+	a->w = w;
+}
+
+enum tree_word world_add(struct world *w, unsigned h, unsigned x)
+{
+	struct added a = { 0 };
+
+	tree_add(w->node[h].tree, &w->node[x].ep, 900, added, &a);
+	for (unsigned i = 0; i < 200 && !a.done; i++)
+		world_run(w, 10);
+	assert(a.done);
+	return a.w;
+}
+
 /* ---- looking ---- */
 
 int world_parent(const struct world *w, unsigned i)
@@ -651,5 +710,27 @@ void world_print(struct world *w)
 			n->tree && tree_rooted(n->tree), rows, expected,
 			n->tree ? tree_n_children(n->tree) : 0,
 			n->tree && tree_settled(n->tree));
+	}
+}
+
+void must_be_whole(struct world *w, uint64_t limit_ms)
+{
+	if (world_until(w, world_whole, NULL, limit_ms) == UINT64_MAX) {
+		world_print(w);
+		fail_msg("not whole");
+	}
+}
+
+static bool settled(struct world *w, void *unused)
+{
+	return world_whole(w, unused) &&
+	       tree_settled(w->node[world_root(w)].tree);
+}
+
+void must_settle(struct world *w, uint64_t limit_ms)
+{
+	if (world_until(w, settled, NULL, limit_ms) == UINT64_MAX) {
+		world_print(w);
+		fail_msg("not settled");
 	}
 }

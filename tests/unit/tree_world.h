@@ -8,6 +8,14 @@
 #ifndef LINNET_TREE_WORLD_H
 #define LINNET_TREE_WORLD_H
 
+#include <assert.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
 #include "agent/tree/tree.h"
 
 #define WORLD_NODES 1200
@@ -71,6 +79,12 @@ void world_run(struct world *w, uint64_t ms);
 uint64_t world_until(struct world *w, bool (*is)(struct world *w, void *arg),
 		     void *arg, uint64_t limit_ms);
 
+/* m as if from that agent; what is answered, within 2 s. */
+enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
+			 const struct tree_msg *m, struct tree_msg *answer);
+/* tree_add() at H of X; what its client was told, within 2 s. */
+enum tree_word world_add(struct world *w, unsigned h, unsigned x);
+
 /* The agent above, or -1: a root, -2: detached. */
 int world_parent(const struct world *w, unsigned i);
 unsigned world_depth(const struct world *w, unsigned i);
@@ -80,5 +94,8 @@ unsigned world_roots_now(const struct world *w);
 /* The only root, or -1. */
 int world_root(const struct world *w);
 void world_print(struct world *w);
+void must_be_whole(struct world *w, uint64_t limit_ms);
+/* Whole, and no grant or row is on its way: nothing would be `incomplete`. */
+void must_settle(struct world *w, uint64_t limit_ms);
 
 #endif
