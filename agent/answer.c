@@ -20,14 +20,24 @@
 #include "agent/agent.h"
 #include "agent/measure.h"
 #include "agent/overlay.h"
+#include "agent/query_private.h"
 #include "common/util.h"
 
 /* Hitters need more than this many units in all, as the old scripts expect. */
 #define TOP_MIN_TOTAL 5
+/* Equal questions that come so soon after one share its answer. */
+#define SHARE_MS      50
 /* First cut of round 1: rows from half of the host's own threshold. */
 #define TOP_ALPHA     0.5
 
+/* Somebody who asks what is being answered. */
+struct asker {
+	uint64_t began_ms;
+	void *arg;
+};
+
 struct answer_op {
+	struct answer_op *next;
 	struct agent *agent;
 	struct ask ask;
 	bool host_only, base_tree;
@@ -36,8 +46,11 @@ struct answer_op {
 	uint64_t began_ms, deadline_ms; /* monotonic */
 	char *request_id;
 	uint8_t query_id[16]; /* of both rounds */
+	uint32_t budget_ms;
 	void (*done)(void *arg, const struct answer *an);
 	void *arg;
+	struct asker *more; /* beside the first */
+	unsigned n_more;
 	/* heavy hitters, after round 1 */
 	uint64_t threshold;
 	uint64_t digest;
@@ -47,8 +60,16 @@ struct answer_op {
 
 static void op_free(struct answer_op *op)
 {
+	struct answer_op **at = &op->agent->queries->answers;
+
+	while (*at && *at != op)
+		at = &(*at)->next;
+	if (*at)
+		*at = op->next;
+	free(op->more);
 	ask_fini(&op->ask);
 	part_free(op->answer.part);
+	contributors_reset(&op->answer.contributors);
 	free(op->answer.hit);
 	free(op->request_id);
 	free(op);
@@ -58,6 +79,7 @@ static void op_finish(struct answer_op *op)
 {
 	struct answer *an = &op->answer;
 	const struct ctl_loss *l = &an->coverage.loss;
+	uint64_t now = clock_mono_ms();
 
 	an->missed_packets = l->matched.packets > l->received.packets
 				     ? l->matched.packets - l->received.packets
@@ -65,9 +87,15 @@ static void op_finish(struct answer_op *op)
 	an->missed_bytes = l->matched.bytes > l->received.bytes
 				   ? l->matched.bytes - l->received.bytes
 				   : 0;
-	an->elapsed_ms = (uint32_t)(clock_mono_ms() - op->began_ms);
+	if (an->part && an->part->saturated)
+		an->coverage.saturated = true;
 	coverage_report(op->agent, &an->coverage, &op->scope, &an->report);
+	an->elapsed_ms = (uint32_t)(now - op->began_ms);
 	op->done(op->arg, an);
+	for (unsigned i = 0; i < op->n_more; i++) {
+		an->elapsed_ms = (uint32_t)(now - op->more[i].began_ms);
+		op->done(op->more[i].arg, an);
+	}
 	op_free(op);
 }
 
@@ -82,6 +110,10 @@ static int op_wave(struct answer_op *op, unsigned part,
 				     .as_of = op->scope.as_of,
 				     .request_id = op->request_id };
 
+	if (op->answer.has_contributors) {
+		contributors_reset(&op->answer.contributors);
+		opt.contributors = &op->answer.contributors;
+	}
 	if (op->ask.round == 1)
 		random_bytes(op->query_id, sizeof(op->query_id));
 	memcpy(opt.query_id, op->query_id, sizeof(opt.query_id));
@@ -187,6 +219,7 @@ static void round2_done(void *arg, struct query_result *r)
 	if (r->coverage.digest != op->digest)
 		op->certain = false;
 	take_result(op, r);
+	an->keys = op->ask.keys;
 	/* the statement is "as of round 1": shares are of its total */
 	if (an->part)
 		an->part->totals = round1;
@@ -312,34 +345,100 @@ static void round1_done(void *arg, struct query_result *r)
 		hits_finish(op);
 }
 
+static bool keys_equal(const struct answer_op *op,
+		       const struct answer_request *rq)
+{
+	/* those of heavy hitters are no part of the question */
+	return rq->kind != ASK_POINTS ||
+	       (op->ask.n_keys == rq->n_keys &&
+		!memcmp(op->ask.keys, rq->keys,
+			rq->n_keys * sizeof(*rq->keys)));
+}
+
+/*
+ * The same question with the same time, asked a moment ago: its answer is the
+ * answer to this one, too.  A moment only, so that who asks sees what it did
+ * before.
+ */
+static struct answer_op *
+op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot,
+	void (*done)(void *arg, const struct answer *an))
+{
+	struct answer_op *op;
+	struct walk_scope now;
+
+	if (rq->contributors)
+		return NULL;
+	for (op = a->queries->answers; op; op = op->next)
+		if (op->done == done && op->answer.kind == rq->kind &&
+		    op->budget_ms == rq->budget_ms &&
+		    op->began_ms + SHARE_MS >= clock_mono_ms() &&
+		    op->host_only == rq->host_only &&
+		    op->base_tree == rq->base_tree && op->n_top == rq->n_top &&
+		    op->ask.share == rq->share &&
+		    (!measure_row(rq->kind)->end_slot ||
+		     op->ask.end_slot == end_slot) &&
+		    !op->answer.has_contributors &&
+		    task_equal(&op->answer.task, &rq->task) &&
+		    keys_equal(op, rq))
+			break;
+	if (!op)
+		return NULL;
+	coverage_begin(a, rq->host_only, &now);
+	if (now.expected != op->scope.expected ||
+	    now.digest != op->scope.digest)
+		return NULL;
+	return op;
+}
+
+/* One more for this answer; false: no memory. */
+static bool op_join(struct answer_op *op, void *arg)
+{
+	struct asker *more =
+		reallocarray(op->more, op->n_more + 1, sizeof(*more));
+
+	if (!more)
+		return false;
+	op->more = more;
+	more[op->n_more++] = (struct asker){ clock_mono_ms(), arg };
+	return true;
+}
+
 struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 			       void (*done)(void *arg, const struct answer *an),
 			       void *arg)
 {
-	struct answer_op *op = calloc(1, sizeof(*op));
+	uint64_t end_slot = (clock_wall_ms() - 50) / 100 - 1;
+	struct answer_op *op = op_find(a, rq, end_slot, done);
 	struct ask ask = { .kind = rq->kind,
 			   .round = 1,
 			   .task = rq->task,
 			   .share = rq->share,
 			   .alpha = TOP_ALPHA,
+			   /* the newest slot that is closed, also where a
+			    * clock is 50 ms behind */
+			   .end_slot = end_slot,
 			   .keys = (struct flow_key *)rq->keys,
 			   .n_keys = rq->n_keys };
 	bool top = rq->kind == ASK_TOP;
 
+	if (op)
+		return op_join(op, arg) ? op : NULL;
+	op = calloc(1, sizeof(*op));
 	if (!op)
 		return NULL;
-	/* the newest slot that is closed, also where a clock is 50 ms behind */
-	ask.end_slot = (clock_wall_ms() - 50) / 100 - 1;
 	op->agent = a;
 	op->host_only = rq->host_only;
 	op->base_tree = rq->base_tree;
 	op->n_top = rq->n_top;
 	op->began_ms = clock_mono_ms();
 	coverage_begin(a, rq->host_only, &op->scope);
+	op->budget_ms = rq->budget_ms;
 	op->deadline_ms = op->began_ms + rq->budget_ms;
 	op->done = done;
 	op->arg = arg;
 	op->answer.kind = rq->kind;
+	op->answer.has_contributors = rq->contributors;
 	op->answer.task = rq->task;
 	op->request_id = strdup(rq->request_id ? rq->request_id : "");
 	if (!op->request_id || ask_copy(&op->ask, &ask) ||
@@ -347,5 +446,7 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 		op_free(op);
 		return NULL;
 	}
+	op->next = a->queries->answers;
+	a->queries->answers = op;
 	return op;
 }

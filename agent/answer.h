@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/contributors.h"
 #include "agent/query.h"
 #include "agent/registry.h"
 
@@ -20,7 +21,7 @@ struct answer_request {
 	double share;   /* ASK_TOP */
 	bool base_tree; /* ASK_TOP: above share of the tree, not of a host */
 	uint32_t n_top; /* ASK_TOP: only the n largest are wanted; 0: all */
-	bool host_only;
+	bool host_only, contributors;
 	uint32_t budget_ms;
 	const char *request_id; /* borrowed during the call */
 };
@@ -44,6 +45,8 @@ struct answer {
 	bool recall_certain; /* no key above the threshold can be absent */
 	uint64_t missed_packets, missed_bytes;
 	uint32_t elapsed_ms;
+	bool has_contributors;
+	struct contributors contributors; /* of the last round */
 };
 
 /* ASK_REALTIME: rows in the order of keys, as clients see it. */

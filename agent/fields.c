@@ -168,6 +168,12 @@ static int get_require(struct fields *f, const char *s, size_t len)
 	return word(s, len, "all") ? 0 : -EINVAL;
 }
 
+static int get_contributors(struct fields *f, const char *s, size_t len)
+{
+	f->contributors = true;
+	return word(s, len, "children") ? 0 : -EINVAL;
+}
+
 static int get_flag(bool *out, const char *s, size_t len)
 {
 	*out = word(s, len, "1");
@@ -269,6 +275,7 @@ static const struct field_row rows[] = {
 		       get_cursor },
 	[F_TIMEOUT] = { "timeout", "50ms..30s", get_timeout },
 	[F_REQUIRE] = { "require", "all", get_require },
+	[F_CONTRIBUTORS] = { "contributors", "children", get_contributors },
 	[F_DISTINCT] = { "distinct", "0 or 1", get_distinct },
 	[F_VERBOSE] = { "verbose", "0 or 1", get_verbose },
 	[F_MSNM_ENABLED] = { "enabled", "0 or 1", get_msnm_enabled },

@@ -46,6 +46,7 @@ enum field_id {
 	F_CURSOR,
 	F_TIMEOUT,
 	F_REQUIRE,
+	F_CONTRIBUTORS,
 	F_DISTINCT,
 	F_VERBOSE,
 	/* MSNM: parameters, in the order of enum msnm_param */
@@ -103,7 +104,7 @@ struct fields {
 	bool host_only;
 	uint32_t n, limit, timeout_ms;
 	char cursor[65];
-	bool require_all, distinct, verbose;
+	bool require_all, contributors, distinct, verbose;
 	struct msnm_conf msnm; /* those given */
 	uint64_t interval;
 	uint32_t history, features, flows;

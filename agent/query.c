@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/contributors.h"
 #include "agent/query_private.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -152,11 +153,14 @@ static int ops_merge(void *ctx, void *question, const struct node_id *id,
 	int ret;
 
 	(void)ctx;
-	if (!in)
-		return 0;
-	ret = *acc ? part_merge(*acc, in) : 0;
+	ret = *acc && in ? part_merge(*acc, in) : 0;
 	if (ret)
 		return ret;
+	if (q->contributors)
+		contributors_add(q->contributors, id, MISSING_NONE,
+				 &q->ask.task, in, c);
+	if (!in)
+		return 0;
 	if (q->first && first_round(q))
 		round1_add(q->first, id, in, c);
 	if (*acc)
@@ -174,6 +178,9 @@ static bool ops_missing(void *ctx, void *question, const struct node_id *id,
 	bool in;
 
 	(void)ctx;
+	if (q->contributors)
+		contributors_add(q->contributors, id, why, &q->ask.task, NULL,
+				 NULL);
 	if (first_round(q) || !q->first)
 		return false;
 	in = round1_stand_in(q->first, id, why, &q->ask, &p, c);
@@ -379,6 +386,7 @@ int query_start(struct agent *a, const struct ask *ask,
 		return -EBUSY;
 	q->done = done;
 	q->arg = arg;
+	q->contributors = opt->contributors;
 	memcpy(o.query, opt->query_id, sizeof(o.query));
 	if (walk_start(a->queries->walk, &o, q, client_done, q))
 		return 0;

@@ -17,6 +17,7 @@
 #include "common/sketch/sketch.h"
 
 struct agent;
+struct contributors;
 
 /* The mergeable questions; a row each in measure.c. */
 enum ask_kind {
@@ -58,6 +59,8 @@ struct query_options {
 	uint8_t query_id[16];
 	struct epoch as_of;     /* of its scope */
 	const char *request_id; /* for logs and children; copied */
+	/* who gave what goes in here; NULL, or borrowed until the end */
+	struct contributors *contributors;
 };
 
 /*

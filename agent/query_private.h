@@ -35,6 +35,7 @@ struct question {
 	uint64_t read_ref;
 	struct round1 *first; /* of two: what is given; then what was */
 	/* of a client's: */
+	struct contributors *contributors; /* or NULL */
 	void (*done)(void *arg, struct query_result *r);
 	void *arg;
 };

@@ -9,6 +9,7 @@
 
 #include "agent/measure.h"
 #include "agent/messages.h"
+#include "agent/overlay.h"
 #include "agent/v1.h"
 #include "common/util.h"
 
@@ -294,6 +295,89 @@ static uint64_t truncated(const struct answer *an)
 	return an->kind == ASK_REALTIME ? an->part->exact.evicted : 0;
 }
 
+/* ---- who gave what ---- */
+
+#define CONTRIBUTOR_ROWS 100
+
+static void put_points(struct json_out *o, const struct item_context *ic)
+{
+	const struct part *p = ic->an->part;
+
+	json_open(o, "points", '[');
+	for (uint32_t i = 0; i < p->points.n && ic->an->keys; i++) {
+		json_open(o, NULL, '{');
+		put_point(o, ic, i);
+		json_close(o, '}');
+	}
+	json_close(o, ']');
+}
+
+/* Its part as far as it has readable items; all have totals. */
+static void put_part(struct json_out *o, const struct answer *an,
+		     const struct coverage *cov, struct part *p)
+{
+	/* as if it were the whole answer */
+	struct answer alone = {
+		.kind = an->kind, .task = an->task, .part = p, .keys = an->keys
+	};
+	struct item_context ic = { .an = &alone };
+
+	for (unsigned r = 0; r < MISSING_REASONS; r++)
+		ic.hide_upper |= cov->reasons[r] != 0;
+	put_totals(o, &ic, 0);
+	json_put_count(o, "weight", p->totals.weight);
+	if (p->kind == PART_POINTS)
+		put_points(o, &ic);
+	else if (p->kind == PART_HLL)
+		put_distinct(o, &ic, 0);
+	if (p->kind != PART_EXACT)
+		return;
+	exact_cap(p, CONTRIBUTOR_ROWS);
+	json_open(o, "values", '[');
+	for (uint32_t i = 0; i < p->exact.n; i++) {
+		json_open(o, NULL, '{');
+		put_realtime(o, &ic, i);
+		json_close(o, '}');
+	}
+	json_close(o, ']');
+}
+
+static void put_contributor(struct json_out *o, const struct agent *a,
+			    const struct answer *an, struct contributor *c)
+{
+	char host[ENDPOINT_TEXT_LEN] = "", id[33];
+	const struct host_row *row;
+	unsigned n;
+
+	row = overlay_rows(a->overlay, &n);
+	for (unsigned i = 0; i < n; i++)
+		if (node_id_equal(&row[i].id, &c->id))
+			endpoint_format(&row[i].ep, 8000, host);
+	node_id_format(&c->id, id);
+	json_open(o, NULL, '{');
+	json_put_str(o, "host", host);
+	json_put_str(o, "node_id", id);
+	if (c->why == MISSING_NONE)
+		json_put_null(o, "reason");
+	else
+		json_put_str(o, "reason", missing_reason_name(c->why));
+	json_put_u64(o, "hosts_answered", c->coverage.answered);
+	if (c->part)
+		put_part(o, an, &c->coverage, c->part);
+	json_close(o, '}');
+}
+
+static void put_contributors(struct json_out *o, const struct v1_call *c,
+			     const struct answer *an)
+{
+	if (!an->has_contributors)
+		return;
+	json_open(o, "contributors", '[');
+	for (unsigned i = 0; i < an->contributors.n; i++)
+		put_contributor(o, c->agent, an, &an->contributors.row[i]);
+	json_close(o, ']');
+}
+
 static void put_meta(struct json_out *o, const struct v1_call *c,
 		     const struct answer *an)
 {
@@ -312,6 +396,7 @@ static void put_meta(struct json_out *o, const struct v1_call *c,
 	put_error(o, c, an);
 	v1_put_coverage(o, &an->report);
 	put_loss(o, an);
+	put_contributors(o, c, an);
 	json_put_u64(o, "truncated", truncated(an));
 	v1_put_cursor(c, o);
 	json_put_u64(o, "epoch", an->report.epoch);
@@ -369,6 +454,12 @@ static void ask(struct v1_call *c, const struct task *t,
 		v1_error(c, ERR_WRONG_SKETCH, "", "");
 		return;
 	}
+	if (c->f.contributors &&
+	    auth_allows(c->agent->auth, c->rq->roles, ROLE_ADMIN) != AUTH_OK) {
+		v1_error(c, ERR_FORBIDDEN, "", "");
+		return;
+	}
+	q->contributors = c->f.contributors;
 	q->task = t->spec;
 	q->host_only = c->f.host_only;
 	q->budget_ms = v1_budget(c);
@@ -377,7 +468,8 @@ static void ask(struct v1_call *c, const struct task *t,
 		v1_error(c, ERR_UNAVAILABLE, "", "too many queries");
 }
 
-#define ASK_FIELDS (FIELD(SCOPE) | FIELD(TIMEOUT) | FIELD(REQUIRE))
+#define ASK_FIELDS \
+	(FIELD(SCOPE) | FIELD(TIMEOUT) | FIELD(REQUIRE) | FIELD(CONTRIBUTORS))
 
 static void get_estimate(void *ctx, struct http_request *rq)
 {

@@ -15,7 +15,8 @@ TWICE = {"F_SRC": "`src` of a filter", "F_DST": "`dst` of a filter",
          "F_PROBE_SRC": "`src` of a probe", "F_PROBE_DST": "`dst` of a probe"}
 # Rows of fields.c that only query strings of /api/v1 use.
 PARAMETERS = {"F_N", "F_SHARE", "F_TREE_BASE", "F_LIMIT", "F_CURSOR",
-              "F_TIMEOUT", "F_REQUIRE", "F_DISTINCT", "F_VERBOSE"}
+              "F_TIMEOUT", "F_REQUIRE", "F_CONTRIBUTORS", "F_DISTINCT",
+              "F_VERBOSE"}
 
 
 def strings(text):

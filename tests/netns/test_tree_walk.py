@@ -8,14 +8,16 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lab import best_of_3, wait_until, within
-from test_tree import (COUNTER, Middle, configure, configure_hitters,
-                       ledger_of, middle, ping_all)
-from tree import Tree
+from lab import Lab, best_of_3, wait_until, within
+from test_tree import (COUNTER, Middle, configure, configure_hitters, coverage,
+                       late, ledger_of, middle, mutate, ping_all, token_files,
+                       totals)
+from tree import Node, Tree
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 
@@ -110,6 +112,213 @@ def test_moved_between_two_rounds():
             assert reply.missing == {child.address: "moved"}
             own = root.ask(**query, scope="host").json()
             assert reply.json() == own and own != whole
+            server.play = None
+
+
+# ---- T55b: lies that look right ----
+
+def siphash(key, data):
+    """SipHash-2-4"""
+    mask = 2**64 - 1
+    k0, k1 = (int.from_bytes(key[i:i + 8], "little") for i in (0, 8))
+    v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d,
+         k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
+
+    def rot(x, n):
+        return (x << n | x >> (64 - n)) & mask
+
+    def rounds(n):
+        for _ in range(n):
+            v[0] = (v[0] + v[1]) & mask
+            v[2] = (v[2] + v[3]) & mask
+            v[1], v[3] = rot(v[1], 13) ^ v[0], rot(v[3], 16) ^ v[2]
+            v[0] = rot(v[0], 32)
+            v[2] = (v[2] + v[1]) & mask
+            v[0] = (v[0] + v[3]) & mask
+            v[1], v[3] = rot(v[1], 17) ^ v[2], rot(v[3], 21) ^ v[0]
+            v[2] = rot(v[2], 32)
+
+    data += bytes(-(len(data) + 1) % 8) + bytes([len(data) % 256])
+    for i in range(0, len(data), 8):
+        m = int.from_bytes(data[i:i + 8], "little")
+        v[3] ^= m
+        rounds(2)
+        v[0] ^= m
+    v[2] ^= 0xff
+    rounds(4)
+    return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def digest_of(node):
+    """As coverage says that this host answered."""
+    name = b"linnet"
+    key = b"".join(siphash(bytes([i]) * 16, name).to_bytes(8, "little")
+                   for i in (1, 2))
+    status = node.get("/api/v1/status").json()["data"]
+    return siphash(key, bytes.fromhex(status["node_id"]))
+
+
+def answer_of(tree, path):
+    """(document, host -> packets that it or its branch gave)"""
+    doc = tree.root.get(path + "?contributors=children").json()
+    gave = {c["host"]: c["packets"] for c in doc["meta"]["contributors"]
+            if c["reason"] is None}
+    return doc, gave
+
+
+def twice(value):
+    """All that it says of itself, two times."""
+    tot, cov = value["part"]["tot"], value["coverage"]
+    tot.update({k: 2 * v for k, v in tot.items()})
+    for name in ("matched", "received", "missed"):
+        cov[name] = [2 * v for v in cov[name]]
+    cov["answered"] *= 2
+    cov["digest"] = f"{2 * int(cov['digest'], 16) % 2**64:016x}"
+
+
+def test_t55b_lies_that_look_right():
+    with Tree({0: [1, 2, 3], 3: [4, 5]}) as tree:
+        configure(tree)
+        ping_all(tree.nodes)
+        ledger = ledger_of(tree.nodes, **COUNTER)
+        tree.wait_complete(**COUNTER)
+        task = tree.root.get("/api/v1/tasks").json()["data"][0]["id"]
+        path = f"/api/v1/tasks/{task}/totals"
+        liar = tree.nodes[3].address
+        branch = sum(ledger[tree.nodes[i].address] for i in (3, 4, 5))
+        rest = {tree.nodes[i].address: ledger[tree.nodes[i].address]
+                for i in (0, 1, 2)}
+        sibling, own = digest_of(tree.nodes[1]), digest_of(tree.nodes[5])
+
+        def of_sibling(value):
+            digest = int(value["coverage"]["digest"], 16)
+            value["coverage"]["digest"] = \
+                f"{(digest - own + sibling) % 2**64:016x}"
+
+        def one_twice(value):
+            """The right number of hosts, one of them two times."""
+            digest = int(value["coverage"]["digest"], 16)
+            last = digest_of(tree.nodes[4])
+            value["coverage"]["digest"] = \
+                f"{(digest - own + last) % 2**64:016x}"
+
+        lies = {  # what it says -> it is rejected
+            "a host more": (coverage(answered=4), True),
+            "a host less": (coverage(answered=2), False),
+            "no host": (coverage(answered=0, digest="00" * 8), True),
+            "wrong digest": (coverage(digest="0123456789abcdef"), False),
+            "a sibling's row": (mutate(of_sibling), False),
+            "one host twice": (mutate(one_twice), False),
+            "itself twice": (mutate(twice), True),
+            "one key more than all": (totals(pkt=2**63 + 1), True),
+        }
+        doc, gave = answer_of(tree, path)
+        assert doc["meta"]["coverage"]["complete"]
+        assert gave == {**rest, liar: branch}
+        with middle(tree.nodes[3]) as server:
+            tree.wait_complete(**COUNTER)
+            for name, (play, rejected) in lies.items():
+                server.play = play
+                doc, gave = answer_of(tree, path)
+                assert not doc["meta"]["coverage"]["complete"], name
+                assert (liar in gave) != rejected, (name, doc)
+                # what the others gave is as it was, and all there is
+                assert {a: n for a, n in gave.items() if a != liar} == rest
+                assert sum(gave.values()) == doc["data"]["packets"], name
+                reasons = {m["host"]: m["reason"]
+                           for m in doc["meta"]["coverage"]["missing"]}
+                assert (reasons.get(liar) == "rejected") == rejected, name
+            # one that nothing contradicts has a name at least
+            server.play = totals(pkt=branch + 1000)
+            doc, gave = answer_of(tree, path)
+            assert doc["meta"]["coverage"]["complete"]
+            assert gave == {**rest, liar: branch + 1000}
+            assert doc["data"]["packets"] == sum(gave.values())
+            server.play = None
+
+
+def test_contributors_of_each_question():
+    with Tree({0: [1, 4], 1: [2, 3]}) as tree:
+        _, top, whole = configure_hitters(tree)
+        task = top.split("/")[4]
+        keys = "&".join(f"key={k}" for k in whole)
+        one = tree.nodes[1].address
+        for question in (f"estimate?{keys}", "top?n=5", "distinct",
+                         "realtime"):
+            path = f"/api/v1/tasks/{task}/{question}"
+            path += ("&" if "?" in path else "?") + "contributors=children"
+            doc = tree.root.get(path).json()
+            rows = {c["host"]: c for c in doc["meta"]["contributors"]}
+            assert set(rows) == {tree.nodes[i].address for i in (0, 1, 4)}
+            assert rows[one]["hosts_answered"] == 3
+            assert all(r["reason"] is None for r in rows.values())
+            if "points" not in rows[one]:
+                continue
+            for item in doc["data"]:
+                assert item["estimate"] == sum(
+                    p["estimate"] for r in rows.values()
+                    for p in r["points"] if p["key"] == item["key"])
+        tree.nodes[4].agent.kill()
+        doc = tree.root.get(path).json()
+        rows = {c["host"]: c for c in doc["meta"]["contributors"]}
+        assert rows[tree.nodes[4].address]["reason"] == "unreachable"
+        assert "packets" not in rows[tree.nodes[4].address]
+        assert "contributors" not in tree.root.get(path.split("?")[0]).json()[
+            "meta"]
+        assert tree.root.get(path + "x").status == 422
+
+
+def test_contributors_are_for_admins():
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)
+        node = Node(lab.hosts[0], [],
+                    args=token_files(lab, "reader", "read", "r" * 43))
+        node.start()
+        boss = {"Authorization": "Bearer boss"}
+        wait_until(lambda: node.get("/api/v1/status", headers=boss).json()
+                   ["data"]["monitor"]["state"] == "attached", 5, "a monitor")
+        r = node.post("/api/v1/tasks", {"key": "none"}, headers=boss)
+        assert r.status == 201, r.text
+        path = f"/api/v1/tasks/{r.json()['data']['id']}/totals"
+        reader = {"Authorization": "Bearer " + "r" * 43}
+        assert node.get(path, headers=reader).status == 200
+        path += "?contributors=children"
+        assert node.get(path, headers=reader).status == 403
+        rows = node.get(path, headers=boss).json()["meta"]["contributors"]
+        assert [r["host"] for r in rows] == [node.address]
+
+
+# ---- equal questions at the same time ----
+
+def test_equal_questions_share_an_answer():
+    with Tree({0: [1]}) as tree:
+        configure(tree)
+        configure(tree, "udp")
+        tree.wait_complete(**COUNTER)
+        with middle(tree.nodes[1]) as server:
+            tree.wait_complete(**COUNTER)
+            server.play = late(0.5)
+
+            def together(*queries):
+                before = server.asked
+                with ThreadPoolExecutor(len(queries)) as pool:
+                    replies = list(pool.map(lambda q: tree.root.ask(**q),
+                                            queries))
+                assert all(r.complete for r in replies)
+                return server.asked - before
+
+            assert together(*[COUNTER] * 8) == 1
+            assert together(COUNTER, {**COUNTER, "proto": "udp"}) == 2
+            # one that comes later sees what was counted meanwhile
+            with ThreadPoolExecutor(1) as pool:
+                before = server.asked
+                first = pool.submit(tree.root.ask, **COUNTER)
+                wait_until(lambda: server.asked > before, 5, "it is asked")
+                began = time.monotonic()
+                wait_until(lambda: time.monotonic() > began + 0.1, 5)
+                assert tree.root.ask(**COUNTER).complete
+                assert first.result().complete
+            assert server.asked == before + 2
             server.play = None
 
 
