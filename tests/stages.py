@@ -113,6 +113,7 @@ STAGES = [
     ("unit-asan", 240, meson_test("asan"), count_meson("asan")),
     ("pcap", 120, pytest("pcap", "tests/netns/test_pcap.py"), count_junit),
     ("fuzz", 180, [[TREE / "tests/fuzz/run"]], count_summary),
+    ("model", 600, [[TREE / "tests/model/run"]], count_summary),
     ("netns", 420, pytest("netns", "tests/netns",
                           "--ignore-glob=*/test_pcap.py",
                           "--ignore-glob=*/test_tree*.py"), count_junit),
