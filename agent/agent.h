@@ -19,6 +19,7 @@ struct agent {
 	struct registry *registry;
 	struct monlink *monlink;
 	struct queries *queries;
+	struct kept *kept;
 	struct probes *probes;
 	struct msnm *msnm;   /* NULL: built without */
 	uint64_t started_ms; /* wall clock */

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "agent/agent.h"
+#include "agent/kept.h"
 #include "agent/measure.h"
 #include "agent/overlay.h"
 #include "agent/query_private.h"
@@ -40,6 +41,8 @@ struct answer_op {
 	struct answer_op *next;
 	struct agent *agent;
 	struct ask ask;
+	struct answer_request rq; /* as it was asked; its keys are the ask's */
+	struct loop_timer timer;  /* of one that is kept */
 	bool host_only, base_tree;
 	uint32_t n_top;
 	struct walk_scope scope;
@@ -67,12 +70,30 @@ static void op_free(struct answer_op *op)
 	if (*at)
 		*at = op->next;
 	free(op->more);
+	loop_timer_cancel(&op->timer);
 	ask_fini(&op->ask);
 	part_free(op->answer.part);
 	contributors_reset(&op->answer.contributors);
 	free(op->answer.hit);
 	free(op->request_id);
 	free(op);
+}
+
+static bool keepable(const struct answer_request *rq)
+{
+	return rq->window && !rq->contributors;
+}
+
+/* Complete, and of a time that is over: whoever asks next gets it as it is. */
+static void op_keep(struct answer_op *op)
+{
+	struct answer_request rq = op->rq;
+
+	kept_take(op->agent->kept, &rq, &op->answer);
+	if (!op->answer.part && rq.n_keys) { /* the keys went with it */
+		op->ask.keys = NULL;
+		op->ask.n_keys = 0;
+	}
 }
 
 static void op_finish(struct answer_op *op)
@@ -96,6 +117,8 @@ static void op_finish(struct answer_op *op)
 		an->elapsed_ms = (uint32_t)(now - op->more[i].began_ms);
 		op->done(op->more[i].arg, an);
 	}
+	if (keepable(&op->rq) && an->part && an->report.complete)
+		op_keep(op);
 	op_free(op);
 }
 
@@ -345,14 +368,16 @@ static void round1_done(void *arg, struct query_result *r)
 		hits_finish(op);
 }
 
-static bool keys_equal(const struct answer_op *op,
-		       const struct answer_request *rq)
+bool answer_request_same(const struct answer_request *a,
+			 const struct answer_request *b)
 {
-	/* those of heavy hitters are no part of the question */
-	return rq->kind != ASK_POINTS ||
-	       (op->ask.n_keys == rq->n_keys &&
-		!memcmp(op->ask.keys, rq->keys,
-			rq->n_keys * sizeof(*rq->keys)));
+	return a->kind == b->kind && a->window == b->window &&
+	       a->host_only == b->host_only && a->share == b->share &&
+	       a->base_tree == b->base_tree && a->n_top == b->n_top &&
+	       a->contributors == b->contributors &&
+	       task_equal(&a->task, &b->task) && a->n_keys == b->n_keys &&
+	       (!a->n_keys ||
+		!memcmp(a->keys, b->keys, a->n_keys * sizeof(*a->keys)));
 }
 
 /*
@@ -370,17 +395,11 @@ op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot,
 	if (rq->contributors)
 		return NULL;
 	for (op = a->queries->answers; op; op = op->next)
-		if (op->done == done && op->answer.kind == rq->kind &&
-		    op->budget_ms == rq->budget_ms &&
+		if (op->done == done && op->budget_ms == rq->budget_ms &&
 		    op->began_ms + SHARE_MS >= clock_mono_ms() &&
-		    op->host_only == rq->host_only &&
-		    op->base_tree == rq->base_tree && op->n_top == rq->n_top &&
-		    op->ask.share == rq->share &&
 		    (!measure_row(rq->kind)->end_slot ||
 		     op->ask.end_slot == end_slot) &&
-		    !op->answer.has_contributors &&
-		    task_equal(&op->answer.task, &rq->task) &&
-		    keys_equal(op, rq))
+		    answer_request_same(&op->rq, rq))
 			break;
 	if (!op)
 		return NULL;
@@ -404,6 +423,27 @@ static bool op_join(struct answer_op *op, void *arg)
 	return true;
 }
 
+static int op_ask(struct answer_op *op)
+{
+	bool top = op->rq.kind == ASK_TOP;
+
+	return op_wave(op, top ? 2 : 1, top ? round1_done : single_done);
+}
+
+/* It is kept, unless others took its place in this turn. */
+static void op_tell(void *arg)
+{
+	struct answer_op *op = arg;
+	const struct answer *an = kept_find(op->agent->kept, &op->rq);
+
+	if (an) {
+		op->done(op->arg, an);
+		op_free(op);
+	} else if (op_ask(op)) {
+		op_finish(op);
+	}
+}
+
 struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 			       void (*done)(void *arg, const struct answer *an),
 			       void *arg)
@@ -418,9 +458,10 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 			   /* the newest slot that is closed, also where a
 			    * clock is 50 ms behind */
 			   .end_slot = end_slot,
+			   .window = rq->window,
 			   .keys = (struct flow_key *)rq->keys,
 			   .n_keys = rq->n_keys };
-	bool top = rq->kind == ASK_TOP;
+	int ret;
 
 	if (op)
 		return op_join(op, arg) ? op : NULL;
@@ -440,13 +481,21 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 	op->answer.kind = rq->kind;
 	op->answer.has_contributors = rq->contributors;
 	op->answer.task = rq->task;
+	op->answer.window = rq->window;
+	op->rq = *rq;
 	op->request_id = strdup(rq->request_id ? rq->request_id : "");
-	if (!op->request_id || ask_copy(&op->ask, &ask) ||
-	    op_wave(op, top ? 2 : 1, top ? round1_done : single_done)) {
-		op_free(op);
-		return NULL;
-	}
 	op->next = a->queries->answers;
 	a->queries->answers = op;
-	return op;
+	if (!op->request_id || ask_copy(&op->ask, &ask))
+		goto fail;
+	op->rq.keys = op->ask.keys;
+	if (keepable(rq) && kept_find(a->kept, rq))
+		ret = loop_timer_in(a->loop, &op->timer, 0, op_tell, op);
+	else
+		ret = op_ask(op);
+	if (!ret)
+		return op;
+fail:
+	op_free(op);
+	return NULL;
 }

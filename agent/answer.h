@@ -18,13 +18,18 @@ struct answer_request {
 	struct task_spec task;
 	const struct flow_key *keys; /* ASK_POINTS; copied */
 	uint32_t n_keys;
-	double share;   /* ASK_TOP */
-	bool base_tree; /* ASK_TOP: above share of the tree, not of a host */
-	uint32_t n_top; /* ASK_TOP: only the n largest are wanted; 0: all */
+	double share;    /* ASK_TOP */
+	bool base_tree;  /* ASK_TOP: above share of the tree, not of a host */
+	uint32_t n_top;  /* ASK_TOP: only the n largest are wanted; 0: all */
+	uint64_t window; /* number of a closed one; 0: the task has none */
 	bool host_only, contributors;
 	uint32_t budget_ms;
 	const char *request_id; /* borrowed during the call */
 };
+
+/* Whoever asks how: the answer is the same. */
+bool answer_request_same(const struct answer_request *a,
+			 const struct answer_request *b);
 
 struct hit {
 	struct flow_key key;
@@ -35,6 +40,7 @@ struct hit {
 struct answer {
 	enum ask_kind kind;
 	struct task_spec task;
+	uint64_t window;
 	struct part *part;           /* NULL: no host answered */
 	const struct flow_key *keys; /* ASK_POINTS: those asked, in order */
 	struct coverage coverage;

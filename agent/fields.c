@@ -190,6 +190,12 @@ static int get_verbose(struct fields *f, const char *s, size_t len)
 	return get_flag(&f->verbose, s, len);
 }
 
+static int get_window(struct fields *f, const char *s, size_t len)
+{
+	f->window_ms = 0;
+	return word(s, len, "last") ? 0 : time_parse(s, len, &f->window_ms);
+}
+
 /* What a parameter of MSNM takes is known to its row there. */
 #define MSNM_FIELD(fn, id)                                         \
 	static int fn(struct fields *f, const char *s, size_t len) \
@@ -278,6 +284,8 @@ static const struct field_row rows[] = {
 	[F_CONTRIBUTORS] = { "contributors", "children", get_contributors },
 	[F_DISTINCT] = { "distinct", "0 or 1", get_distinct },
 	[F_VERBOSE] = { "verbose", "0 or 1", get_verbose },
+	[F_WINDOW] = { "window", "last, or a moment as 2026-01-31T23:59:59Z",
+		       get_window },
 	[F_MSNM_ENABLED] = { "enabled", "0 or 1", get_msnm_enabled },
 	[F_MSNM_WINDOW] = { "window_s", "seconds 10..3600 that divide 86400",
 			    get_msnm_window },

@@ -49,6 +49,7 @@ enum field_id {
 	F_CONTRIBUTORS,
 	F_DISTINCT,
 	F_VERBOSE,
+	F_WINDOW,
 	/* MSNM: parameters, in the order of enum msnm_param */
 	F_MSNM_ENABLED,
 	F_MSNM_WINDOW,
@@ -105,6 +106,7 @@ struct fields {
 	uint32_t n, limit, timeout_ms;
 	char cursor[65];
 	bool require_all, contributors, distinct, verbose;
+	uint64_t window_ms;    /* a moment of it, wall clock; 0: the last one */
 	struct msnm_conf msnm; /* those given */
 	uint64_t interval;
 	uint32_t history, features, flows;

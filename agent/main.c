@@ -8,6 +8,7 @@
 
 #include "agent/agent.h"
 #include "agent/auth.h"
+#include "agent/kept.h"
 #include "agent/manager.h"
 #include "agent/monlink.h"
 #include "agent/msnm.h"
@@ -66,8 +67,8 @@ static int agent_run(struct program *p)
 	    peers_open(&a->peers, a->loop, peer_token[0] ? peer_token : NULL) ||
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
-	    probes_open(&a->probes, a) || msnm_open(&a->msnm, a) ||
-	    service_open(&p->service, a))
+	    kept_open(&a->kept) || probes_open(&a->probes, a) ||
+	    msnm_open(&a->msnm, a) || service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
 	manager_start(&p->manager, a);
@@ -77,6 +78,7 @@ out:
 	msnm_free(a->msnm);
 	probes_free(a->probes);
 	queries_free(a->queries);
+	kept_free(a->kept);
 	registry_free(a->registry);
 	overlay_free(a->overlay);
 	monlink_free(a->monlink);

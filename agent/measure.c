@@ -195,6 +195,13 @@ static int parts_collect(const struct ask *ask, const struct monlink_read *r,
 	return ret;
 }
 
+/* What a window's number is of, where the task has windows. */
+static void parts_name(const struct ask *ask, struct measure_result *res)
+{
+	if (res->part)
+		res->part->window = ask->window;
+}
+
 static enum missing_reason reason_of(int status)
 {
 	switch (status) {
@@ -202,6 +209,7 @@ static enum missing_reason reason_of(int status)
 	case -EOPNOTSUPP:
 		return MISSING_UNKNOWN_TASK;
 	case EXACT_TOO_OLD:
+	case -ENODATA:
 		return MISSING_NO_WINDOW;
 	default:
 		return MISSING_MONITOR_DOWN;
@@ -222,6 +230,7 @@ static void read_done(void *arg, const struct monlink_read *r)
 		ret = -ESHUTDOWN;
 	if (!ret)
 		ret = parts_collect(m->ask, r, &res);
+	parts_name(m->ask, &res);
 	if (ret) {
 		part_free(res.part);
 		res.part = NULL;
@@ -231,11 +240,24 @@ static void read_done(void *arg, const struct monlink_read *r)
 	free(m);
 }
 
+/* A window is whole, or it is not there: half of one would be less. */
+static void window_done(void *arg, const struct monlink_window *w)
+{
+	struct monlink_read r = w->read;
+
+	if (r.status == -EAGAIN)
+		r.status = -ENODATA; /* not closed yet */
+	if (!r.status && (!w->has_loss || r.n_images < w->readers))
+		r.status = -ENODATA;
+	read_done(arg, &r);
+}
+
 struct measure *measure_start(struct agent *a, const struct ask *ask,
 			      void (*done)(void *arg, struct measure_result *r),
 			      void *arg)
 {
 	struct measure *m = calloc(1, sizeof(*m));
+	uint32_t kinds;
 
 	if (!m)
 		return NULL;
@@ -243,9 +265,13 @@ struct measure *measure_start(struct agent *a, const struct ask *ask,
 	m->ask = ask;
 	m->done = done;
 	m->arg = arg;
-	m->op = monlink_read(a->monlink, ask->task.id, ask->task.generation,
-			     rows[ask->kind].kinds & ask->task.kinds, read_done,
-			     m);
+	kinds = rows[ask->kind].kinds & ask->task.kinds;
+	m->op = ask->window ? monlink_window(a->monlink, ask->task.id,
+					     ask->task.generation, ask->window,
+					     kinds, window_done, m)
+			    : monlink_read(a->monlink, ask->task.id,
+					   ask->task.generation, kinds,
+					   read_done, m);
 	if (!m->op) {
 		free(m);
 		return NULL;

@@ -33,6 +33,8 @@ static const char *part_wrong(const struct part *p, const struct ask *ask,
 		return "another kind of part";
 	if (p->kind == PART_POINTS && p->points.n != ask->n_keys)
 		return "another number of keys";
+	if (p->window != ask->window)
+		return "another window";
 	if (!row->end_slot)
 		return blank ? NULL : "a window";
 	if (blank ? is_empty(p)

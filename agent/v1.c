@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,7 +228,8 @@ static void put_task(struct json_out *o, const char *name,
 	if (t->spec.kinds == TASK_FEATURES)
 		json_put_str(o, NULL, "features");
 	json_close(o, ']');
-	json_put_u64(o, "window_s", t->spec.window_ms / 1000);
+	json_put_fixed(o, "window_s", t->spec.window_ms / 1000.0,
+		       t->spec.window_ms % 1000 ? 1 : 0);
 	v1_put_time(o, "created", t->created_ms);
 	json_put_u64(o, "expires_s", t->expires_s);
 	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
@@ -385,6 +387,15 @@ static bool name_ok(const char *s, size_t len)
 	return len > 0;
 }
 
+/* False: windows begin and end with the 100-ms slots. */
+static bool window_ms(double s, uint32_t *out)
+{
+	double ticks = s * 1000 / TASK_TICK_MS;
+
+	*out = (uint32_t)lround(ticks) * TASK_TICK_MS;
+	return fabs(ticks - round(ticks)) < 1e-6;
+}
+
 /* name, key, increment, window_s, expires_s. */
 static void plain_members(const struct json *body, struct task *t,
 			  struct error *e)
@@ -392,6 +403,7 @@ static void plain_members(const struct json *body, struct task *t,
 	enum increment inc = INC_PKT;
 	enum key_type key = KEY_NONE;
 	const struct json *v;
+	double window_s;
 	uint64_t n = 0;
 	const char *s;
 	size_t len;
@@ -412,8 +424,10 @@ static void plain_members(const struct json *body, struct task *t,
 		error_add(e, ERR_VALUE, "increment",
 			  field_allowed(F_INCREMENT));
 	v = json_get(body, "window_s");
-	if (v && json_u64(v, 0, 0, &n))
-		error_add(e, ERR_VALUE, "window_s", "0");
+	if (v && (json_real(v, 0, TASK_WINDOW_MAX_S, &window_s) ||
+		  !window_ms(window_s, &t->spec.window_ms)))
+		error_add(e, ERR_VALUE, "window_s",
+			  "0, or a multiple of 0.1 up to 3600");
 	v = json_get(body, "expires_s");
 	if (v && json_u64(v, 0, UINT32_MAX, &n))
 		error_add(e, ERR_VALUE, "expires_s", "0..4294967295");

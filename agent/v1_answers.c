@@ -13,7 +13,8 @@
 #include "agent/v1.h"
 #include "common/util.h"
 
-#define KEYS_MAX 32
+#define KEYS_MAX        32
+#define WINDOW_GRACE_MS 200 /* until other hosts have closed it, too */
 
 /* ---- items ---- */
 
@@ -218,13 +219,19 @@ static void put_window(struct json_out *o, const struct answer *an)
 {
 	const struct coverage *cov = &an->coverage;
 	uint64_t start = cov->start_max_ms, end = cov->end_max_ms;
+	const char *kind = "since";
 
-	if (rows[an->kind].sliding) {
+	if (an->window) {
+		kind = "tumbling";
+		start = an->window * an->task.window_ms;
+		end = start + an->task.window_ms;
+	} else if (rows[an->kind].sliding) {
+		kind = "sliding";
 		end = (an->part->end_slot + 1) * 100;
 		start = end - 1000;
 	}
 	json_open(o, "window", '{');
-	json_put_str(o, "kind", rows[an->kind].sliding ? "sliding" : "since");
+	json_put_str(o, "kind", kind);
 	v1_put_time(o, "start", start);
 	json_put_fixed(o, "seconds",
 		       end > start ? (double)(end - start) / 1000 : 0, 3);
@@ -447,9 +454,41 @@ static void answered(void *arg, const struct answer *an)
 	v1_send(c, &r);
 }
 
+/* The newest window that every host has closed, its clock being right. */
+static uint64_t window_last(const struct task_spec *t)
+{
+	return (clock_wall_ms() - WINDOW_GRACE_MS) / t->window_ms - 1;
+}
+
+/* Which window is meant.  False: the problem is sent. */
+static bool window_choose(struct v1_call *c, const struct task_spec *t,
+			  struct answer_request *q)
+{
+	uint64_t last;
+
+	if (rows[q->kind].sliding)
+		return true;
+	if (!t->window_ms && c->f.set & FIELD(WINDOW)) {
+		v1_error(c, ERR_VALUE, "window",
+			 "nothing: this task has no windows");
+		return false;
+	}
+	if (!t->window_ms)
+		return true;
+	q->window = last = window_last(t);
+	if (c->f.window_ms)
+		q->window = c->f.window_ms / t->window_ms;
+	if (q->window <= last && q->window + TASK_CLOSED > last)
+		return true;
+	v1_error(c, ERR_VALUE, "window", "one of the last 4 that are closed");
+	return false;
+}
+
 static void ask(struct v1_call *c, const struct task *t,
 		struct answer_request *q)
 {
+	if (!window_choose(c, &t->spec, q))
+		return;
 	if (!measure_possible(q->kind, &t->spec)) {
 		v1_error(c, ERR_WRONG_SKETCH, "", "");
 		return;
@@ -470,10 +509,11 @@ static void ask(struct v1_call *c, const struct task *t,
 
 #define ASK_FIELDS \
 	(FIELD(SCOPE) | FIELD(TIMEOUT) | FIELD(REQUIRE) | FIELD(CONTRIBUTORS))
+#define WINDOW_FIELDS (ASK_FIELDS | FIELD(WINDOW))
 
 static void get_estimate(void *ctx, struct http_request *rq)
 {
-	struct v1_call *c = v1_list_call(ctx, rq, ASK_FIELDS, "key");
+	struct v1_call *c = v1_list_call(ctx, rq, WINDOW_FIELDS, "key");
 	const struct task *t = c ? v1_task(c) : NULL;
 	struct answer_request q = { .kind = ASK_POINTS };
 	struct flow_key keys[KEYS_MAX];
@@ -509,7 +549,8 @@ static void get_top(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_list_call(
 		ctx, rq,
-		ASK_FIELDS | FIELD(N) | FIELD(SHARE) | FIELD(TREE_BASE), NULL);
+		WINDOW_FIELDS | FIELD(N) | FIELD(SHARE) | FIELD(TREE_BASE),
+		NULL);
 	const struct task *t = c ? v1_task(c) : NULL;
 	struct answer_request q = { .kind = ASK_TOP };
 
@@ -537,7 +578,7 @@ static void get_simple(void *ctx, struct http_request *rq, enum ask_kind kind,
 
 static void get_distinct(void *ctx, struct http_request *rq)
 {
-	get_simple(ctx, rq, ASK_DISTINCT, 0);
+	get_simple(ctx, rq, ASK_DISTINCT, FIELD(WINDOW));
 }
 
 static void get_realtime(void *ctx, struct http_request *rq)
@@ -547,7 +588,33 @@ static void get_realtime(void *ctx, struct http_request *rq)
 
 static void get_totals(void *ctx, struct http_request *rq)
 {
-	get_simple(ctx, rq, ASK_TOTALS, 0);
+	get_simple(ctx, rq, ASK_TOTALS, FIELD(WINDOW));
+}
+
+static void get_windows(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct http_reply r;
+	struct json_out o;
+
+	if (!t)
+		return;
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '[');
+	for (uint64_t i = 0; t->spec.window_ms && i < TASK_CLOSED; i++) {
+		uint64_t number = window_last(&t->spec) - i;
+
+		/* the one in which it began is not whole on any host */
+		if (number * t->spec.window_ms < t->created_ms)
+			break;
+		json_open(&o, NULL, '{');
+		v1_put_time(&o, "start", number * t->spec.window_ms);
+		json_put_fixed(&o, "seconds", t->spec.window_ms / 1000.0, 1);
+		json_close(&o, '}');
+	}
+	json_close(&o, ']');
+	v1_end(c, &r, &o);
 }
 
 #define ANSWER_ROUTE(name, handler)                                 \
@@ -563,5 +630,6 @@ const struct http_route answer_routes[] = {
 	ANSWER_ROUTE("distinct", get_distinct),
 	ANSWER_ROUTE("realtime", get_realtime),
 	ANSWER_ROUTE("totals", get_totals),
+	ANSWER_ROUTE("windows", get_windows),
 };
 const size_t answer_n_routes = ARRAY_SIZE(answer_routes);

@@ -228,6 +228,36 @@ void time_format(uint64_t wall_ms, char out[TIME_TEXT_LEN])
 		 (unsigned int)(MIN(wall_ms, last_ms) % 1000));
 }
 
+int time_parse(const char *s, size_t len, uint64_t *wall_ms)
+{
+	struct tm tm = { 0 };
+	unsigned int ms = 0, unit = 100;
+	const char *rest;
+	char text[TIME_TEXT_LEN];
+	time_t sec;
+
+	if (len >= sizeof(text))
+		return -EINVAL;
+	memcpy(text, s, len);
+	text[len] = '\0';
+	rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	if (!rest || rest - text != 19)
+		return -EINVAL;
+	if (*rest == '.') {
+		for (rest++; *rest >= '0' && *rest <= '9' && unit; unit /= 10)
+			ms += unit * (unsigned int)(*rest++ - '0');
+		if (unit == 100)
+			return -EINVAL;
+	}
+	if (strcmp(rest, "Z") != 0)
+		return -EINVAL;
+	sec = timegm(&tm);
+	if (sec < 0)
+		return -EINVAL;
+	*wall_ms = (uint64_t)sec * 1000 + ms;
+	return 0;
+}
+
 void random_bytes(void *out, size_t n)
 {
 	uint8_t *p = out;

@@ -58,6 +58,8 @@ int hex_parse_u64(const char *s, size_t len, uint64_t *out);
 /* Wall-clock milliseconds -> "2026-11-21T01:00:00.000Z". */
 #define TIME_TEXT_LEN 32
 void time_format(uint64_t wall_ms, char out[TIME_TEXT_LEN]);
+/* What time_format() writes, the fraction left out or shorter; -EINVAL. */
+int time_parse(const char *s, size_t len, uint64_t *wall_ms);
 
 /* Fills n bytes from the kernel's generator; aborts if there is none. */
 void random_bytes(void *out, size_t n);

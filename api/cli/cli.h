@@ -41,8 +41,8 @@ struct options {
 	bool quiet, verbose, no_color, help, version;
 	/* of some */
 	const char *direction, *proto, *src, *dst, *key, *increment, *name;
-	const char *n, *threshold, *base;
-	uint64_t expires_s;
+	const char *n, *threshold, *base, *moment;
+	uint64_t expires_s, window_ms;
 	double duration_s;
 	bool dry_run;
 	struct msnm_options msnm;
@@ -73,6 +73,7 @@ extern const struct arg_row global_options[];
 extern const struct arg_row task_add_options[];
 extern const struct arg_row dry_run_options[];
 extern const struct arg_row top_options[];
+extern const struct arg_row window_options[];
 extern const struct arg_row probe_options[];
 
 /* ---- target.c: which agent, as whom ---- */

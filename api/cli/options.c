@@ -45,6 +45,7 @@ TEXT_OPTION(name)
 TEXT_OPTION(n)
 TEXT_OPTION(threshold)
 TEXT_OPTION(base)
+TEXT_OPTION(moment)
 FLAG_OPTION(quiet)
 FLAG_OPTION(verbose)
 FLAG_OPTION(no_color)
@@ -148,6 +149,14 @@ static int set_expires(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
 	return ret;
 }
 
+static int set_window(void *ctx, const char *value, char error[ARGS_ERROR_LEN])
+{
+	struct cli *c = ctx;
+
+	return duration_take(value, 100, 3600000, "100ms..1h",
+			     &c->opt.window_ms, error);
+}
+
 static int set_duration(void *ctx, const char *value,
 			char error[ARGS_ERROR_LEN])
 {
@@ -202,6 +211,21 @@ const struct arg_row task_add_options[] = {
 	{ "name", 0, "NAME", "name of the task", set_name },
 	{ "expires", 0, "TIME", "delete the task after this time (never)",
 	  set_expires },
+	{ "window", 0, "TIME", "count in windows of 100ms..1h (since it began)",
+	  set_window },
+	{ 0 },
+};
+
+#define WINDOW_OPTION                                                       \
+	{                                                                   \
+		"window", 0, "last|MOMENT",                                 \
+			"of a task with windows: the last closed one, or "  \
+			"that of\na moment as 2026-01-31T23:59:59Z (last)", \
+			set_moment                                          \
+	}
+
+const struct arg_row window_options[] = {
+	WINDOW_OPTION,
 	{ 0 },
 };
 
@@ -217,6 +241,7 @@ const struct arg_row top_options[] = {
 	  set_threshold },
 	{ "base", 0, "tree|host",
 	  "share of the whole scope, or of one host's total (tree)", set_base },
+	WINDOW_OPTION,
 	{ 0 },
 };
 

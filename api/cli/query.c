@@ -140,6 +140,7 @@ static void path_make(const struct cli *c, const struct question *q,
 		param_add(path, "key", c->args[i]);
 	if (q == &top || q == &realtime)
 		param_add(path, "limit", STRING(LIST_MAX));
+	param_add(path, "window", c->opt.moment);
 	if (q == &top) {
 		param_add(path, "n", c->opt.n);
 		param_add(path, "threshold", c->opt.threshold);

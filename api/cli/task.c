@@ -128,6 +128,8 @@ static struct doc *task_doc(const struct options *opt)
 	doc_put_str(task, "name", opt->name);
 	if (opt->expires_s)
 		doc_put_u64(task, "expires_s", opt->expires_s);
+	if (opt->window_ms)
+		doc_put_real(task, "window_s", (double)opt->window_ms / 1000);
 	return task;
 }
 

@@ -479,8 +479,8 @@ V1_BAD = [
     ("POST", "/api/v1/tasks", {"key": "src", "filter": {"proto": 6}}, 422,
      "invalid-value",
      "bad value: proto (tcp, udp, icmp, icmpv6, sctp, all or 1..255)"),
-    ("POST", "/api/v1/tasks", {"key": "src", "window_s": 10}, 422,
-     "invalid-value", "bad value: window_s (0)"),
+    ("POST", "/api/v1/tasks", {"key": "src", "window_s": 3601}, 422,
+     "invalid-value", "bad value: window_s (0, or a multiple of 0.1 up to 3600)"),
     ("POST", "/api/v1/tasks", {"key": "src", "sketches": ["cms", "cms"]}, 422,
      "invalid-value", "bad value: sketches (list of cms, topk, hll, exact, "
      "each once; [] with key none)"),

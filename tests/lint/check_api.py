@@ -16,7 +16,7 @@ TWICE = {"F_SRC": "`src` of a filter", "F_DST": "`dst` of a filter",
 # Rows of fields.c that only query strings of /api/v1 use.
 PARAMETERS = {"F_N", "F_SHARE", "F_TREE_BASE", "F_LIMIT", "F_CURSOR",
               "F_TIMEOUT", "F_REQUIRE", "F_CONTRIBUTORS", "F_DISTINCT",
-              "F_VERBOSE"}
+              "F_VERBOSE", "F_WINDOW"}
 
 
 def strings(text):

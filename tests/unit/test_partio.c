@@ -293,6 +293,18 @@ static void test_wrong_answers(void **state)
 	points.n_keys = 2;
 	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_NONE);
 	part_free(acc);
+	acc = NULL;
+	/* the window that was asked for, not one that the first child chose */
+	p->window = 7;
+	buf_reset(&b);
+	reply_write(&b, p, 1);
+	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_REJECTED);
+	points.window = 8;
+	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_REJECTED);
+	points.window = 7;
+	assert_int_equal(merge_text(&points, &b, &acc, &cov), MISSING_NONE);
+	assert_int_equal(acc->window, 7);
+	part_free(acc);
 	part_free(p);
 	acc = NULL;
 	p = example(PART_EXACT);

@@ -183,6 +183,46 @@ static void test_time_format(void **state)
 	}
 }
 
+static void test_time_parse(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t ms;
+	} rows[] = {
+		{ "1970-01-01T00:00:00Z", 0 },
+		{ "2000-02-29T00:00:00Z", 951782400000 },
+		{ "2026-11-21T01:00:00.007Z", 1795222800007 },
+		{ "2026-11-21T01:00:00.5Z", 1795222800500 },
+	};
+	static const char *const bad[] = {
+		"",
+		"last",
+		"2026-11-21",
+		"2026-11-21T01:00:00",
+		"2026-11-21T01:00:00+01:00",
+		"2026-11-21T01:00:00.Z",
+		"2026-11-21T01:00:00.0007Z",
+		"2026-13-21T01:00:00Z",
+		"2026-11-21 01:00:00Z",
+		"2026-11-21T01:00:00Zx",
+		"1969-12-31T23:59:59Z",
+		" 2026-11-21T01:00:00Z",
+		"2026-11-21T1:00:00Z",
+		"99999-11-21T01:00:00Z",
+	};
+	uint64_t ms;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		assert_int_equal(
+			time_parse(rows[i].text, strlen(rows[i].text), &ms), 0);
+		assert_int_equal(ms, rows[i].ms);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(time_parse(bad[i], strlen(bad[i]), &ms),
+				 -EINVAL);
+}
+
 static void test_clocks(void **state)
 {
 	uint64_t ns = clock_mono_ns(), ms = clock_mono_ms();
@@ -260,6 +300,7 @@ int main(void)
 		cmocka_unit_test(test_add_sat),
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_time_format),
+		cmocka_unit_test(test_time_parse),
 		cmocka_unit_test(test_clocks),
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_equal_const_time),

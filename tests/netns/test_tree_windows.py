@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Closed windows of a tree: the same for everybody, whole or named missing."""
+import signal
+import time
+
+from lab import wait_until
+from traffic import spray, udp_packet
+from tree import Tree
+
+SHAPE = {0: [1, 2], 2: [3]}
+W = 1
+KINDS = ["cms", "topk", "hll"]
+
+
+def now():
+    return int(time.time() // W)
+
+
+def begin(k):
+    wait_until(lambda: now() >= k, 5, f"window {k}")
+
+
+def moment(k):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(k * W))
+
+
+def create(node, **members):
+    r = node.post("/api/v1/tasks", {
+        "filter": {"direction": "in", "proto": "udp"}, "key": "src",
+        "increment": "byte", "sketches": KINDS, "window_s": W, **members})
+    return r
+
+
+def send(nodes, n):
+    """Each node sends n datagrams of 100 bytes to the next one."""
+    for a, b in zip(nodes, nodes[1:] + nodes[:1]):
+        spray(a.host, [udp_packet(a.address, b.address, 1111, 53, bytes(72))]
+              * n, 2000)
+
+
+def windows(tree):
+    """Sends in three windows; the first of them."""
+    for _ in range(5):
+        first = now() + 1
+        for i in range(3):
+            begin(first + i)
+            send(tree.nodes, 10 * (i + 1))
+            if now() != first + i:
+                break
+        else:
+            return first
+    raise AssertionError("too slow for a window, five times")
+
+
+def check(tree, path, k, n):
+    """Window k has n datagrams of each node."""
+    def get(what):
+        return tree.root.get(f"{path}/{what}window={moment(k)}")
+
+    r = get("top?")
+    assert r.status == 200, r.text
+    meta, data = r.json()["meta"], r.json()["data"]
+    assert meta["window"] == {"kind": "tumbling", "seconds": W,
+                              "start": moment(k)[:-1] + ".000Z"}
+    assert meta["coverage"]["complete"] and meta["recall"] == "certain", r.text
+    assert {d["key"]: (d["lower"], d["estimate"]) for d in data} == {
+        node.address: (n * 100, n * 100) for node in tree.nodes}
+    assert meta["loss"]["matched"]["packets"] == n * len(tree.nodes)
+    assert get("totals?").json()["data"]["packets"] == n * len(tree.nodes)
+    assert get("distinct?").json()["data"]["estimate"] == len(tree.nodes)
+    r = get(f"estimate?key={tree.nodes[1].address}&").json()
+    assert r["data"][0]["estimate"] == n * 100
+
+
+def test_windows():
+    with Tree(SHAPE) as tree:
+        r = create(tree.root)
+        assert r.status == 201, r.text
+        assert r.json()["data"]["window_s"] == W
+        path = "/api/v1/tasks/" + r.json()["data"]["id"]
+        first = windows(tree)
+        begin(first + 3)
+        wait_until(lambda: tree.root.get(path + "/windows").json()["data"][0][
+            "start"] >= moment(first + 2), 2, "the last one to be closed")
+        for i in range(3):
+            check(tree, path, first + i, 10 * (i + 1))
+        listed = tree.root.get(path + "/windows").json()["data"]
+        assert {moment(first + i)[:-1] + ".000Z" for i in range(3)} <= {
+            w["start"] for w in listed}
+        last = tree.root.get(path + "/top")  # the last one is the default
+        assert last.json()["meta"]["window"]["kind"] == "tumbling"
+        assert last.json()["meta"]["window"]["start"] >= listed[0]["start"]
+        # refused, with what is allowed
+        for bad in ("current", "2026-01-31", "2026-01-31T00:00:00Z",
+                    moment(now() + 5), "-1"):
+            r = tree.root.get(f"{path}/totals?window={bad}")
+            assert r.status == 422 and "window" in r.text, (bad, r.text)
+        plain = create(tree.root, window_s=0).json()["data"]["id"]
+        r = tree.root.get(f"/api/v1/tasks/{plain}/totals?window=last")
+        assert r.status == 422 and "no windows" in r.text
+        assert tree.root.get(f"/api/v1/tasks/{plain}/windows").json()[
+            "data"] == []
+        for bad in (0.05, 3601, -1, "1", 1.23):
+            r = create(tree.root, window_s=bad)
+            assert r.status == 422 and "window_s" in r.text, (bad, r.text)
+
+
+def test_host_without_the_window():
+    """A monitor that was restarted has not counted the window whole."""
+    with Tree(SHAPE) as tree:
+        path = "/api/v1/tasks/" + create(tree.root).json()["data"]["id"]
+        leaf = tree.nodes[3]
+        begin(now() + 2)
+        leaf.monitor.signal(signal.SIGTERM)
+        leaf.monitor.wait()
+        leaf.monitor = leaf.host.monitor(instance="lab")
+        wait_until(lambda: leaf.get("/api/v1/status").json()["data"][
+            "monitor"]["state"] == "attached", 5, "its monitor is back")
+        k = now()
+        begin(k + 1)
+        time_of = f"{path}/totals?window={moment(k)}"
+
+        def missing():
+            r = tree.root.get(time_of)
+            return r.status == 200 and r.json()["meta"]["coverage"]
+        coverage = wait_until(missing, 2, "the window to be closed")
+        assert not coverage["complete"]
+        assert [(m["host"], m["reason"]) for m in coverage["missing"]] == [
+            (leaf.address, "no_window")]
+        assert coverage["hosts_answered"] == 3
+
+
+def test_many_readers_cost_one_question():
+    """What was complete is told again, though a host is gone since."""
+    with Tree(SHAPE) as tree:
+        path = "/api/v1/tasks/" + create(tree.root).json()["data"]["id"]
+        k = windows(tree) + 1
+        begin(k + 1)
+        queries = [f"{path}/{what}window={moment(k)}" for what in (
+            "top?", "top?n=2&", "distinct?", "totals?",
+            f"estimate?key={tree.root.address}&key=10.99.99.99&")]
+
+        def ask(query):
+            r = tree.root.get(query)
+            return r.status == 200 and r.json()
+        first = [wait_until(lambda: ask(q), 2, "an answer") for q in queries]
+        assert all(a["meta"]["coverage"]["complete"] for a in first)
+        leaf = tree.nodes[3]
+        leaf.agent.kill()
+        for _ in range(3):
+            for query, before in zip(queries, first):
+                again = ask(query)
+                assert again["data"] == before["data"]
+                assert again["meta"]["coverage"] == before["meta"]["coverage"]
+                assert again["meta"]["request_id"] != before["meta"][
+                    "request_id"]
+        # another question about it was not asked yet
+        r = ask(f"{path}/top?n=3&window={moment(k)}")
+        assert not r["meta"]["coverage"]["complete"]
+        # and what is not complete is not kept
+        leaf.start()
+        wait_until(lambda: ask(f"{path}/top?n=3&window={moment(k)}")["meta"][
+            "coverage"]["complete"], W * 3, "a complete answer")
