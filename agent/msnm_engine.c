@@ -22,115 +22,7 @@
 #include "common/sketch/features.h"
 #include "common/util.h"
 
-const char *msnm_state_name(enum msnm_state s)
-{
-	static const char *const names[] = { "ok", "learning", "warming",
-					     "suppressed" };
-
-	return names[s];
-}
-
-int msnm_state_parse(const char *s, enum msnm_state *out)
-{
-	for (unsigned i = 0; i < MSNM_STATES; i++) {
-		if (strcmp(s, msnm_state_name((enum msnm_state)i)) == 0) {
-			*out = (enum msnm_state)i;
-			return 0;
-		}
-	}
-	return -EINVAL;
-}
-
-const char *msnm_phase_name(enum msnm_phase p)
-{
-	static const char *const names[] = { "off", "collecting", "calibrating",
-					     "watching" };
-
-	return names[p];
-}
-
-double msnm_ratio(double v, double limit)
-{
-	if (!isfinite(v) || !isfinite(limit) || limit <= 0 || v < 0)
-		return NAN;
-	/* v / limit may be more than a double holds */
-	return v / limit > DBL_MAX ? log(v) - log(limit) : log1p(v / limit);
-}
-
-/* ---- models ---- */
-
-struct msnm_model *msnm_model_new(struct detect_model *m,
-				  const struct msnm_set *set)
-{
-	struct msnm_model *mm = calloc(1, sizeof(*mm));
-
-	if (!mm) {
-		detect_model_free(m);
-		return NULL;
-	}
-	mm->refs = 1;
-	mm->m = m;
-	mm->id = detect_model_id(m);
-	if (set)
-		mm->set = *set;
-	mm->n_own = m->m - 2 * mm->set.n;
-	return mm;
-}
-
-struct msnm_model *msnm_model_ref(struct msnm_model *m)
-{
-	m->refs++;
-	return m;
-}
-
-void msnm_model_drop(struct msnm_model *m)
-{
-	if (!m || --m->refs)
-		return;
-	detect_model_free(m->m);
-	free(m);
-}
-
-bool msnm_model_full(const struct msnm_model *m)
-{
-	return m->set.n > 0;
-}
-
 /* ---- entries ---- */
-
-void msnm_entry_free(struct msnm_entry *en)
-{
-	if (!en)
-		return;
-	msnm_model_drop(en->model);
-	free(en->child);
-	free(en);
-}
-
-static const struct msnm_child *entry_child(const struct msnm_entry *en,
-					    const struct node_id *id)
-{
-	for (unsigned i = 0; i < en->n_child; i++)
-		if (node_id_equal(&en->child[i].id, id))
-			return &en->child[i];
-	return NULL;
-}
-
-void msnm_entry_cells(const struct msnm_entry *en, const struct msnm_model *m,
-		      double *x)
-{
-	memcpy(x, en->x, en->n_own * sizeof(*x));
-	for (unsigned i = 0; i < m->set.n; i++) {
-		const struct msnm_child *c =
-			entry_child(en, &m->set.child[i].id);
-		double *at = x + m->n_own + 2 * i;
-		bool known = c && c->has && !c->late &&
-			     c->generation == m->set.child[i].generation;
-
-		at[0] = known ? msnm_ratio(c->q, c->ucl_q) : NAN;
-		at[1] = known ? msnm_ratio(c->d, c->ucl_d) : NAN;
-	}
-}
 
 /* Room for one more; what is too old goes. */
 static bool entries_room(struct msnm_engine *e)
@@ -155,6 +47,8 @@ static bool entries_room(struct msnm_engine *e)
 		msnm_model_drop(old->model);
 		old->model = NULL;
 	}
+	if (e->n >= MSNM_HISTORY)
+		msnm_entry_shrink(e->entry[e->n - MSNM_HISTORY]);
 	if (e->n < e->size)
 		return true;
 	entry = reallocarray(e->entry, size, sizeof(struct msnm_entry *));
@@ -173,7 +67,7 @@ static void entries_drop(struct msnm_engine *e)
 
 struct msnm_entry *msnm_engine_find(const struct msnm_engine *e, uint64_t k)
 {
-	for (size_t i = e->n; i-- > 0;)
+	for (size_t i = e->n; i-- > 0 && e->entry[i]->child;)
 		if (e->entry[i]->interval == k)
 			return e->entry[i];
 	return NULL;
@@ -306,7 +200,7 @@ static void note_top(const struct msnm_engine *e, struct msnm_entry *en,
 			continue;
 		}
 		at -= m->n_own;
-		c = entry_child(en, &m->set.child[at / 2].id);
+		c = msnm_entry_child(en, &m->set.child[at / 2].id);
 		if (!c)
 			continue;
 		t->child = (int16_t)(c - en->child);

@@ -10,6 +10,8 @@
 #include "agent/msnm_alarm.h"
 #include "agent/msnm_entry.h"
 
+struct msnm_job;
+
 struct msnm_engine {
 	struct msnm_conf conf;
 	char host[54]; /* of this agent, for alarms */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the detector keeps and hands out: what a child said, a model with its
- * children, an entry for each interval, a job for the worker.
+ * children, an entry for each interval.
  */
 #ifndef LINNET_MSNM_ENTRY_H
 #define LINNET_MSNM_ENTRY_H
@@ -10,7 +10,7 @@
 #include "agent/detect/diagnose.h"
 #include "agent/msnm_conf.h"
 
-#define MSNM_HISTORY 1440 /* entries that are kept at least */
+#define MSNM_HISTORY 1440 /* entries that may be asked for */
 #define MSNM_MODELS  64   /* the youngest of them keep their model */
 #define MSNM_CHILD   64
 #define MSNM_ALONE   3 /* rows without any child: there are none now */
@@ -78,6 +78,13 @@ struct msnm_model *msnm_model_ref(struct msnm_model *m);
 void msnm_model_drop(struct msnm_model *m); /* NULL is allowed */
 bool msnm_model_full(const struct msnm_model *m);
 
+/* What is left of a child when an entry is so old that nobody asks for it. */
+struct msnm_cell {
+	struct node_id id;
+	uint64_t generation;
+	double q, d; /* cells of the row; NAN: missing */
+};
+
 /* A counter, or a statistic of the entry's child, that made the row. */
 struct msnm_top {
 	int16_t child; /* index in the entry; -1: a counter of this host */
@@ -113,35 +120,29 @@ struct msnm_entry {
 		bool full;
 	} used; /* id 0: none */
 	struct coverage coverage;
-	struct msnm_child *child;
+	struct msnm_child
+		*child; /* NULL: too old, there is cell in place of it */
+	struct msnm_cell *cell;
 	unsigned n_child;
+	bool children_ok; /* their states, of an old one */
 	size_t n_own;
 	double x[];
 };
 
-/* What a calibration or a batch needs: copied, so that it may run aside. */
-struct msnm_job {
-	bool learn; /* a batch on a model, else from scratch */
-	double *rows;
-	size_t n, m;
-	struct detect_options options;
-	double lambda;
-	struct msnm_model *base; /* of a batch */
-	struct msnm_set set;
-	char semantics[24];
-	uint32_t window_s;
-	char **names; /* [m] */
-	uint64_t generation, revision;
-};
-void msnm_job_free(struct msnm_job *j);
-
 /* The full row of an entry for a model; NAN where a child is missing. */
 void msnm_entry_cells(const struct msnm_entry *en, const struct msnm_model *m,
 		      double *x);
+/* All children that are there judged the interval and could alarm. */
+bool msnm_entry_children_ok(const struct msnm_entry *en);
 /* It may be learnt as a row with the columns of these children. */
 bool msnm_entry_good(const struct msnm_entry *en, const struct msnm_set *set);
 /* log1p(v / limit); NAN where there is no limit or no value. */
 double msnm_ratio(double v, double limit);
+/* By id; NULL: none, or the entry is too old. */
+const struct msnm_child *msnm_entry_child(const struct msnm_entry *en,
+					  const struct node_id *id);
+/* It is too old to be asked for: it is a row for a calibration, no more. */
+void msnm_entry_shrink(struct msnm_entry *en);
 void msnm_entry_free(struct msnm_entry *en);
 
 #endif

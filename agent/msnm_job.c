@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/msnm_engine.h"
+#include "agent/msnm_worker.h"
 #include "common/features.h"
 #include "common/util.h"
 
@@ -44,10 +44,7 @@ bool msnm_entry_good(const struct msnm_entry *en, const struct msnm_set *set)
 	for (size_t i = en->n_own; i < en->n_own + 2 * set->n; i++)
 		if (isnan(x[i]))
 			return false;
-	for (unsigned i = 0; i < en->n_child; i++)
-		if (en->child[i].state != MSNM_OK)
-			return false;
-	return true;
+	return msnm_entry_children_ok(en);
 }
 
 static const struct msnm_set own_set;

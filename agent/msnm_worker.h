@@ -6,6 +6,22 @@
 #include "agent/msnm_engine.h"
 #include "common/loop.h"
 
+/* What a calibration or a batch needs: copied, so that it may run aside. */
+struct msnm_job {
+	bool learn; /* a batch on a model, else from scratch */
+	double *rows;
+	size_t n, m;
+	struct detect_options options;
+	double lambda;
+	struct msnm_model *base; /* of a batch */
+	struct msnm_set set;
+	char semantics[24];
+	uint32_t window_s;
+	char **names; /* [m] */
+	uint64_t generation, revision;
+};
+void msnm_job_free(struct msnm_job *j);
+
 struct msnm_worker;
 
 /*

@@ -479,6 +479,8 @@ static int get_numbers(struct reader *r, struct json_object *o)
 			  NULL) ||
 	    get_reals(r, o, "eigenvalues", model->eigenvalues, model->rank))
 		return MODELFILE_BAD;
+	if (!(model->n - (double)lv >= 2))
+		return refuse(r, "n", "is less than lv + 2");
 	model->prep = (unsigned)prep;
 	model->lv = lv;
 	model->phase = (unsigned)phase;

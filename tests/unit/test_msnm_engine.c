@@ -163,6 +163,49 @@ static void test_incomplete_history(void **state)
 	msnm_engine_fini(&b.e);
 }
 
+/* Rows too old to be asked for are those of a calibration as before. */
+static void test_old(void **state)
+{
+	struct msnm_set set = { .n = 2 };
+	struct msnm_model shape = { .n_own = COLUMNS };
+	double before[10][COLUMNS + 4], x[COLUMNS + 4];
+	struct bench b;
+
+	(void)state;
+	bench_open(&b, "rows=2000");
+	for (unsigned i = 0; i < 2; i++)
+		set.child[i] =
+			(typeof(set.child[0])){ .id = id_of((uint8_t)(2 + i)),
+						.generation = 7 + i };
+	shape.set = set;
+	b.n = 2;
+	for (unsigned i = 0; i < 10; i++) {
+		feed_children(&b);
+		b.e.entry[i]->child[0].has = i != 3;
+		b.e.entry[i]->child[1].late = i == 4;
+		b.e.entry[i]->child[1].generation += i == 5;
+		b.e.entry[i]->child[1].state = i == 6 ? MSNM_SUPPRESSED
+						      : MSNM_OK;
+		msnm_entry_cells(b.e.entry[i], &shape, before[i]);
+	}
+	for (unsigned i = 0; i < MSNM_HISTORY; i++)
+		feed_children(&b);
+	for (unsigned i = 0; i < 10; i++) {
+		assert_null(b.e.entry[i]->child);
+		assert_null(msnm_engine_find(&b.e, 1000 + i));
+		msnm_entry_cells(b.e.entry[i], &shape, x);
+		for (unsigned k = 0; k < COLUMNS + 4; k++)
+			assert_true(
+				(isnan(x[k]) && isnan(before[i][k])) ||
+				(x[k] >= before[i][k] && x[k] <= before[i][k]));
+		assert_int_equal(msnm_entry_good(b.e.entry[i], &set),
+				 i < 3 || i > 6);
+	}
+	assert_non_null(msnm_engine_find(&b.e, 1010));
+	assert_int_equal(msnm_engine_have(&b.e, true), MSNM_HISTORY + 6);
+	msnm_engine_fini(&b.e);
+}
+
 /* With two children as columns. */
 static void calibrated_full(struct bench *b, const char *params)
 {
@@ -509,26 +552,6 @@ static void test_alarm_object(void **state)
 	assert_int_equal(al->window_s, 20);
 	assert_int_equal(b.e.alarms.row[0].window_s, 10);
 	msnm_engine_fini(&b.e);
-}
-
-static void test_alarms_bounded(void **state)
-{
-	struct msnm_alarms a = { 0 };
-	char name[16];
-
-	(void)state;
-	assert_non_null(msnm_alarms_raise(&a, ALARM_Q, "h", "", 1));
-	for (unsigned i = 0; i < MSNM_ALARMS + 500; i++) {
-		snprintf(name, sizeof(name), "c%u", i);
-		assert_non_null(
-			msnm_alarms_raise(&a, ALARM_SOURCE_LOST, "h", name, i));
-		msnm_alarms_resolve(&a, ALARM_SOURCE_LOST, name);
-	}
-	assert_int_equal(a.n, MSNM_ALARMS);
-	/* what fires is not pushed out */
-	assert_non_null(msnm_alarms_firing(&a, ALARM_Q, ""));
-	assert_string_equal(a.row[a.n - 1].source, name);
-	msnm_alarms_fini(&a);
 }
 
 /* ---- children ---- */
@@ -936,12 +959,12 @@ int main(void)
 		cmocka_unit_test(test_latent),
 		cmocka_unit_test(test_rule),
 		cmocka_unit_test(test_alarm_object),
-		cmocka_unit_test(test_alarms_bounded),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_incomplete),
 		cmocka_unit_test(test_no_row),
 		cmocka_unit_test(test_passed),
 		cmocka_unit_test(test_incomplete_history),
+		cmocka_unit_test(test_old),
 		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_suppressed),
 		cmocka_unit_test(test_swapped),

@@ -677,6 +677,26 @@ static void test_child_away(void **state)
 	world_close(&w);
 }
 
+static void test_alarms_bounded(void **state)
+{
+	struct msnm_alarms a = { 0 };
+	char name[16];
+
+	(void)state;
+	assert_non_null(msnm_alarms_raise(&a, ALARM_Q, "h", "", 1));
+	for (unsigned i = 0; i < MSNM_ALARMS + 500; i++) {
+		snprintf(name, sizeof(name), "c%u", i);
+		assert_non_null(
+			msnm_alarms_raise(&a, ALARM_SOURCE_LOST, "h", name, i));
+		msnm_alarms_resolve(&a, ALARM_SOURCE_LOST, name);
+	}
+	assert_int_equal(a.n, MSNM_ALARMS);
+	/* what fires is not pushed out */
+	assert_non_null(msnm_alarms_firing(&a, ALARM_Q, ""));
+	assert_string_equal(a.row[a.n - 1].source, name);
+	msnm_alarms_fini(&a);
+}
+
 /* ---- flows and diagnoses ---- */
 
 static void test_flows(void **state)
@@ -793,6 +813,7 @@ int main(void)
 		cmocka_unit_test(test_answers),
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_child_away),
+		cmocka_unit_test(test_alarms_bounded),
 		cmocka_unit_test(test_flows),
 		cmocka_unit_test(test_diagnosis),
 	};
