@@ -279,6 +279,7 @@ def test_child_away(network):
     s = network.status(network.middle)
     assert s["children"][network.leaf.address] in (
         "unreachable", "timeout"), s
+    imputed = s
     assert "imputed" in s["flags"] and s["imputed_by"] in ("tsr", "average")
     assert 0 <= s["imputed_share"] <= 1
     r = network.middle.ask(type="query msnm")
@@ -289,6 +290,12 @@ def test_child_away(network):
     s = wait_until(lambda: (s := network.status(network.middle))["children"] ==
                    {network.leaf.address: "ok"} and s, 20, "it is ok")
     assert network.middle.get("/api/v1/msnm/model").json()["id"] == model
+    # what is asked of a row is about it as it was judged
+    assert network.root.ask(type="config msnm", missing="zero").status == 200
+    d = network.middle.ask(type="query msnm diagnosis", scope="host",
+                           interval=imputed["interval"]).json()
+    assert d["value"] == imputed[d["statistic"]]
+    assert network.root.ask(type="config msnm", missing="tsr").status == 200
 
 
 def test_restart(network):
@@ -417,6 +424,16 @@ def test_monitor_lost(network):
     assert r.status == 200
     r = network.root.ask(type="query msnm")
     assert not r.complete and node.address in r.missing
+    node.monitor = node.host.monitor()
+    wait_until(lambda: states() == ["resolved"], 20, "it is back")
+    # a host without rows still says what its children say
+    node = network.middle
+    node.monitor.stop()
+    wait_until(lambda: states() == ["firing"], 20, "the monitor is missed")
+    k = network.status(node)["interval"]
+    s = wait_until(lambda: (s := network.status(node))["interval"] > k + 1 and
+                   s, 20, "an interval without a row")
+    assert "q" not in s and s["children"] == {network.leaf.address: "learning"}
     node.monitor = node.host.monitor()
     wait_until(lambda: states() == ["resolved"], 20, "it is back")
 
