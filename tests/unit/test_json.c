@@ -133,6 +133,77 @@ static void test_duplicates(void **state)
 	assert_int_equal(parse_status("[{\"a\":1},{\"a\":1}]"), 0);
 }
 
+/* Every escape, and texts that end where the memory does. */
+static void test_texts(void **state)
+{
+	static const char text[] =
+		"{\"\\u0061\\n\":[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\","
+		"\"\\u007f\\u0080\\u07ff\\u0800\\uffff\\ud800\\udc00"
+		"\\uDBFF\\uDFFF\",[],{},\"\",[[-0],{\"\":1e2}]]}";
+	static const char *const numbers[] = { "7", "-12", "0.5e1", "1E9" };
+	const struct json *list, *member;
+	struct json *v;
+	const char *s;
+	char out[16];
+	double d;
+	uint64_t u;
+
+	(void)state;
+	assert_int_equal(json_parse(text, strlen(text), &v), 0);
+	assert_string_equal(json_member(v, 0, &list), "a\n");
+	assert_int_equal(json_len(list), 6);
+	assert_int_equal(json_type(json_at(list, 0)), JSON_STRING);
+	assert_int_equal(json_str(json_at(list, 0), 99, &s, NULL), -EINVAL);
+	assert_int_equal(json_str(json_at(list, 1), 99, &s, NULL), -EINVAL);
+	assert_int_equal(json_str(json_at(list, 4), 0, &s, NULL), 0);
+	assert_string_equal(s, "");
+	assert_int_equal(json_type(json_at(list, 2)), JSON_ARRAY);
+	assert_int_equal(json_len(json_at(list, 2)), 0);
+	assert_int_equal(json_type(json_at(list, 3)), JSON_OBJECT);
+	list = json_at(list, 5);
+	assert_int_equal(json_u64(json_at(json_at(list, 0), 0), 0, 1, &u), 0);
+	assert_string_equal(json_member(json_at(list, 1), 0, &member), "");
+	assert_int_equal(json_real(member, 0, 1000, &d), 0);
+	assert_true(d == 100);
+	json_free(v);
+
+	s = "[\"\\u00e9\\u20ac\\ud83d\\ude00\"]";
+	assert_int_equal(json_parse(s, strlen(s), &v), 0);
+	assert_int_equal(json_str(json_at(v, 0), 99, &s, NULL), 0);
+	assert_string_equal(s, "\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80");
+	json_free(v);
+
+	for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+		size_t len = strlen(numbers[i]);
+		char *exact = malloc(len);
+
+		assert_non_null(exact);
+		memcpy(exact, numbers[i], len);
+		assert_int_equal(json_parse(exact, len, &v), 0);
+		assert_int_equal(json_scalar_text(v, out, sizeof(out)), 0);
+		assert_string_equal(out, numbers[i]);
+		json_free(v);
+		free(exact);
+	}
+}
+
+/* A name twice among many, wherever it is. */
+static void test_many_names(void **state)
+{
+	(void)state;
+	for (unsigned twin = 0; twin <= 40; twin++) {
+		struct buf b = BUF_INIT;
+
+		buf_text(&b, "{\"x20\":{}");
+		for (unsigned i = 0; i < 40; i++)
+			buf_printf(&b, ",\"x%u\":%u", i == twin ? 20 : i + 50,
+				   i);
+		buf_text(&b, "}");
+		assert_int_equal(parse_status(b.data), twin < 40 ? -EEXIST : 0);
+		buf_fini(&b);
+	}
+}
+
 /* n values in one array, or members in one object. */
 static int status_of_many(size_t n, bool object)
 {
@@ -325,6 +396,8 @@ int main(void)
 		cmocka_unit_test(test_refuses),
 		cmocka_unit_test(test_nul_inside),
 		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_texts),
+		cmocka_unit_test(test_many_names),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_access),
 		cmocka_unit_test(test_write),
