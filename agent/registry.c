@@ -355,23 +355,36 @@ void entry_stop(struct registry *r, struct entry *e)
 	e->put = NULL;
 }
 
+/* 0; -EPERM: it is another's; -EAGAIN: not known yet whose. */
+static int block_remove(struct registry *r, uint64_t id, bool forget)
+{
+	switch (blocks_remove(r->blocks, id)) {
+	case BLOCKS_HALF:
+		return -EAGAIN;
+	case BLOCKS_FOREIGN:
+		if (!forget)
+			return -EPERM;
+		blocks_forget(r->blocks, id);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
 int entry_remove(struct registry *r, uint64_t id, bool forget)
 {
 	uint64_t ids[REGISTRY_ROWS];
 	unsigned n = entry_family(r, id, ids);
 	int ret = 0;
 
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n && !ret; i++) {
 		struct entry *e = entry_find(r, ids[i]);
 
 		if (e->local) {
 			entry_stop(r, e);
 			entry_free(e);
-		} else if (blocks_remove(r->blocks, ids[i]) == BLOCKS_FOREIGN) {
-			if (forget)
-				blocks_forget(r->blocks, ids[i]);
-			else
-				ret = -EPERM;
+		} else {
+			ret = block_remove(r, ids[i], forget);
 		}
 	}
 	return ret;

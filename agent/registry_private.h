@@ -72,7 +72,8 @@ unsigned entry_family(const struct registry *r, uint64_t id,
 		      uint64_t out[REGISTRY_ROWS]);
 /*
  * Out of the rows and the monitor, a sketch with its counters; of blocks as
- * their owner.  forget: here, also what others own.  -EPERM: it is another's.
+ * their owner.  forget: here, also what others own.  -EPERM: it is another's;
+ * -EAGAIN: not known yet.
  */
 int entry_remove(struct registry *r, uint64_t id, bool forget);
 /* Out of the rows and the monitor, still there; and gone. */

@@ -58,6 +58,10 @@ static int op_change(struct registry_op *op, const struct incoming *in)
 			  "this generation has another content");
 		ret = -EPERM;
 		break;
+	case BLOCKS_HALF:
+		error_set(&op->error, ERR_UNAVAILABLE, "", "");
+		ret = -EAGAIN;
+		break;
 	case BLOCKS_FULL:
 		error_set(&op->error, ERR_LIMIT, "", "tasks");
 		ret = -ENOSPC;
@@ -200,6 +204,7 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 	const struct entry *e = entry_find(r, id);
 	const struct block *k;
 	bool local = !e || e->local;
+	int ret = 0;
 
 	if (!op)
 		return NULL;
@@ -207,9 +212,12 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 	registry_place(a);
 	if (!e) {
 		error_set(&op->error, ERR_UNKNOWN_TASK, "", "");
-	} else if (entry_remove(r, id, false)) {
-		error_set(&op->error, ERR_CONFLICT, "",
-			  "the parent has this task");
+	} else if ((ret = entry_remove(r, id, false))) {
+		if (ret == -EAGAIN)
+			error_set(&op->error, ERR_UNAVAILABLE, "", "");
+		else
+			error_set(&op->error, ERR_CONFLICT, "",
+				  "the parent has this task");
 		return op_refused(op);
 	} else {
 		registry_save(r);

@@ -86,6 +86,7 @@ static bool change_taken(struct http_request *rq, enum blocks_word w)
 		break;
 	case BLOCKS_STALE:
 	case BLOCKS_FOREIGN:
+	case BLOCKS_HALF:
 		reply_error(rq, ERR_STALE_EPOCH, "", "");
 		break;
 	case BLOCKS_FULL:
@@ -268,28 +269,28 @@ static void serve_list(void *ctx, struct http_request *rq)
 {
 	struct registry *r = ((struct agent *)ctx)->registry;
 	const char *s = rq->query + strlen("owner=");
-	struct tree_block head = { 0 };
-	const struct block *k;
+	struct node_id owner;
+	struct blocks_msg list;
 	struct http_reply reply;
 	struct json_out o;
 	char text[BLOCK_TEXT];
 	bool full;
 
 	if (strncmp(rq->query, "owner=", strlen("owner=")) != 0 ||
-	    owner_parse(s, strcspn(s, "&"), &head.owner)) {
+	    owner_parse(s, strcspn(s, "&"), &owner)) {
 		reply_error(rq, ERR_VALUE, "owner", "");
 		return;
 	}
 	full = strcmp(s + strcspn(s, "&"), "&full=1") == 0;
-	k = blocks_of(r->blocks, &head.owner);
+	blocks_list(r->blocks, &owner, &list);
 	http_reply_init(&reply, 200, HTTP_JSON);
 	json_out_init(&o, &reply.body);
 	json_open(&o, NULL, '{');
-	block_format(k ? &k->head : &head, text);
+	block_format(&list.head, text);
 	json_put_str(&o, "block", text);
 	json_open(&o, "tasks", '[');
-	for (unsigned i = 0; k && i < k->n; i++)
-		item_write(&o, &k->item[i], full);
+	for (unsigned i = 0; i < list.n; i++)
+		item_write(&o, &list.item[i], full);
 	json_close(&o, ']');
 	json_close(&o, '}');
 	http_send(rq, &reply);

@@ -25,7 +25,7 @@
 
 #define SETTLE_TICKS 5 /* a root with half a block waits for the rest */
 
-static const struct node_id of_root; /* zero */
+const struct node_id block_of_root;
 
 int head_compare(const struct tree_block *a, const struct tree_block *b)
 {
@@ -198,13 +198,13 @@ static bool gone_after(const struct block *k, uint64_t id,
 bool blocks_owns(const struct blocks *b, const struct node_id *owner)
 {
 	return node_id_equal(owner, &b->self) ||
-	       (b->role == BLOCKS_ROOT && node_id_equal(owner, &of_root));
+	       (b->role == BLOCKS_ROOT && node_id_equal(owner, &block_of_root));
 }
 
 uint64_t block_term(const struct blocks *b, const struct block *k)
 {
-	return node_id_equal(&k->head.owner, &of_root) ? b->term
-						       : b->incarnation;
+	return node_id_equal(&k->head.owner, &block_of_root) ? b->term
+							     : b->incarnation;
 }
 
 void block_declare(struct blocks *b, struct block *k)
@@ -218,7 +218,8 @@ void block_declare(struct blocks *b, struct block *k)
 
 bool on_path(const struct blocks *b, const struct node_id *owner)
 {
-	if (node_id_equal(owner, &of_root) || node_id_equal(owner, &b->self))
+	if (node_id_equal(owner, &block_of_root) ||
+	    node_id_equal(owner, &b->self))
 		return true;
 	for (unsigned i = 0; i < b->n_path; i++)
 		if (node_id_equal(&b->path[i], owner))
@@ -245,6 +246,7 @@ void drop_strangers(struct blocks *b, const struct tree_block *row, unsigned n)
 
 void blocks_place(struct blocks *b, const struct blocks_place *p)
 {
+	bool acceded = p->role == BLOCKS_ROOT && b->role != BLOCKS_ROOT;
 	struct block *own;
 
 	if (b->role != p->role)
@@ -260,11 +262,13 @@ void blocks_place(struct blocks *b, const struct blocks_place *p)
 	own = block_find(b, &b->self);
 	if (own && !block_whole(own))
 		block_declare(b, own);
+	if (acceded)
+		accession(b);
 }
 
 void blocks_tick(struct blocks *b)
 {
-	struct block *k = block_find(b, &of_root);
+	struct block *k = block_find(b, &block_of_root);
 
 	if (!k || b->role != BLOCKS_ROOT || block_whole(k))
 		return;
@@ -377,9 +381,16 @@ enum blocks_word blocks_delete(struct blocks *b, const struct tree_block *head,
 
 /* ---- changes here ---- */
 
+/* A change now would be above others that are not known here yet. */
+static bool too_early(const struct blocks *b, const struct block *k)
+{
+	return node_id_equal(&k->head.owner, &block_of_root) &&
+	       (!block_whole(k) || accession_runs(b));
+}
+
 enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in)
 {
-	const struct node_id *owner = b->role == BLOCKS_ROOT ? &of_root
+	const struct node_id *owner = b->role == BLOCKS_ROOT ? &block_of_root
 							     : &b->self;
 	struct block *k = block_holding(b, in->id);
 	enum blocks_word word;
@@ -394,6 +405,8 @@ enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in)
 	word = judge(item_find(k, in->id), in);
 	if (word != BLOCKS_DONE)
 		return word;
+	if (too_early(b, k))
+		return BLOCKS_HALF;
 	next = k->head;
 	next.term = MAX(next.term, block_term(b, k));
 	next.index++;
@@ -410,6 +423,8 @@ enum blocks_word blocks_remove(struct blocks *b, uint64_t id)
 	if (!k)
 		return BLOCKS_SAME;
 	if (blocks_owns(b, &k->head.owner)) {
+		if (too_early(b, k))
+			return BLOCKS_HALF;
 		item_remove(b, k, id);
 		block_declare(b, k);
 		gone_add(k, id, &k->head);
@@ -459,6 +474,21 @@ unsigned blocks_rows(const struct blocks *b, struct tree_block out[BLOCKS_MAX])
 		}
 	}
 	return n;
+}
+
+void blocks_list(const struct blocks *b, const struct node_id *owner,
+		 struct blocks_msg *reply)
+{
+	const struct block *k = block_find(b, owner);
+
+	*reply = (struct blocks_msg){ .head.owner = *owner };
+	if (!k)
+		return;
+	reply->head = k->head;
+	if (!block_whole(k)) /* as in beats */
+		reply->head.term = reply->head.index = 0;
+	reply->item = k->item;
+	reply->n = k->n;
 }
 
 unsigned blocks_count(const struct blocks *b)

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The machine that keeps sets of tasks equal down the tree.  A set is a block
- * and belongs to one owner: the root, whoever is root, or an inner agent on the
- * path.  Its (term, index) rises with each change of its owner, its hash is
- * that of what is held; beats carry the three, and who holds less gets what
- * differs from its parent.  What a task is, is not known here.
+ * and has one owner: the root, whoever it is, or an inner agent on the path.
+ * Its (term, index) rises with each change of its owner, its hash is that of
+ * what is held; beats carry the three, and who holds less gets what differs
+ * from its parent.  What a task is, is not known here.
  *
- * Driven by events; reaches the world only through struct blocks_env, which
- * never calls back into the machine.  One agent, one struct blocks.
+ * Reaches the world only through struct blocks_env, which never calls back.
  */
 #ifndef LINNET_TREE_BLOCKS_H
 #define LINNET_TREE_BLOCKS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "agent/tree/message.h"
@@ -52,6 +50,7 @@ enum blocks_word {
 	BLOCKS_OTHER,   /* 409: this generation has another content */
 	BLOCKS_STALE,   /* 409: a later change of this block is here */
 	BLOCKS_FOREIGN, /* 409: not the owner; or the owner was told */
+	BLOCKS_HALF,    /* 503: a new root does not know the set yet */
 	BLOCKS_FULL     /* 507 */
 };
 
@@ -105,7 +104,7 @@ struct blocks_env {
 struct blocks *blocks_new(const struct node_id *self,
 			  const struct blocks_env *env, void *ctx);
 void blocks_free(struct blocks *b); /* contents are not dropped */
-/* From disk, before the first place: a block as blocks_at() showed it. */
+/* From disk: a block as blocks_at() showed it. */
 int blocks_restore(struct blocks *b, const struct tree_block *head,
 		   uint64_t want, const struct blocks_item *item, unsigned n);
 
@@ -121,25 +120,27 @@ enum blocks_word blocks_put(struct blocks *b, const struct tree_block *head,
 			    const struct blocks_item *in);
 enum blocks_word blocks_delete(struct blocks *b, const struct tree_block *head,
 			       uint64_t id);
+/* Answers BLOCKS_LIST and BLOCKS_FETCH. */
+void blocks_list(const struct blocks *b, const struct node_id *owner,
+		 struct blocks_msg *reply);
 /* err 0: m is the reply, borrowed. */
 void blocks_done(struct blocks *b, uint64_t ref, int err,
 		 const struct blocks_msg *m);
 
-/* ---- what clients ask for, at the owner ---- */
-/* Into the block that this agent owns now; a known id stays in its block. */
+/* ---- what clients ask for ---- */
+/* Into the block that it owns now; a known id stays in its block. */
 enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in);
 /* In the owner's block a change of it; else (nobody above) here alone. */
 enum blocks_word blocks_remove(struct blocks *b, uint64_t id);
 /* Out of what is here, whoever owns it; no change of the block. */
 void blocks_forget(struct blocks *b, uint64_t id);
 
-/* ---- what others read ---- */
 /* For beats: heads (0, 0: not whole), then what is held below and higher. */
 unsigned blocks_rows(const struct blocks *b, struct tree_block out[BLOCKS_MAX]);
 unsigned blocks_count(const struct blocks *b);
 const struct block *blocks_at(const struct blocks *b, unsigned i);
 const struct block *blocks_of(const struct blocks *b,
-			      const struct node_id *owner); /* or NULL */
+			      const struct node_id *owner);
 const struct blocks_item *blocks_find(const struct blocks *b, uint64_t id,
 				      struct tree_block *head);
 bool blocks_owns(const struct blocks *b, const struct node_id *owner);

@@ -12,6 +12,8 @@ struct blocks_gone {
 	uint64_t id, term, index;
 };
 
+extern const struct node_id block_of_root; /* zero: its owner */
+
 struct repair;
 
 struct blocks {
@@ -57,6 +59,9 @@ uint64_t block_term(const struct blocks *b, const struct block *k);
 
 /* blocks_repair.c */
 void exchanges_free(struct blocks *b);
+/* A new root asks the candidates for the set, before it changes any. */
+void accession(struct blocks *b);
+bool accession_runs(const struct blocks *b);
 /* What was asked as the owner of a block is not to be used any more. */
 void exchanges_void(struct blocks *b);
 

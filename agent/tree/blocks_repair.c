@@ -31,6 +31,7 @@ struct repair {
 	struct node_id owner, child;
 	bool fetch, void_; /* fetch: for an owner; else repair of a child */
 	bool of_child;     /* fetch: from the child first */
+	bool first;        /* fetch: before the first change of a new root */
 	bool listed;
 	struct step *step; /* the last one is next */
 	unsigned n_steps;
@@ -247,7 +248,7 @@ static void fetch_next(struct blocks *b, struct repair *r)
 	for (; r->n_at; r->n_at--)
 		if (!repair_send(b, r, &r->at[r->n_at - 1], &m))
 			return;
-	if (k && head_compare(&r->heard, &k->head) > 0)
+	if (k && !r->first && head_compare(&r->heard, &k->head) > 0)
 		supersede(b, k, &r->heard);
 	repair_free(b, r);
 }
@@ -282,27 +283,62 @@ static bool plausible(const struct blocks *b, const struct block *k,
 		head->index - k->head.index <= INDEX_AHEAD);
 }
 
+/* What a candidate has is all of the set, and later than what is here. */
+static bool adoptable(const struct blocks *b, const struct block *k,
+		      const struct repair *r, const struct blocks_msg *m)
+{
+	int c = head_compare(&m->head, &k->head);
+	uint64_t hash = 0;
+
+	if (m->n > BLOCKS_ITEMS || !plausible(b, k, &m->head) ||
+	    head_compare(&m->head, &r->heard) < 0)
+		return false;
+	for (unsigned i = 0; i < m->n; i++)
+		hash += item_mark(&m->item[i]);
+	if (hash != m->head.hash)
+		return false;
+	return c > 0 || (c == 0 && !block_whole(k) && hash == k->want);
+}
+
 static void fetch_done(struct blocks *b, struct repair *r, int err,
 		       const struct blocks_msg *m)
 {
 	struct block *k = block_find(b, &r->owner);
-	uint64_t hash = 0;
+	bool adopted;
 
 	if (r->void_ || !k) {
 		repair_free(b, r);
 		return;
 	}
 	r->n_at--;
-	for (unsigned i = 0; !err && i < m->n; i++)
-		hash += item_mark(&m->item[i]);
-	if (err || m->n > BLOCKS_ITEMS || hash != m->head.hash ||
-	    head_compare(&m->head, &r->heard) < 0 ||
-	    !plausible(b, k, &m->head)) {
+	adopted = !err && adoptable(b, k, r, m);
+	if (adopted)
+		adopt(b, k, m);
+	/* a new root takes the latest of all candidates */
+	if (adopted && !r->first)
+		repair_free(b, r);
+	else
 		fetch_next(b, r);
+}
+
+void accession(struct blocks *b)
+{
+	struct block *k = block_need(b, &block_of_root);
+	struct repair *r = k ? repair_new(b, &k->head.owner, &b->self) : NULL;
+
+	if (!r)
 		return;
-	}
-	adopt(b, k, m);
-	repair_free(b, r);
+	r->fetch = r->first = true;
+	r->n_at = b->env->candidates(b->ctx, r->at);
+	fetch_next(b, r);
+}
+
+bool accession_runs(const struct blocks *b)
+{
+	for (const struct repair *r = b->exchanges; r; r = r->next)
+		if (r->first && !r->void_)
+			return true;
+	return false;
 }
 
 /* of_child: what it holds is what ours should be. */

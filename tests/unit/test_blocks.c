@@ -138,11 +138,65 @@ static void test_whole(void **state)
 	assert_int_equal(blocks_at(b, 0)->head.index, 7);
 }
 
+/* A new root with half a block waits for the rest, then does without. */
+static void test_half(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
+	struct node *n = &w->node[1];
+	struct tree_block head;
+
+	blocks_change(w->node[0].b, &in);
+	blocks_change(w->node[0].b, &two);
+	assert_non_null(blocks_find(w->node[0].b, 2, &head));
+	assert_int_equal(blocks_put(n->b, &head, &two), BLOCKS_DONE);
+	w->node[0].alive = w->node[0].root = false;
+	n->parent = NOBODY;
+	n->root = true;
+	w->term = 2;
+	place(w, 1);
+	drain(w);
+	in = item_of(3, 1, 0);
+	assert_int_equal(blocks_change(n->b, &in), BLOCKS_HALF);
+	assert_int_equal(blocks_remove(n->b, 2), BLOCKS_HALF);
+	/* a child has what is missing, as its hash shows */
+	assert_int_equal(blocks_put(w->node[4].b, &head, &two), BLOCKS_DONE);
+	in = item_of(1, 1, 0);
+	assert_int_equal(blocks_put(w->node[4].b, &head, &in), BLOCKS_DONE);
+	beats(w);
+	drain(w);
+	assert_non_null(blocks_find(n->b, 1, NULL));
+	in = item_of(3, 1, 0);
+	assert_int_equal(blocks_change(n->b, &in), BLOCKS_DONE);
+	assert_int_equal(blocks_superseded(n->b), 0);
+}
+
+static void test_half_for_ever(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item in = item_of(1, 1, 0);
+	struct node *n = &w->node[1];
+	struct tree_block head = head_of(1, 7, 99);
+
+	assert_int_equal(blocks_put(n->b, &head, &in), BLOCKS_DONE);
+	w->node[0].alive = w->node[0].root = false;
+	n->parent = NOBODY;
+	n->root = true;
+	for (unsigned i = 0; i < 5; i++) {
+		place(w, 1);
+		drain(w);
+		assert_int_equal(blocks_remove(n->b, 1), BLOCKS_HALF);
+		blocks_tick(n->b);
+	}
+	assert_int_equal(blocks_superseded(n->b), 1);
+	assert_int_equal(blocks_remove(n->b, 1), BLOCKS_DONE);
+}
+
 /* An owner without its state: a candidate's set, or its own above. */
 static void test_lost_state(void **state)
 {
 	struct world *w = *state;
-	struct blocks_item in = item_of(1, 1, 0);
+	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
 	struct node_id zero = { { 0 } };
 
 	blocks_change(w->node[0].b, &in);
@@ -150,6 +204,12 @@ static void test_lost_state(void **state)
 	agent_restart(w, 0, false);
 	place(w, 0);
 	assert_null(blocks_find(w->node[0].b, 1, NULL));
+	/* nothing is changed before the candidates were asked */
+	assert_int_equal(blocks_change(w->node[0].b, &two), BLOCKS_HALF);
+	assert_int_equal(blocks_remove(w->node[0].b, 1), BLOCKS_SAME);
+	drain(w);
+	assert_non_null(blocks_find(w->node[0].b, 1, NULL));
+	assert_int_equal(blocks_change(w->node[0].b, &two), BLOCKS_DONE);
 	assert_true(rounds_until_equal(w, 8) <= 8);
 	assert_non_null(blocks_find(w->node[0].b, 1, NULL));
 	assert_int_equal(blocks_superseded(w->node[0].b), 0);
@@ -346,6 +406,7 @@ static int setup(void **state)
 
 	assert_non_null(w);
 	world_init(w, 1);
+	drain(w); /* the root has asked the candidates */
 	*state = w;
 	return 0;
 }
@@ -366,6 +427,8 @@ int main(void)
 		ROW(test_changes_from_above),
 		ROW(test_floor),
 		ROW(test_whole),
+		ROW(test_half),
+		ROW(test_half_for_ever),
 		ROW(test_lost_state),
 		ROW(test_lie),
 		ROW(test_away),
