@@ -83,12 +83,12 @@ static uint32_t id_hash(const struct node_id *id)
 
 static uint32_t at_hash(const struct endpoint *ep)
 {
-	uint64_t half[2];
+	uint64_t half[2], v;
 
 	memcpy(half, ep->addr.b, sizeof(half));
-	return (uint32_t)((half[0] ^ half[1] ^ ep->port) *
-				  0x9e3779b97f4a7c15u >>
-			  32);
+	v = half[0] ^ half[1] ^ ep->port;
+	v ^= v >> 32; /* addresses of one net differ in the last bytes */
+	return (uint32_t)(v * 0x9e3779b97f4a7c15u >> 32);
 }
 
 /* The slot of this id, or a free one. */
