@@ -567,7 +567,7 @@ static void clock_sample(const struct tree *t, struct branch *b,
 static void beat_sizes(struct tree *t, struct branch *b,
 		       const struct tree_msg *m)
 {
-	bool known = b->told_hash == m->u.beaten.rows_hash && !b->bad_rows;
+	bool known = b->told_hash == m->u.beaten.rows_hash;
 	uint32_t hosts = known ? b->n_hosts : m->u.beaten.hosts;
 
 	hosts = MIN(MAX(hosts, 1), TREE_MEMBERS);
@@ -597,10 +597,12 @@ static void beat_answered(struct tree *t, struct branch *b,
 		b->joined = true;
 		b->pub.lease = b->granted;
 		b->pub.incarnation = b->granted_incarnation;
+		branch_grows(t, b); /* as may others have, where it was */
 		rows_touch(t);
 		climb_tell(t, TREE_GRANT_CONFIRM, b, &b->granted);
 	}
 	b->said_hash = m->u.beaten.rows_hash;
+	b->bad_rows &= b->said_hash != b->told_hash;
 	b->members_said = m->u.beaten.members_hash;
 	beat_sizes(t, b, m);
 	set_state(t, b, CHILD_UP);

@@ -131,7 +131,8 @@ static enum tree_word may_accept(const struct tree *t,
 		return TREE_BAD;
 	if (tree_in_path(t, &m->id))
 		return TREE_CYCLE;
-	if (!entry_of(t, m, ep) && branch_removed_lately(t, &m->id))
+	if (t->conf->provider->founds && !entry_of(t, m, ep) &&
+	    branch_removed_lately(t, &m->id))
 		return TREE_DENIED;
 	if (t->draining)
 		return TREE_BUSY;
@@ -456,7 +457,7 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 		return;
 	}
 	/* the edge it climbed by is not there any more: nothing is passed */
-	if (tree_admit(t, &c->lease, NULL) != TREE_OK) {
+	if (!tree_under(t, &c->lease)) {
 		climb_refuse(t, c, TREE_DETACHED);
 		return;
 	}

@@ -67,8 +67,7 @@ void link_commit(struct tree *t, const struct endpoint *parent,
 	if (t->n_path > 1)
 		t->path[0].ep = m->u.granted.root_ep;
 	t->lease = t->held = m->u.granted.lease;
-	if (epoch_compare(&t->lease, &t->seen) > 0)
-		t->seen = t->lease;
+	tree_see(t, &t->lease);
 	t->n_uncles = 0;
 	t->place = PLACE_ATTACHED;
 	t->rooted = true;
@@ -170,8 +169,7 @@ static void hear_rest(struct tree *t, const struct tree_msg *m)
 	t->error_ms = m->u.beat.error_ms;
 	t->env->blocks_heard(t->ctx, NULL, m->u.beat.blocks,
 			     m->u.beat.n_blocks);
-	if (epoch_compare(&m->epoch, &t->seen) > 0)
-		t->seen = m->epoch;
+	tree_see(t, &m->epoch);
 }
 
 static void leave_for_another(struct tree *t, bool drain)
@@ -207,7 +205,7 @@ void link_beat(struct tree *t, const struct endpoint *from,
 	       const struct tree_msg *m, uint64_t ref)
 {
 	uint64_t t2_ms = wall_ms(t);
-	enum tree_word w = tree_admit(t, &m->lease, NULL);
+	enum tree_word w = tree_under(t, &m->lease) ? TREE_OK : TREE_MOVED;
 
 	(void)from;
 	if (w == TREE_OK)

@@ -121,7 +121,7 @@ struct grave {
 
 /* What only a root has. */
 struct reign {
-	struct open_grant open[65];
+	struct open_grant open[80];
 	unsigned n_open;
 	struct extra *extra;
 	uint32_t n_extra, cap_extra;
@@ -144,6 +144,7 @@ struct seek {
 	struct seek_target list[SEEK_MAX];
 	unsigned n, at, steps, busy;
 	uint64_t ref, nonce;
+	struct epoch seen; /* when it asked: the grant must be above */
 	bool joining;
 	uint64_t sent_ms;
 	uint32_t backoff_ms;
@@ -284,9 +285,14 @@ void msg_init(struct tree_msg *m, enum tree_kind kind);
 unsigned tree_level(const struct tree *t);
 /* Attached or a root, and a root is above. */
 bool tree_may_grant(const struct tree *t);
+/* The lease is the current one. */
+bool tree_under(const struct tree *t, const struct epoch *lease);
 bool tree_in_path(const struct tree *t, const struct node_id *id);
 uint32_t tree_hosts(const struct tree *t);
 uint32_t tree_height(const struct tree *t);
+/* Takes an epoch that is higher; another reign's is kept over a restart. */
+void tree_see(struct tree *t, const struct epoch *e);
+/* The same; and a root finds out who has it. */
 void tree_epoch_heard(struct tree *t, const struct epoch *e);
 /* Where a host is: as it says, or where it called from. */
 bool tree_address(const struct endpoint *said, const struct endpoint *from,

@@ -16,8 +16,9 @@
 
 #define CHECK_MS   5000
 #define ROUND_MS   500
-#define ROUNDS_MAX 8 /* an earlier candidate that never stands */
-#define LEAVES_MAX 64
+#define ROUNDS_MAX 8     /* an earlier candidate that never stands */
+#define LEAVES_MAX 64    /* open grants at once: movers without children */
+#define TREES_MAX  16    /* and with */
 #define TRUST_MS   60000 /* a former fleet's count is taken so long */
 #define SURE_MS    8000  /* who joined last is in no count */
 
@@ -275,7 +276,10 @@ void reign_settle(struct tree *t, const struct node_id *mover,
 			open_close(t, i, confirmed);
 }
 
-/* One at a time for movers with children; those without close no cycle. */
+/*
+ * No cycle is kept out by this: movers have detached, and requests climb edges
+ * in use.  It bounds what a root waits for.
+ */
 static bool may_open(struct tree *t, const struct tree_mover *mover)
 {
 	struct reign *r = t->reign;
@@ -287,7 +291,7 @@ static bool may_open(struct tree *t, const struct tree_mover *mover)
 			open_close(t, i, false); /* it asks anew */
 	for (unsigned i = 0; i < r->n_open; i++)
 		n += r->open[i].leaf == (mover->hosts == 1);
-	return n < (mover->hosts == 1 ? LEAVES_MAX : 1);
+	return n < (mover->hosts == 1 ? LEAVES_MAX : TREES_MAX);
 }
 
 static void pending_row(struct tree *t, const struct tree_mover *mover,

@@ -303,6 +303,8 @@ void rows_resolve(struct tree *t)
 {
 	struct rowset s;
 
+	if (!t->dirty && t->pending && now_ms(t) >= t->resolved_ms + RESOLVE_MS)
+		rows_touch(t); /* what is awaited may be due by now */
 	if (!t->dirty)
 		return;
 	graves_expire(t);
@@ -358,8 +360,7 @@ bool tree_settled(struct tree *t)
 		const struct branch *b = t->child[i];
 
 		if (b->until_ms ||
-		    (b->joined && !b->lost &&
-		     (b->bad_rows || b->told_hash != b->said_hash)))
+		    (b->joined && !b->lost && b->told_hash != b->said_hash))
 			return false;
 	}
 	return true;
@@ -379,7 +380,7 @@ void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	uint32_t first = m->u.rows.offset, all, end;
 	struct tree_msg reply;
 
-	if (tree_admit(t, &m->lease, NULL) != TREE_OK) {
+	if (!tree_under(t, &m->lease)) {
 		tree_refuse(t, ref, TREE_ROWS, TREE_MOVED);
 		return;
 	}
@@ -456,7 +457,7 @@ void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	enum tree_word w = TREE_OK;
 	struct tree_peer *p;
 
-	if (tree_admit(t, &m->lease, NULL) != TREE_OK)
+	if (!tree_under(t, &m->lease))
 		w = TREE_MOVED;
 	else if (n > ROWS_NAMED)
 		w = TREE_BAD;

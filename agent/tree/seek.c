@@ -15,8 +15,8 @@
 #include "agent/tree/private.h"
 
 #define BACKOFF_MS     500
-#define BACKOFF_MAX_MS 10000
-#define STEPS_MAX      16 /* redirections of one round */
+#define BACKOFF_MAX_MS 3000 /* whole 10 s after a partition healed */
+#define STEPS_MAX      16   /* redirections of one round */
 #define BUSY_MAX       6
 #define HOME_MS        1000
 #define HOME_MAX_MS    5000
@@ -39,29 +39,33 @@ void seek_stop(struct tree *t)
 	t->seek = NULL;
 }
 
+/* Before the at-th of those that are still to be asked; not twice. */
 static void put_at(struct seek *s, unsigned at, const struct endpoint *ep,
 		   bool descend, bool ancestor)
 {
-	if (!tree_target_valid(ep))
+	unsigned i = s->at;
+
+	if (!tree_target_valid(ep) || at >= SEEK_MAX)
 		return;
-	for (unsigned i = s->at; i < s->n; i++)
-		if (endpoint_equal(&s->list[i].ep, ep))
-			return;
-	if (at >= SEEK_MAX)
+	while (i < s->n && !endpoint_equal(&s->list[i].ep, ep))
+		i++;
+	if (i < at)
 		return;
-	if (s->n == SEEK_MAX)
-		s->n--;
-	memmove(&s->list[at + 1], &s->list[at],
-		(s->n - at) * sizeof(s->list[0]));
-	s->n++;
+	if (i == SEEK_MAX)
+		i--; /* the last one gives way */
+	else if (i == s->n)
+		s->n++;
+	memmove(&s->list[at + 1], &s->list[at], (i - at) * sizeof(s->list[0]));
 	s->list[at] = (struct seek_target){ *ep, descend, ancestor };
 }
 
 static void put_last(struct seek *s, const struct endpoint *ep, bool descend,
 		     bool ancestor)
 {
-	if (s->n < SEEK_MAX)
-		put_at(s, s->n, ep, descend, ancestor);
+	for (unsigned i = s->at; i < s->n; i++)
+		if (endpoint_equal(&s->list[i].ep, ep))
+			return;
+	put_at(s, s->n, ep, descend, ancestor);
 }
 
 static void list_provided(struct tree *t, struct seek *s)
@@ -219,6 +223,7 @@ static void say_join(struct tree *t)
 	msg_init(&m, TREE_JOIN);
 	tree_fill_mover(t, &m.u.join.mover);
 	m.u.join.mover.descend = to->descend;
+	s->seen = t->seen;
 	m.u.join.mover.nonce = s->nonce = t->env->random(t->ctx);
 	s->joining = true;
 	s->ref = tree_send(t, OP_SEEK, 0, &to->ep, &m, JOIN_LIMIT_MS, false);
@@ -260,7 +265,7 @@ static bool grant_valid(const struct tree *t, const struct tree_msg *m)
 
 	if (!n || n > TREE_LEVELS || m->u.granted.nonce != t->seek->nonce ||
 	    epoch_compare(&m->u.granted.lease, &t->held) <= 0 ||
-	    m->u.granted.lease.term < t->seen.term)
+	    epoch_compare(&m->u.granted.lease, &t->seek->seen) <= 0)
 		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (id_equal(&m->u.granted.path[i], &t->self))

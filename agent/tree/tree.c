@@ -161,11 +161,23 @@ static void serve_hello(struct tree *t, uint64_t ref)
 	tree_reply(t, ref, &m);
 }
 
+void tree_see(struct tree *t, const struct epoch *e)
+{
+	bool other = e->term != t->seen.term || e->root != t->seen.root;
+
+	if (epoch_compare(e, &t->seen) <= 0)
+		return;
+	t->seen = *e;
+	/* whoever restarts must not take an older one for the newest */
+	if (other)
+		(void)tree_store(t);
+}
+
 void tree_epoch_heard(struct tree *t, const struct epoch *e)
 {
 	if (epoch_compare(e, &t->seen) <= 0)
 		return;
-	t->seen = *e;
+	tree_see(t, e);
 	if (t->reign && t->place == PLACE_ROOT && !t->reign->rival) {
 		t->reign->rival = true;
 		timer_at(t, TIMER_REIGN, now_ms(t));
@@ -456,18 +468,26 @@ void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out)
 	const struct branch *b = t->child[i];
 
 	*out = b->pub;
-	out->rows_known = b->joined && !b->bad_rows &&
-			  b->told_hash == b->said_hash &&
+	out->rows_known = b->joined && b->told_hash == b->said_hash &&
 			  now_ms(t) >= b->growing_ms;
 }
 
-enum tree_word tree_admit(const struct tree *t, const struct epoch *lease,
+bool tree_under(const struct tree *t, const struct epoch *lease)
+{
+	return t->place == PLACE_ATTACHED &&
+	       epoch_compare(lease, &t->lease) == 0;
+}
+
+enum tree_word tree_admit(struct tree *t, const struct epoch *lease,
 			  const struct epoch *as_of)
 {
-	if (t->place != PLACE_ATTACHED || epoch_compare(lease, &t->lease) != 0)
+	if (!tree_under(t, lease))
 		return TREE_MOVED;
 	if (as_of && epoch_compare(&t->lease, as_of) > 0)
 		return TREE_MOVED;
+	/* its next lease must not fit the same question again */
+	if (as_of)
+		tree_see(t, as_of);
 	return TREE_OK;
 }
 

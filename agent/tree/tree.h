@@ -194,9 +194,10 @@ const struct tree_peer *tree_members(const struct tree *t, uint32_t *n);
 /* ---- fences, for queries and tasks ---- */
 /*
  * May a message under this lease be served?  as_of NULL: not a query.  TREE_OK;
- * TREE_MOVED: the lease is not the current one, or is newer than as_of.
+ * TREE_MOVED: the lease is not the current one, or is newer than as_of.  What
+ * was served counts as known: the next lease is above as_of.
  */
-enum tree_word tree_admit(const struct tree *t, const struct epoch *lease,
+enum tree_word tree_admit(struct tree *t, const struct epoch *lease,
 			  const struct epoch *as_of);
 
 #ifdef TREE_CHECK

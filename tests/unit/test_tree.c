@@ -132,6 +132,7 @@ static void test_t57_17th_level(void **state)
 	m = join_of(w, 17);
 	assert_int_equal(world_ask(w, 17, 16, &m, NULL), TREE_DEEP);
 	/* nor at the top, for one that is too high itself */
+	world_run(w, 3000);
 	assert_int_equal(world_add(w, 18, 0), TREE_WAIT);
 	world_run(w, 5000);
 	assert_int_equal(world_parent(w, 0), -1);
@@ -212,8 +213,13 @@ static void test_open_grants(void **state)
 	m.u.grant.mover = join_of(w, 1).u.join.mover;
 	m.u.grant.acceptor = w->node[1].stored.id;
 	m.u.grant.mover.id.b[3] = 1;
-	/* one at a time for those with children */
+	/* 16 at a time for those with children */
 	m.u.grant.mover.hosts = 2;
+	for (unsigned i = 0; i < 15; i++) {
+		m.u.grant.mover.id.b[4] = (uint8_t)i + 1;
+		(void)world_ask(w, 1, 0, &m, NULL);
+	}
+	m.u.grant.mover.id.b[4] = 0;
 	assert_int_equal(world_ask(w, 1, 0, &m, &a), TREE_OK);
 	assert_true(a.u.granted.granted);
 	assert_int_equal(a.u.granted.nonce, 77);

@@ -580,8 +580,8 @@ enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
 	x->done = &done;
 	copy_message(&x->m, m);
 	heap_push(w, e);
-	for (unsigned i = 0; i < 200 && !done; i++)
-		world_run(w, 10);
+	for (unsigned i = 0; i < 2000 && !done; i++)
+		world_run(w, 1);
 	assert(done);
 	return answer->word;
 }

@@ -55,6 +55,7 @@ struct world {
 	struct exchange *exchanges;
 	uint64_t seq, sent[TREE_KINDS];
 	bool slow_check; /* cycles are looked for now and then only */
+	unsigned lie;    /* which, a test's own */
 	/* each message on its way; false: lost */
 	bool (*see)(struct world *w, unsigned from, unsigned to,
 		    const struct tree_msg *m, bool reply);

@@ -1,0 +1,563 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Lost parents, lost roots, partitions, moves that cross, drained agents. */
+#include <string.h>
+
+#include "tree_world.h"
+
+/* A heap of fan-out k, each parent below 10.0.0.0's order of joining. */
+static struct world *grown(unsigned n, unsigned fanout, unsigned roots,
+			   uint64_t seed)
+{
+	struct world *w = world_new(n, &world_join, seed);
+
+	world_roots(w, roots);
+	for (unsigned i = 0; i < n; i++) {
+		w->node[i].conf.fanout = fanout;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 60000);
+	return w;
+}
+
+static int a_parent(const struct world *w, unsigned depth)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		if (world_depth(w, i) == depth && w->node[i].state == NODE_ON &&
+		    tree_n_children(w->node[i].tree))
+			return (int)i;
+	return -1;
+}
+
+static int a_child(const struct world *w, unsigned of)
+{
+	for (unsigned i = 0; i < w->n; i++)
+		if (world_parent(w, i) == (int)of)
+			return (int)i;
+	return -1;
+}
+
+struct state_of {
+	unsigned at, of;
+	enum child_state state;
+};
+
+/* The child's state is at least that bad. */
+static bool is_state(struct world *w, void *arg)
+{
+	const struct state_of *s = arg;
+	struct tree_child c;
+
+	for (unsigned i = 0; i < tree_n_children(w->node[s->at].tree); i++) {
+		tree_child_at(w->node[s->at].tree, i, &c);
+		if (endpoint_equal(&c.ep, &w->node[s->of].ep))
+			return c.state >= s->state;
+	}
+	return false;
+}
+
+static bool is_detached(struct world *w, void *arg)
+{
+	return world_parent(w, *(unsigned *)arg) == -2;
+}
+
+/* ---- times of failures ---- */
+
+static void child_lost(bool killed, uint64_t suspect_ms, uint64_t down_ms)
+{
+	for (uint64_t seed = 0; seed < 5; seed++) {
+		struct world *w = grown(3, 16, 1, seed);
+		struct state_of s = { 0, 2, CHILD_SUSPECT };
+		uint64_t first, then;
+
+		world_run(w, 137 * seed);
+		if (killed)
+			world_kill(w, 2);
+		else
+			world_stop(w, 2);
+		first = world_until(w, is_state, &s, 5000);
+		assert_in_range(first, 0, suspect_ms);
+		s.state = CHILD_DOWN;
+		then = world_until(w, is_state, &s, 5000);
+		assert_in_range(first + then, 0, down_ms);
+		/* it stays expected, and is missed */
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+		world_free(w);
+	}
+}
+
+static void test_child_killed(void **state)
+{
+	(void)state;
+	child_lost(true, 1100, 1400);
+}
+
+static void test_child_silent(void **state)
+{
+	(void)state;
+	child_lost(false, 1600, 3100);
+}
+
+static void parent_lost(bool killed, uint64_t detached_ms, uint64_t whole_ms)
+{
+	for (uint64_t seed = 0; seed < 5; seed++) {
+		struct world *w = grown(15, 2, 1, seed);
+		int p = a_parent(w, 1), c;
+		unsigned orphan;
+
+		assert_true(p > 0);
+		c = a_child(w, (unsigned)p);
+		orphan = (unsigned)c;
+		world_run(w, 137 * seed);
+		if (killed)
+			world_kill(w, (unsigned)p);
+		else
+			world_stop(w, (unsigned)p);
+		assert_in_range(world_until(w, is_detached, &orphan, 5000), 0,
+				detached_ms);
+		/* its grandparent adopts it, its children stay with it */
+		world_run(w, whole_ms);
+		assert_int_equal(world_parent(w, orphan), 0);
+		assert_int_equal(tree_expected(w->node[0].tree), 15);
+		world_free(w);
+	}
+}
+
+static void test_t50_parent_killed(void **state)
+{
+	(void)state;
+	parent_lost(true, 500, 1100);
+}
+
+static void test_t50_parent_silent(void **state)
+{
+	(void)state;
+	parent_lost(false, 2700, 1100);
+}
+
+/* One that was stopped itself blames nobody. */
+static void test_late_itself(void **state)
+{
+	struct world *w = grown(7, 2, 1, 3);
+	int p = a_parent(w, 1);
+	struct epoch lease = tree_lease(w->node[p].tree), now;
+
+	(void)state;
+	world_stop(w, (unsigned)p);
+	world_run(w, 1200);
+	world_resume(w, (unsigned)p);
+	world_run(w, 5000);
+	now = tree_lease(w->node[p].tree);
+	assert_int_equal(epoch_compare(&lease, &now), 0);
+	must_settle(w, 1000);
+	world_free(w);
+}
+
+static void test_killed_comes_back(void **state)
+{
+	struct world *w = grown(15, 2, 1, 8);
+
+	(void)state;
+	for (unsigned i = 1; i < 15; i++) {
+		world_kill(w, i);
+		world_run(w, 700 * i);
+		world_start(w, i);
+		must_settle(w, 12000);
+		assert_int_equal(tree_expected(w->node[0].tree), 15);
+	}
+	world_free(w);
+}
+
+/* ---- the root ---- */
+
+static bool has_root(struct world *w, void *unused)
+{
+	(void)unused;
+	return world_roots_now(w) == 1;
+}
+
+static void root_lost(bool killed, unsigned roots)
+{
+	for (uint64_t seed = 0; seed < 4; seed++) {
+		struct world *w = grown(20, 4, roots, seed);
+		struct epoch before = tree_epoch(w->node[0].tree), after;
+		int root;
+
+		world_run(w, 137 * seed);
+		if (killed)
+			world_kill(w, 0);
+		else
+			world_stop(w, 0);
+		w->node[0].group = 1;
+		assert_in_range(world_until(w, has_root, NULL, 8000), 0, 6000);
+		root = world_root(w);
+		if (root < 0) { /* the stopped one does not know */
+			assert_false(killed);
+		} else {
+			assert_in_range(root, 1, roots - 1);
+			after = tree_epoch(w->node[root].tree);
+			assert_int_equal(after.term, before.term + 1);
+			assert_true(after.n >= before.n);
+		}
+		world_run(w, 10000);
+		for (unsigned i = 1; i < 20; i++)
+			assert_true(tree_rooted(w->node[i].tree));
+		root = world_parent(w, 1) == -1 ? 1 : 2;
+		/* the old root is a member still, and nothing is complete */
+		assert_int_equal(tree_expected(w->node[root].tree), 20);
+		world_free(w);
+	}
+}
+
+static void test_t51_root_killed(void **state)
+{
+	(void)state;
+	root_lost(true, 3);
+}
+
+static void test_t51_no_candidate(void **state)
+{
+	struct world *w = grown(5, 2, 1, 4);
+
+	(void)state;
+	world_kill(w, 0);
+	world_run(w, 40000);
+	assert_int_equal(world_roots_now(w), 0);
+	world_start(w, 0);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
+/* A new root that has not seen all does not say that it has. */
+static void test_t51_fleet(void **state)
+{
+	struct world *w = grown(20, 4, 2, 11);
+	int root;
+
+	(void)state;
+	/* those below 0 on its side of the cut are not heard by 1 */
+	for (unsigned i = 10; i < 20; i++)
+		w->node[i].group = 1;
+	world_kill(w, 0);
+	world_run(w, 20000);
+	root = world_parent(w, 1) == -1 ? 1 : -1;
+	assert_int_equal(root, 1);
+	assert_int_equal(tree_expected(w->node[1].tree), 20);
+	/* an admin knows better */
+	tree_accept_rows(w->node[1].tree);
+	assert_in_range(tree_expected(w->node[1].tree), 2, 19);
+	world_free(w);
+}
+
+static void test_t51_two_roots_heal(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 6; seed++) {
+		struct world *w = grown(20, 4, 3, seed);
+		struct epoch e[2];
+		uint64_t took;
+
+		for (unsigned i = 0; i < 20; i++)
+			w->node[i].group = i % 2;
+		world_run(w, 15000);
+		assert_int_equal(world_roots_now(w), 2);
+		assert_int_equal(world_parent(w, 1), -1);
+		e[0] = tree_epoch(w->node[0].tree);
+		e[1] = tree_epoch(w->node[1].tree);
+		assert_int_not_equal(epoch_compare(&e[0], &e[1]), 0);
+		/* neither says that it has all */
+		for (unsigned i = 0; i < 2; i++)
+			assert_int_equal(tree_expected(w->node[i].tree), 20);
+		for (unsigned i = 0; i < 20; i++)
+			w->node[i].group = 0;
+		took = world_until(w, has_root, NULL, 20000);
+		assert_in_range(took, 0, 10000);
+		assert_int_equal(world_root(w), 1);
+		must_settle(w, 12000);
+		world_free(w);
+	}
+}
+
+static void test_term_not_kept(void **state)
+{
+	struct world *w = grown(6, 4, 2, 5);
+
+	(void)state;
+	/* no disk, no reign */
+	w->node[1].store_fails = 1;
+	world_kill(w, 0);
+	world_run(w, 15000);
+	assert_int_equal(world_roots_now(w), 0);
+	w->node[1].store_fails = 0;
+	world_run(w, 8000);
+	assert_int_equal(world_root(w), 1);
+	world_free(w);
+}
+
+/* ---- moves that cross, by hand ---- */
+
+/* 1 below 2 and 2 below 3, a child of 1: in two moves a cycle. */
+static void test_t57_crossing(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		struct world *w = world_new(4, &world_manual, seed);
+
+		world_start_all(w);
+		assert_int_equal(world_add(w, 1, 3), TREE_OK);
+		world_run(w, seed);
+		tree_add(w->node[2].tree, &w->node[1].ep, 900, NULL, NULL);
+		tree_add(w->node[3].tree, &w->node[2].ep, 900, NULL, NULL);
+		/* nobody is ever in a cycle: the world looks after each event */
+		world_run(w, 20000);
+		assert_int_equal(world_roots_now(w), 2);
+		world_free(w);
+	}
+}
+
+static void test_s1_two_roots_invite(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		struct world *w = world_new(2, &world_manual, seed);
+
+		world_start_all(w);
+		tree_add(w->node[0].tree, &w->node[1].ep, 900, NULL, NULL);
+		world_run(w, seed % 7);
+		tree_add(w->node[1].tree, &w->node[0].ep, 900, NULL, NULL);
+		world_run(w, 20000);
+		assert_int_equal(world_roots_now(w), 1);
+		assert_int_equal(tree_expected(w->node[world_root(w)].tree), 2);
+		world_free(w);
+	}
+}
+
+/* Members that move as they like: orphans of parents that remove them. */
+static void test_t56_moves(void **state)
+{
+	for (uint64_t seed = 0; seed < 10; seed++) {
+		struct world *w = grown(20, 2, 1, seed);
+
+		(void)state;
+		for (unsigned k = 0; k < 60; k++) {
+			unsigned i = (unsigned)(seed * 7 + k * 13) % 19 + 1;
+			int p = world_parent(w, i);
+
+			if (p >= 0)
+				(void)tree_remove(w->node[p].tree,
+						  &w->node[i].ep, NULL);
+			world_run(w, 200);
+		}
+		must_settle(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 20);
+		world_free(w);
+	}
+}
+
+/* ---- by hand ---- */
+
+static void test_t57_by_hand(void **state)
+{
+	struct world *w = world_new(6, &world_manual, 1);
+	uint32_t n;
+
+	(void)state;
+	for (unsigned i = 0; i < 5; i++)
+		world_start(w, i);
+	/* bottom-up */
+	assert_int_equal(world_add(w, 1, 2), TREE_OK);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 2, 3), TREE_OK);
+	/* again, itself, from above, with another parent, not running */
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 0, 0), TREE_SELF);
+	world_run(w, 4000);
+	assert_int_equal(world_add(w, 3, 0), TREE_CYCLE);
+	assert_int_equal(world_add(w, 4, 3), TREE_PARENT);
+	assert_int_equal(tree_n_children(w->node[4].tree), 0);
+	assert_int_equal(world_add(w, 3, 5), TREE_WAIT);
+	world_run(w, 5000);
+	(void)tree_rows(w->node[0].tree, &n);
+	assert_int_equal(n, 5);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_start(w, 5);
+	world_run(w, 16000);
+	assert_int_equal(world_parent(w, 5), 3);
+	assert_int_equal(world_depth(w, 5), 4);
+	assert_true(tree_settled(w->node[0].tree));
+	/* removed: a root again, and it stays one */
+	assert_int_equal(tree_remove(w->node[0].tree, &w->node[1].ep, NULL), 0);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 1), -1);
+	assert_int_equal(tree_expected(w->node[0].tree), 1);
+	assert_int_equal(tree_expected(w->node[1].tree), 4);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	world_run(w, 5000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
+/* What is behind a stopped agent is missing until it is back. */
+static void test_manual_parent_lost(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 1);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 1, 2), TREE_OK);
+	world_run(w, 5000);
+	world_kill(w, 1);
+	world_run(w, 4000);
+	/* it answers for itself, and goes back */
+	assert_int_equal(world_parent(w, 2), -1);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_start(w, 1);
+	world_run(w, 12000);
+	assert_int_equal(world_parent(w, 2), 1);
+	assert_int_equal(world_parent(w, 1), 0);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	assert_true(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+static void test_only_configured_parents(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 1);
+
+	(void)state;
+	w->node[2].conf.parents = &w->node[1].ep;
+	w->node[2].conf.n_parents = 1;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 2), TREE_DENIED);
+	assert_int_equal(world_add(w, 1, 2), TREE_OK);
+	world_free(w);
+}
+
+/* ---- the heap of a list ---- */
+
+static void test_static_list(void **state)
+{
+	struct world *w = world_new(15, &world_static, 2);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 15; i++)
+		w->node[i].conf.fanout = 2;
+	/* lines that were never seen are expected */
+	for (unsigned i = 0; i < 14; i++)
+		world_start(w, i);
+	world_run(w, 30000);
+	assert_int_equal(tree_expected(w->node[0].tree), 15);
+	assert_int_equal(world_roots_now(w), 1);
+	world_start(w, 14);
+	world_run(w, 100000);
+	for (unsigned i = 1; i < 15; i++)
+		assert_int_equal(world_parent(w, i), (i - 1) / 2);
+	assert_int_equal(tree_expected(w->node[0].tree), 15);
+	assert_true(tree_settled(w->node[0].tree));
+	/* back to its place, later */
+	world_kill(w, 1);
+	world_run(w, 10000);
+	assert_int_not_equal(world_parent(w, 3), 1);
+	world_start(w, 1);
+	world_run(w, 120000);
+	for (unsigned i = 1; i < 15; i++)
+		assert_int_equal(world_parent(w, i), (i - 1) / 2);
+	world_free(w);
+}
+
+/* ---- leaving ---- */
+
+static void test_drain(void **state)
+{
+	struct world *w = grown(15, 2, 1, 6);
+	int p = a_parent(w, 1);
+
+	(void)state;
+	tree_drain(w->node[p].tree);
+	for (unsigned i = 0; i < 1200 && !w->node[p].drained; i++)
+		world_run(w, 10);
+	assert_true(w->node[p].drained);
+	world_kill(w, (unsigned)p);
+	world_run(w, 10000);
+	/* nobody was lost on the way, and it is not expected */
+	assert_int_equal(tree_expected(w->node[0].tree), 14);
+	must_settle(w, 10000);
+	world_free(w);
+}
+
+static void test_drained_root(void **state)
+{
+	struct world *w = grown(15, 4, 2, 6);
+
+	(void)state;
+	tree_drain(w->node[0].tree);
+	world_run(w, 12000);
+	assert_true(w->node[0].drained);
+	world_kill(w, 0);
+	world_run(w, 12000);
+	assert_int_equal(world_root(w), 1);
+	world_free(w);
+}
+
+static void test_forget(void **state)
+{
+	struct world *w = world_new(6, &world_join, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 6; i++) {
+		w->node[i].conf.fanout = 2;
+		w->node[i].conf.forget_ms = 60000;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 20000);
+	world_kill(w, 5);
+	world_run(w, 50000);
+	assert_int_equal(tree_expected(w->node[0].tree), 6);
+	world_run(w, 30000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	must_settle(w, 1000);
+	/* with all that know of it gone as well */
+	world_kill(w, 4);
+	world_kill(w, (unsigned)a_parent(w, 1));
+	world_run(w, 50000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_run(w, 80000);
+	must_settle(w, 1000);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_child_killed),
+		cmocka_unit_test(test_child_silent),
+		cmocka_unit_test(test_t50_parent_killed),
+		cmocka_unit_test(test_t50_parent_silent),
+		cmocka_unit_test(test_late_itself),
+		cmocka_unit_test(test_killed_comes_back),
+		cmocka_unit_test(test_t51_root_killed),
+		cmocka_unit_test(test_t51_no_candidate),
+		cmocka_unit_test(test_t51_fleet),
+		cmocka_unit_test(test_t51_two_roots_heal),
+		cmocka_unit_test(test_term_not_kept),
+		cmocka_unit_test(test_t57_crossing),
+		cmocka_unit_test(test_s1_two_roots_invite),
+		cmocka_unit_test(test_t56_moves),
+		cmocka_unit_test(test_t57_by_hand),
+		cmocka_unit_test(test_manual_parent_lost),
+		cmocka_unit_test(test_only_configured_parents),
+		cmocka_unit_test(test_static_list),
+		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_drained_root),
+		cmocka_unit_test(test_forget),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
