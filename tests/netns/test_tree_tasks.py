@@ -4,6 +4,7 @@
 
 LINNET_ROUNDS=50 kills and restarts the root and a middle node 50 times each.
 """
+import contextlib
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import time
 import pytest
 
 from lab import AGENT_UID, wait_until
+from test_tree import Middle, middle
 from tree import Tree, request
 
 ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
@@ -170,6 +172,98 @@ def test_inner_agent_refuses_what_is_its_parents():
         assert r.json()["detail"].endswith("the parent has this task"), r.text
         assert put(tree.nodes[1], task, generation=2, name="x").status == 409
         wait_same(tree, {task["id"]: (1, "roots")})
+
+
+# ---- changes that come late, twice or changed ----
+
+class Recorder(Middle):
+    """Keeps the changes of tasks as they came."""
+
+    def _pass(self):
+        if "/peer/tasks/" in self.path:
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length).decode()
+            self.server.changes.append((self.command, self.path,
+                                        self.headers["X-Linnet-Lease"], body))
+            r = self.again(self.server.changes[-1])
+            self.reply(r.status, r.text.encode())
+        else:
+            super()._pass()
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+    def again(self, change):
+        return replay(self.server.node, change)
+
+
+def replay(node, change, **changed):
+    """Sends it to the agent; changed: lease, body or (block) its index."""
+    method, path, lease, body = change
+    if "index" in changed:
+        head, block = path.split("=")
+        owner, term, _, digest = block.split(".")
+        path = f"{head}={owner}.{term}.{changed['index']}.{digest}"
+    if "task" in changed:
+        body = json.dumps({"evict": [], "task": {**json.loads(body)["task"],
+                                                 **changed["task"]}})
+    headers = {"X-Linnet-Lease": changed.get("lease", lease)}
+    if body:
+        headers["Content-Type"] = "application/json"
+    return request(node.host, node.address + ":8001", method, path,
+                   body or None, headers)
+
+
+@contextlib.contextmanager
+def recorded():
+    """Two agents and a third below; what the root changes is kept."""
+    with Tree({0: [1], 1: [2]}) as tree:
+        tree.root.ask(type="config counter", interface="INPUT")
+        with middle(tree.nodes[1]) as server:
+            server.changes = []
+            server.RequestHandlerClass = Recorder
+            # it was away for a moment: until it is asked again
+            tree.wait_complete(type="query counter", interface="INPUT")
+            yield tree, server
+
+
+def problem(reply):
+    assert reply.status == 409, reply.text
+    return reply.json()["type"].split("/")[-1], reply.json()["detail"]
+
+
+def test_changes_refused():
+    """Late, doubled and other changes: only the later word counts."""
+    with recorded() as (tree, server):
+        child, want = tree.nodes[1], tasks(tree.root)
+
+        def last():
+            return [c for c in server.changes if task["id"] in c[1]][-1]
+
+        task = add(tree.root, "one")
+        made = last()
+        # twice is as good as once
+        assert replay(child, made).status == 200
+        # the same generation with another content, and an older one
+        assert problem(replay(child, made, task={"key": "dst"})) == (
+            "conflict", "conflict: this generation has another content")
+        assert put(tree.root, task, generation=5).status == 200
+        assert problem(replay(child, made)) == ("stale-epoch", "stale epoch")
+        assert problem(replay(child, made, index=1 << 40)) == (
+            "conflict", "conflict: an older generation")
+        # not under this lease
+        assert problem(replay(child, made, lease="1.00.1"))[0] == "conflict"
+        # deleted: what comes late does not bring it back
+        changed = last()
+        delete(tree.root, task)
+        gone = last()
+        assert gone[0] == "DELETE" and changed[0] == "PUT"
+        for late in (made, changed):
+            assert problem(replay(child, late)) == ("stale-epoch",
+                                                    "stale epoch")
+        assert replay(child, gone).status == 200
+        assert replay(child, ("PUT", changed[1].split("?")[0],
+                              *changed[2:])).status == 422
+        wait_same(tree, want, nodes=[tree.root, tree.nodes[2]])
 
 
 def test_ended_without_a_root():

@@ -123,6 +123,16 @@ static bool attached(struct world *w)
 	return monlink_state(w->a.monlink) == MONLINK_ATTACHED;
 }
 
+static bool is_refused(struct world *w)
+{
+	return registry_find(w->a.registry, 0xfeed)->monitor_status < 0;
+}
+
+static bool is_active(struct world *w)
+{
+	return registry_find(w->a.registry, 0xfeed)->monitor_status == 0;
+}
+
 static bool is_expired(struct world *w)
 {
 	return !registry_find(w->a.registry, 0xfeed);
@@ -786,6 +796,29 @@ static void test_expiry_without_owner(void **state)
 	assert_int_equal(registry_rows(r), 0);
 }
 
+/* A put that failed here is tried again every ten seconds. */
+static void test_put_again(void **state)
+{
+	struct world *w = *state;
+	struct task t = counter(0, ORIGIN_V1, KEY_SRC);
+	struct entry *e;
+
+	t.spec.id = 0xfeed;
+	t.spec.generation = 1;
+	assert_int_equal(put_from_above(w, &t, 1, 0), BLOCKS_DONE);
+	e = entry_find(w->a.registry, 0xfeed);
+	w->put_status = -EIO;
+	entry_put_monitor(w->a.registry, e);
+	run(w, is_refused);
+	assert_int_equal(e->t.monitor_status, -EIO);
+	w->puts = 0;
+	w->put_status = 0;
+	e->tried_ms = clock_mono_ms() - 9000;
+	run(w, is_active);
+	assert_int_equal(w->puts, 1);
+	assert_true(clock_mono_ms() - e->tried_ms < 5000);
+}
+
 /* Heads are kept: what was taken before a restart is refused after it. */
 static void test_blocks_restart(void **state)
 {
@@ -984,6 +1017,7 @@ int main(void)
 		ROW(test_expiry),
 		ROW(test_put),
 		ROW(test_expiry_without_owner),
+		ROW(test_put_again),
 		ROW(test_blocks_restart),
 		ROW(test_task_json),
 		ROW(test_restart),
