@@ -64,6 +64,20 @@ static int query_take(struct walk_query *q, const struct node_id *id,
 	return ret;
 }
 
+/* Most hosts that it can have had since it was asked: some may have joined. */
+static uint32_t most_hosts(const struct walk_conf *conf,
+			   const struct walk_child *c)
+{
+	unsigned n = conf->view->n_children(conf->tree);
+	struct walk_child now;
+
+	for (unsigned i = 0; i < n; i++)
+		if (conf->view->child(conf->tree, i, &now) &&
+		    node_id_equal(&now.id, &c->id))
+			return MAX(now.hosts, c->hosts);
+	return c->hosts;
+}
+
 /* What a child says of its hosts can be true. */
 static const char *impossible(const struct walk_query *q,
 			      const struct walk_child *c,
@@ -73,7 +87,8 @@ static const char *impossible(const struct walk_query *q,
 
 	for (unsigned r = 0; r < MISSING_REASONS; r++)
 		tops += cov->reasons[r];
-	if (cov->answered > c->hosts)
+	if (cov->answered > c->hosts &&
+	    cov->answered > most_hosts(&q->walk->conf, c))
 		return "more hosts than it has";
 	if (tops > HOSTS_MAX)
 		return "more missing than hosts";

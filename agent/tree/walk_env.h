@@ -16,6 +16,7 @@ struct walk_child {
 	struct endpoint ep;
 	struct epoch lease;
 	uint32_t hosts, height; /* most it may speak of; of its subtree */
+	uint32_t rtt_us;        /* way there and back, as last seen; 0 */
 	bool ask, suspect;
 	bool told; /* our parent knows of it, and so may be given its part */
 	enum missing_reason why; /* when it is not asked */

@@ -48,6 +48,7 @@ static bool view_child(void *tree, unsigned i, struct walk_child *out)
 		/* not told yet: it may have grown since its last beat */
 		.hosts = c.rows_known ? c.hosts : TREE_MEMBERS,
 		.height = c.height,
+		.rtt_us = c.rtt_us,
 		.ask = c.state == CHILD_UP || c.state == CHILD_SUSPECT,
 		.suspect = c.state == CHILD_SUSPECT,
 		.told = true,

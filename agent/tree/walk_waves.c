@@ -112,11 +112,13 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	/* the second time it has a slot already */
 	uint32_t share = leg_share(v, now, v->open - l->again);
 	uint32_t connect = MIN(share / 4, CONNECT_MS);
+	/* the way takes time, too; twice as much when it is busy */
+	uint32_t way = MIN(share / 4, l->c.rtt_us / 500);
 	struct walk_send s = {
 		.ref = v->ref + (uint64_t)(l - v->leg),
 		.to = &l->c,
 		.connect_ms = connect,
-		.told_ms = share * 8 / 10,
+		.told_ms = (share - way) * 8 / 10,
 		.fresh = l->again,
 		.reply_max = v->conf.reply_max,
 		.as_of = v->conf.as_of,

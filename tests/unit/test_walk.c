@@ -417,6 +417,18 @@ static void test_t52b_spine(void **state)
 	}
 }
 
+/* Messages that are long on their way make no branch late. */
+static void test_long_way(void **state)
+{
+	struct world *w = spine();
+
+	(void)state;
+	w->latency_ms = 25;
+	w->agent[4].silent = true;
+	spine_check(w, 4, 400);
+	world_free(w);
+}
+
 /*
  * Making a connection takes all the time that it may: what is behind it is
  * told so much less, so that a silent one below does not make it late.
@@ -562,6 +574,24 @@ static void lying(void (*lie)(struct coverage *c, struct sum *s), bool rejected)
 	}
 	w->agent[2].lie = NULL;
 	world_query(w, 2000);
+	assert_true(w->report.complete);
+	world_free(w);
+}
+
+static void more_hosts(struct world *w)
+{
+	w->agent[2].hosts = 4;
+}
+
+/* Hosts may join a child while it is asked. */
+static void test_joined_meanwhile(void **state)
+{
+	struct world *w = thirteen();
+
+	(void)state;
+	w->agent[2].hosts = 3;
+	world_event(w, 2, EVENT_CALL, 0)->call = more_hosts;
+	world_query(w, 1000);
 	assert_true(w->report.complete);
 	world_free(w);
 }
@@ -745,9 +775,11 @@ int main(void)
 		cmocka_unit_test(test_reset),
 		cmocka_unit_test(test_late),
 		cmocka_unit_test(test_t52b_spine),
+		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_slow_connect),
 		cmocka_unit_test(test_little_time),
 		cmocka_unit_test(test_t56_move),
+		cmocka_unit_test(test_joined_meanwhile),
 		cmocka_unit_test(test_t55_lies),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_complete),

@@ -229,6 +229,7 @@ static bool view_child(void *tree, unsigned at, struct walk_child *out)
 		.lease = c->lease,
 		.hosts = c->hosts ? c->hosts : world_below(w, c->self),
 		.height = world_height(w, c->self),
+		.rtt_us = (uint32_t)w->latency_ms * 2000,
 		.ask = !c->down,
 		.suspect = c->suspect,
 		.told = !c->untold,
