@@ -42,7 +42,6 @@
 #define HTTP_REQUESTS_ADDR 200 /* a second */
 #define HTTP_IDLE_S        5
 #define HTTP_REQUEST_MS    10000
-#define HTTP_SWEEP_MS      500
 #define HTTP_MEMORY        16384 /* of a connection: limits its headers */
 #define HTTP_BACKLOG       128
 #define HTTP_AUTH_RETRY_S  "60"
@@ -139,31 +138,38 @@ static enum MHD_Result conn_accept(void *cls, const struct sockaddr *sa,
 	return MHD_NO;
 }
 
-/* Ends what takes too long; the library notices the end and cleans up. */
+/*
+ * Ends what takes too long; the library notices the end and cleans up.  No
+ * time begins earlier than it did, so there is nothing to see before the
+ * first of them is over.
+ */
 static void conns_sweep(void *arg)
 {
 	struct http *h = arg;
-	uint64_t now = clock_mono_ms();
+	uint64_t now = clock_mono_ms(), next = now + HTTP_REQUEST_MS;
 
 	for (struct conn *c = h->conns; c; c = c->next) {
 		const struct exchange *x = c->exchange;
+		uint64_t end = c->since_ms + HTTP_REQUEST_MS;
 
 		if (x && (x->state == EXCHANGE_SUSPENDED || x->upgraded.handle))
 			continue;
-		if (now - c->since_ms >= HTTP_REQUEST_MS)
+		if (end <= now)
 			shutdown(c->fd, SHUT_RDWR);
+		else
+			next = MIN(next, end);
 	}
 	/* A timer that has just fired left room for itself: it cannot fail. */
 	if (h->n_conns > 0)
-		(void)loop_timer_in(h->loop, &h->sweep, HTTP_SWEEP_MS,
-				    conns_sweep, h);
+		(void)loop_timer_at(h->loop, &h->sweep, next, conns_sweep, h);
 }
 
 static int conns_watch(struct http *h)
 {
 	if (h->sweep.at_ms != 0)
 		return 0;
-	return loop_timer_in(h->loop, &h->sweep, HTTP_SWEEP_MS, conns_sweep, h);
+	return loop_timer_in(h->loop, &h->sweep, HTTP_REQUEST_MS, conns_sweep,
+			     h);
 }
 
 static void conn_link(struct http *h, struct conn *c)
