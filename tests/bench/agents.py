@@ -116,8 +116,8 @@ def measure(swarm, name, question, queries):
     leaf = [swarm.ask(question + ("&" if "?" in question else "?") +
                       "scope=host", swarm.n - 1 - i).seconds * 1000
             for i in range(min(50, swarm.n // 2))]
-    turn = asked_apart(swarm, question, "turn", 3)
-    star = asked_apart(swarm, question, "star", 5)
+    turn = asked_apart(swarm, question, "turn", 2)
+    star = asked_apart(swarm, question, "star", 3)
     row = {"question": name, "fanout": swarm.fanout, "delay_ms": swarm.delay,
            "depth": swarm.depth,
            "asked": queries, "complete": whole,
@@ -152,6 +152,7 @@ def idle(swarm, seconds):
     fds = [(swarm.descriptors(i), 2 * len(swarm.children(i)) + 32)
            for i in range(swarm.n)]
     return {"fanout": swarm.fanout, "cores": meter.agents / meter.seconds,
+            "mean_percent": 100 * statistics.mean(meter.each) / meter.seconds,
             "worst_percent": 100 * max(meter.each) / meter.seconds,
             "median_percent": 100 * statistics.median(meter.each) /
             meter.seconds,
@@ -167,48 +168,48 @@ def verdict(fine):
     return "pass" if fine else "MISS"
 
 
-def report_rows(rows):
-    print(f"{'question':14} {'k':>2} {'D':>1} {'delay':>5} {'whole':>7} {'p50':>6} "
-          f"{'p99':>6} {'CPU':>6} {'floor':>6} {'p50/':>5} {'in':>6} "
-          f"{'faster':>6} {'star':>6} | {'RTT':>5} {'c':>6} {'tree':>6} "
-          f"{'turn':>6} {'star':>6} | {'others':>6}")
-    print(f"{'':14} {'':>2} {'':>1} {'ms':>5} {'':>7} {'ms':>6} {'ms':>6} {'ms':>6} "
-          f"{'ms':>6} {'floor':>5} {'turn':>6} {'':>6} {'':>6} | {'ms':>5} "
-          f"{'ms':>6} {'model':>6} {'model':>6} {'model':>6} | {'cores':>6}")
-    for r in rows:
-        turn, star = r["turn_ms"] or 0, r["star_ms"] or 0
-        goals = ", ".join(
-            name for name, limit in GOALS.items()
-            if name in r and not (r[name] >= limit if name == "faster"
-                                  else r[name] <= limit))
-        print(f"{r['question']:14} {r['fanout']:2} {r['depth']} "
-              f"{r['delay_ms']:5g} "
-              f"{r['complete']:3}/{r['asked']:3} {r['p50_ms']:6.0f} "
-              f"{r['p99_ms']:6.0f} {r['agents_cpu_ms']:6.0f} "
-              f"{r['floor_ms']:6.0f} {r['over_floor']:5.2f} {turn:6.0f} "
-              f"{r.get('faster', 0):6.1f} {star:6.0f} | {r['rtt_ms']:5.2f} "
-              f"{r['c_ms']:6.3f} {r['model_ms']:6.1f} "
-              f"{r['model_turn_ms']:6.0f} {r['model_star_ms']:6.0f} | "
-              f"{r['others_cores']:6.2f}  "
-              f"{'pass' if not goals else 'MISS ' + goals}")
+def report_head():
+    print(f"{'question':14} {'k':>2} {'D':>1} {'delay':>5} {'whole':>7} "
+          f"{'p50':>6} {'p99':>6} {'CPU':>6} {'floor':>6} {'p50/':>5} "
+          f"{'in':>6} {'faster':>6} {'star':>6} | {'RTT':>5} {'c':>6} "
+          f"{'tree':>6} {'turn':>6} {'star':>6} | {'others':>6}\n"
+          f"{'':18} {'ms':>5} {'':7} {'ms':>6} {'ms':>6} {'ms':>6} "
+          f"{'ms':>6} {'floor':>5} {'turn':>6} {'':6} {'':6} | {'ms':>5} "
+          f"{'ms':>6} {'model':>6} {'model':>6} {'model':>6} | {'cores':>6}",
+          flush=True)
 
 
-def report_idle(rows, n):
+def report(r):
+    missed = [name for name, limit in GOALS.items() if name in r and
+              (r[name] < limit if name == "faster" else r[name] > limit)]
+    print(f"{r['question']:14} {r['fanout']:2} {r['depth']} "
+          f"{r['delay_ms']:5g} {r['complete']:3}/{r['asked']:3} "
+          f"{r['p50_ms']:6.0f} {r['p99_ms']:6.0f} {r['agents_cpu_ms']:6.0f} "
+          f"{r['floor_ms']:6.0f} {r['over_floor']:5.2f} "
+          f"{r['turn_ms'] or 0:6.0f} {r.get('faster', 0):6.1f} "
+          f"{r['star_ms'] or 0:6.0f} | {r['rtt_ms']:5.2f} {r['c_ms']:6.3f} "
+          f"{r['model_ms']:6.1f} {r['model_turn_ms']:6.0f} "
+          f"{r['model_star_ms']:6.0f} | {r['others_cores']:6.2f}  "
+          f"{'MISS ' + ', '.join(missed) if missed else 'pass'}",
+          flush=True)
+
+
+def report_idle(r, n):
     limit = IDLE_CORES * n / 1000
-    for r in rows:
-        print(f"idle, k = {r['fanout']}: {r['cores']:.2f} cores in all "
-              f"(<= {limit:g} {verdict(r['cores'] <= limit)}), an agent "
-              f"{r['median_percent']:.3f} %, the busiest "
-              f"{r['worst_percent']:.3f} % (<= {IDLE_PERCENT} "
-              f"{verdict(r['worst_percent'] <= IDLE_PERCENT)}); monitors "
-              f"{r['monitors_cores']:.2f}, others {r['others_cores']:.2f}\n"
-              f"  an agent's PSS {r['pss_median_kib'] / 1024:.1f} MiB, largest "
-              f"{r['pss_max_kib'] / 1024:.1f} (<= {PSS_KIB / 1024:g} "
-              f"{verdict(r['pss_max_kib'] <= PSS_KIB)}), RSS "
-              f"{r['rss_median_kib'] / 1024:.1f}, largest "
-              f"{r['rss_max_kib'] / 1024:.1f}; descriptors at most "
-              f"{r['fds_max']}, {r['fds_over']} agents over 2 x children + 32 "
-              f"{verdict(not r['fds_over'])}")
+    print(f"idle: {r['cores']:.2f} cores in all (<= {limit:g} "
+          f"{verdict(r['cores'] <= limit)}), an agent "
+          f"{r['mean_percent']:.3f} % (<= {IDLE_PERCENT} "
+          f"{verdict(r['mean_percent'] <= IDLE_PERCENT)}), one without "
+          f"children {r['median_percent']:.3f}, the busiest "
+          f"{r['worst_percent']:.3f}; monitors {r['monitors_cores']:.2f} "
+          f"cores, others {r['others_cores']:.2f}\n"
+          f"an agent's PSS {r['pss_median_kib'] / 1024:.1f} MiB, largest "
+          f"{r['pss_max_kib'] / 1024:.1f} (<= {PSS_KIB / 1024:g} "
+          f"{verdict(r['pss_max_kib'] <= PSS_KIB)}), RSS "
+          f"{r['rss_median_kib'] / 1024:.1f}, largest "
+          f"{r['rss_max_kib'] / 1024:.1f}; descriptors at most "
+          f"{r['fds_max']}, {r['fds_over']} agents over 2 x children + 32 "
+          f"{verdict(not r['fds_over'])}", flush=True)
 
 
 def main():
@@ -227,15 +228,16 @@ def main():
         began = time.monotonic()
         with Swarm(args.n, fanout, args.layout, args.delay[0],
                    seconds=120) as swarm:
-            print(f"{args.n} agents, k = {fanout}: stand after "
+            print(f"\n{args.n} agents, k = {fanout}: stand after "
                   f"{time.monotonic() - began:.0f} s", flush=True)
             idles.append(idle(swarm, args.idle))
+            report_idle(idles[-1], args.n)
+            report_head()
             for delay in args.delay:
                 swarm.set_delay(delay)
-                rows += [measure(swarm, name, question, args.queries)
-                         for name, question in QUESTIONS.items()]
-    report_rows(rows)
-    report_idle(idles, args.n)
+                for name, question in QUESTIONS.items():
+                    rows.append(measure(swarm, name, question, args.queries))
+                    report(rows[-1])
     if args.json:
         args.json.write_text(json.dumps({"queries": rows, "idle": idles},
                                         indent=1))
