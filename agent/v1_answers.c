@@ -140,7 +140,9 @@ static void error_over(const struct v1_call *c, const struct answer *an,
 	(void)c;
 	*max = error_max(an);
 	*kind = *max ? "over" : "none";
-	if (*max && an->kind == ASK_POINTS)
+	/* what a table of heavy keys says is certain */
+	if (*max && an->part->kind == PART_POINTS &&
+	    an->task.kinds & 1u << SKETCH_CMS)
 		*confidence = cms_confidence(&an->part->params);
 }
 

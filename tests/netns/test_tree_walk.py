@@ -17,6 +17,7 @@ from lab import Lab, best_of_3, wait_until, within
 from test_tree import (COUNTER, Middle, configure, configure_hitters, coverage,
                        late, ledger_of, middle, mutate, ping_all, token_files,
                        totals)
+from traffic import spray, udp_packet
 from tree import Node, Tree
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
@@ -286,6 +287,43 @@ def test_contributors_are_for_admins():
         assert node.get(path, headers=reader).status == 403
         rows = node.get(path, headers=boss).json()["meta"]["contributors"]
         assert [r["host"] for r in rows] == [node.address]
+
+
+# ---- how sure a bound is ----
+
+def test_confidence_of_bounds():
+    """Certain where they come from the table of heavy keys alone."""
+    with Tree({0: [1]}) as tree:
+        root, child = tree.nodes
+        tasks = {}
+        for sketches in (["cms", "topk"], ["topk"]):
+            r = root.post("/api/v1/tasks", {
+                "key": "src", "sketches": sketches,
+                "filter": {"direction": "in", "proto": "udp"}})
+            assert r.status == 201, r.text
+            tasks[len(sketches)] = r.json()["data"]["id"]
+        # more keys than the table has room for
+        many = [udp_packet(f"10.66.{i // 200}.{i % 200 + 1}", root.address, 9,
+                           9) for i in range(9000)]
+        heavy = [udp_packet("10.66.99.1", root.address, 9, 9)] * 500
+        spray(child.host, many + heavy + many, 20000)
+
+        def error(n, what):
+            doc = root.get(f"/api/v1/tasks/{tasks[n]}/{what}").json()
+            return doc["meta"]["error"], doc
+
+        def seen():
+            doc = error(1, "totals")[1]
+            return doc["data"]["packets"] > 15000
+        wait_until(seen, 10, "the packets are counted")
+        for what in ("top?n=5&threshold=0.00001",
+                     "estimate?key=10.66.0.1"):
+            said, doc = error(2, what)
+            assert said["kind"] == "over" and said["max"] > 0, doc
+            assert said["confidence"] == 0.982, doc
+            said, doc = error(1, what)
+            assert said["kind"] == "over" and said["max"] > 0, doc
+            assert said["confidence"] == 1, doc
 
 
 # ---- equal questions at the same time ----
