@@ -3,13 +3,12 @@
  * Towards the children: who they are, their beats, their failures.
  *
  * Each child has one timer and at most one message on its way.  One that was
- * added by hand is asked who it is (hello), invited, and asks for a place by
- * itself; one that was granted a place gets a beat at once, and counts from
- * the first that it answers.  Then it gets a beat a second.  A failed beat
- * makes it suspect, a second and a try on a new connection decide that it is
- * down; a refused connection decides faster.  A child that is down stays
- * expected.  One that says it has left is asked now and again where it is:
- * under another parent it is no member here any more.
+ * granted a place gets a beat at once, and counts from the first that it
+ * answers; then it gets a beat a second.  A failed beat makes it suspect, a
+ * second and a try on a new connection decide that it is down; a refused
+ * connection decides faster.  A child that is down stays expected.  One that
+ * says it has left is asked now and again where it is: under another parent it
+ * is no member here any more.
  */
 #include <assert.h>
 #include <errno.h>
@@ -18,13 +17,10 @@
 #include "agent/tree/private.h"
 #include "common/hash.h"
 
-#define FIRST_BEAT_MS  10
-#define SLOT_RETRY_MS  60
-#define INVITED_MS     1500
-#define RETRY_MAX_MS   10000
-#define DOWN_RETRY_MAX 4000
-#define REMOVED_MS     60000
-#define PLEASE_GAP_MS  100
+#define FIRST_BEAT_MS 10
+#define SLOT_RETRY_MS 60
+#define REMOVED_MS    60000
+#define PLEASE_GAP_MS 100
 
 /* ---- the list ---- */
 
@@ -96,28 +92,13 @@ struct branch *branch_new(struct tree *t, const struct endpoint *ep)
 	return b;
 }
 
-static void adding_settle(struct branch *b, enum tree_word w)
-{
-	struct adding *ad = b->adding;
-
-	b->adding = NULL;
-	while (ad) {
-		struct adding *next = ad->next;
-
-		if (ad->done)
-			ad->done(ad->arg, w, ad->created);
-		free(ad);
-		ad = next;
-	}
-}
-
 static void branch_free(struct tree *t, struct branch *b)
 {
 	tree_cancel(t, &b->ref);
 	tree_cancel(t, &b->side);
 	timer_at(t, TIMER_CHILD + b->slot, UINT64_MAX);
 	t->slots &= ~((uint64_t)1 << b->slot);
-	adding_settle(b, TREE_DENIED);
+	byhand_settle(b, TREE_DENIED);
 	rows_page_drop(b);
 	free(b->rows);
 	free(b);
@@ -191,7 +172,7 @@ static void beat_later(struct tree *t, struct branch *b)
 	branch_start(t, b, next > now ? next - now : 0);
 }
 
-static void retry_later(struct tree *t, struct branch *b, uint32_t max_ms)
+void branch_retry(struct tree *t, struct branch *b, uint32_t max_ms)
 {
 	b->retry_ms = b->retry_ms ? MIN(b->retry_ms * 5 / 4, max_ms) : BEAT_MS;
 	branch_start(t, b,
@@ -212,119 +193,6 @@ void branch_news(struct tree *t)
 void branch_grows(const struct tree *t, struct branch *b)
 {
 	b->growing_ms = now_ms(t) + (2 + b->pub.height) * 2 * BEAT_MS;
-}
-
-/* ---- asking it to join: by hand ---- */
-
-/* It does not want, or must not: not expected, tried again rarely. */
-static void refused(struct tree *t, struct branch *b, enum tree_word w)
-{
-	if (b->joined)
-		rows_forget(t, b, w != TREE_PARENT && w != TREE_CYCLE);
-	b->joined = b->lost = false;
-	b->pub.lease = (struct epoch){ 0 };
-	b->pub.state = CHILD_EXPECTED;
-	b->pub.refused = w;
-	rows_touch(t);
-	if (b->adding && b->adding->created) {
-		adding_settle(b, w);
-		branch_drop(t, b);
-		return;
-	}
-	adding_settle(b, w);
-	event(t, TREE_EVENT_CHILD, &b->pub.id);
-	retry_later(t, b, RETRY_MAX_MS);
-}
-
-static void not_yet(struct tree *t, struct branch *b, int err)
-{
-	b->pub.err = err ? err : -EPROTO;
-	retry_later(t, b, b->joined ? DOWN_RETRY_MAX : RETRY_MAX_MS);
-}
-
-static void say_hello(struct tree *t, struct branch *b)
-{
-	struct tree_msg m;
-
-	b->saying_invite = false;
-	msg_init(&m, TREE_HELLO);
-	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, HELLO_LIMIT_MS,
-			   false);
-	if (!b->ref)
-		not_yet(t, b, -EHOSTUNREACH);
-}
-
-static void say_invite(struct tree *t, struct branch *b)
-{
-	struct tree_msg m;
-
-	b->saying_invite = true;
-	msg_init(&m, TREE_INVITE);
-	m.u.invite.id = t->self;
-	m.u.invite.ep = t->conf->self;
-	memcpy(m.u.invite.overlay, t->conf->overlay,
-	       strnlen(t->conf->overlay, sizeof(m.u.invite.overlay) - 1));
-	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, HELLO_LIMIT_MS,
-			   false);
-	if (!b->ref)
-		not_yet(t, b, -EHOSTUNREACH);
-}
-
-static enum tree_word id_refused(const struct tree *t, const struct branch *b,
-				 const struct tree_msg *m)
-{
-	const struct node_id *id = &m->u.hello.id;
-	const struct branch *other = branch_by_id(t, id);
-
-	if (strncmp(m->u.hello.overlay, t->conf->overlay,
-		    sizeof(m->u.hello.overlay)) != 0)
-		return TREE_OVERLAY;
-	if (id_equal(id, &t->self))
-		return TREE_SELF;
-	if (tree_in_path(t, id))
-		return TREE_CYCLE;
-	return other && other != b ? TREE_DOUBLE : TREE_OK;
-}
-
-static void hello_done(struct tree *t, struct branch *b, int err,
-		       const struct tree_msg *m)
-{
-	enum tree_word w;
-
-	if (err) {
-		not_yet(t, b, err);
-		return;
-	}
-	w = m->word == TREE_OK ? id_refused(t, b, m) : m->word;
-	if (w != TREE_OK) {
-		refused(t, b, w);
-		return;
-	}
-	if (!id_equal(&b->pub.id, &m->u.hello.id)) {
-		if (b->joined)
-			rows_forget(t, b, true);
-		b->joined = b->lost = false;
-		b->pub.state = CHILD_EXPECTED;
-		b->pub.id = m->u.hello.id;
-		rows_touch(t);
-	}
-	say_invite(t, b);
-}
-
-static void invite_done(struct tree *t, struct branch *b, int err,
-			const struct tree_msg *m)
-{
-	if (err) {
-		not_yet(t, b, err);
-	} else if (m->word == TREE_BUSY || m->word == TREE_DETACHED) {
-		branch_start(t, b, 300 + random_below(t, 400));
-	} else if (m->word != TREE_OK) {
-		refused(t, b, m->word);
-	} else {
-		/* now it asks for a place; else it is invited again */
-		b->invited = true;
-		branch_start(t, b, INVITED_MS + random_below(t, 500));
-	}
 }
 
 /* ---- a place ---- */
@@ -374,9 +242,9 @@ static void slot_over(struct tree *t, struct branch *b, bool ours)
 	} else if (b->joined) {
 		b->lost = true;
 		set_state(t, b, CHILD_DOWN);
-		retry_later(t, b, DOWN_RETRY_MAX);
+		branch_retry(t, b, DOWN_RETRY_MS);
 	} else if (b->pub.by_hand) {
-		retry_later(t, b, RETRY_MAX_MS);
+		branch_retry(t, b, BYHAND_RETRY_MS);
 	} else {
 		branch_drop(t, b);
 	}
@@ -457,7 +325,7 @@ static void say_beat(struct tree *t, struct branch *b)
 		beat_later(t, b);
 }
 
-static void forget(struct tree *t, struct branch *b)
+void branch_forget(struct tree *t, struct branch *b)
 {
 	rows_forget(t, b, true);
 	branch_drop(t, b);
@@ -484,9 +352,9 @@ static void beat_failed(struct tree *t, struct branch *b, int err)
 		set_state(t, b, CHILD_DOWN);
 		if (t->conf->forget_ms && !b->pub.by_hand &&
 		    now_ms(t) - b->down_ms >= t->conf->forget_ms)
-			forget(t, b);
+			branch_forget(t, b);
 		else
-			retry_later(t, b, DOWN_RETRY_MAX);
+			branch_retry(t, b, DOWN_RETRY_MS);
 		return;
 	}
 	if (b->pub.state == CHILD_UP)
@@ -541,9 +409,9 @@ static void beat_moved(struct tree *t, struct branch *b,
 	b->pub.err = -ENOTCONN;
 	if (t->conf->forget_ms && !b->pub.by_hand &&
 	    now_ms(t) - b->down_ms >= t->conf->forget_ms)
-		forget(t, b);
+		branch_forget(t, b);
 	else
-		retry_later(t, b, DOWN_RETRY_MAX);
+		branch_retry(t, b, DOWN_RETRY_MS);
 }
 
 /*
@@ -607,7 +475,7 @@ static void beat_answered(struct tree *t, struct branch *b,
 	beat_sizes(t, b, m);
 	set_state(t, b, CHILD_UP);
 	if (b->adding)
-		adding_settle(b, TREE_OK);
+		byhand_settle(b, TREE_OK);
 	t->env->blocks_heard(t->ctx, &b->pub.id, m->u.beaten.blocks,
 			     MIN(m->u.beaten.n_blocks, TREE_BLOCKS));
 	if (!b->side && b->told_hash != b->said_hash && now >= b->rows_at_ms)
@@ -653,7 +521,7 @@ void branch_timer(struct tree *t, unsigned slot)
 	else if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))
 		say_beat(t, b);
 	else if (t->place != PLACE_DETACHED)
-		say_hello(t, b);
+		byhand_hello(t, b);
 	else
 		branch_start(t, b, 200 + random_below(t, 100));
 }
@@ -673,10 +541,8 @@ void branch_done(struct tree *t, uint64_t ref, int err,
 	b->ref = 0;
 	if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))
 		beat_done(t, b, err, m);
-	else if (b->saying_invite)
-		invite_done(t, b, err, m);
 	else
-		hello_done(t, b, err, m);
+		byhand_done(t, b, err, m);
 }
 
 void branch_forget_above(struct tree *t)
@@ -687,7 +553,7 @@ void branch_forget_above(struct tree *t)
 		if (!tree_in_path(t, &b->pub.id) || b->until_ms || b->ref)
 			continue;
 		if (b->pub.by_hand) {
-			refused(t, b, TREE_CYCLE);
+			byhand_refused(t, b, TREE_CYCLE);
 		} else {
 			rows_forget(t, b, false);
 			branch_drop(t, b);
@@ -730,113 +596,5 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		return;
 	}
 	tree_refuse(t, ref, TREE_LEAVE, TREE_OK);
-	forget(t, b);
-}
-
-/* ---- what clients ask ---- */
-
-static void adding_arm(struct tree *t)
-{
-	uint64_t at = UINT64_MAX;
-
-	for (unsigned i = 0; i < t->n_children; i++)
-		for (struct adding *ad = t->child[i]->adding; ad; ad = ad->next)
-			at = MIN(at, ad->at_ms);
-	timer_at(t, TIMER_ADD, at);
-}
-
-void branch_add_timer(struct tree *t)
-{
-	for (unsigned i = 0; i < t->n_children; i++) {
-		struct adding **at = &t->child[i]->adding;
-
-		while (*at) {
-			struct adding *ad = *at;
-
-			if (ad->at_ms > now_ms(t)) {
-				at = &ad->next;
-				continue;
-			}
-			*at = ad->next;
-			if (ad->done)
-				ad->done(ad->arg, TREE_WAIT, ad->created);
-			free(ad);
-		}
-	}
-	adding_arm(t);
-}
-
-static enum tree_word may_add(const struct tree *t, const struct endpoint *ep)
-{
-	if (!tree_target_valid(ep))
-		return TREE_BAD;
-	if (endpoint_equal(ep, &t->conf->self))
-		return TREE_SELF;
-	for (unsigned i = 0; i < tree_level(t); i++)
-		if (endpoint_equal(ep, &t->path[i].ep))
-			return TREE_CYCLE;
-	return t->draining ? TREE_BUSY : TREE_OK;
-}
-
-void tree_add(struct tree *t, const struct endpoint *ep, uint32_t wait_ms,
-	      void (*done)(void *arg, enum tree_word w, bool created),
-	      void *arg)
-{
-	struct branch *b = branch_by_endpoint(t, ep);
-	enum tree_word w = may_add(t, ep);
-	struct adding *ad = NULL;
-
-	if (w == TREE_OK && b)
-		b->pub.by_hand = true;
-	if (w == TREE_OK && !b) {
-		ad = done ? calloc(1, sizeof(*ad)) : NULL;
-		b = done && !ad ? NULL : branch_new(t, ep);
-		if (!b) {
-			w = t->n_children == TREE_CHILDREN ? TREE_FULL
-							   : TREE_BUSY;
-			free(ad);
-			ad = NULL;
-		} else {
-			b->pub.by_hand = true;
-			if (t->started)
-				branch_start(t, b, 0);
-		}
-	}
-	if (!ad) {
-		if (done)
-			done(arg, w, false);
-		return;
-	}
-	ad->at_ms = now_ms(t) + wait_ms;
-	ad->created = true;
-	ad->done = done;
-	ad->arg = arg;
-	b->adding = ad;
-	adding_arm(t);
-}
-
-int tree_remove(struct tree *t, const struct endpoint *ep,
-		const struct node_id *id)
-{
-	struct branch *b = ep ? branch_by_endpoint(t, ep) : NULL;
-	unsigned at;
-
-	if (!ep && id)
-		b = branch_by_id(t, id);
-	if (!b)
-		return -ENOENT;
-	/* it may ask for its place again: only once it was added again */
-	at = t->n_removed++ % ARRAY_SIZE(t->removed);
-	t->removed[at] = b->pub.id;
-	t->removed_ms[at] = now_ms(t);
-	forget(t, b);
-	return 0;
-}
-
-void tree_suspect(struct tree *t, const struct node_id *id)
-{
-	struct branch *b = branch_by_id(t, id);
-
-	if (b && b->joined && !b->lost && !b->ref && !b->failures)
-		branch_start(t, b, 0);
+	branch_forget(t, b);
 }

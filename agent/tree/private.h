@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the machine share: tree.c (life, dispatch, reading),
- * climb.c (grants), branch.c (children), link.c (the parent), seek.c (finding
- * one), reign.c (being the root), rows.c (who is below).
+ * climb.c (grants), branch.c (children), byhand.c (those that were added),
+ * link.c (the parent), seek.c (finding one), reign.c (being the root), rows.c,
+ * fetch.c, rowset.c (who is below).
  */
 #ifndef LINNET_TREE_PRIVATE_H
 #define LINNET_TREE_PRIVATE_H
@@ -12,17 +13,19 @@
 #include "agent/tree/tree.h"
 #include "common/util.h"
 
-#define BEAT_MS        1000
-#define BEAT_LIMIT_MS  500
-#define HELLO_LIMIT_MS 500
-#define PROBE_LIMIT_MS 200 /* hello of an acceptor to its mover */
-#define CLIMB_LIMIT_MS 280
-#define JOIN_LIMIT_MS  500
-#define REFUSED_MS     250 /* pause before a refused address is tried again */
-#define LATE_MS        250 /* our own timer: then nothing is concluded */
-#define GRANT_MS       2000
-#define ROWS_NAMED     4096 /* more members are not announced */
-#define CLOCK_AGE_MS   0.2  /* a second adds this to what is unsure */
+#define BEAT_MS         1000
+#define BEAT_LIMIT_MS   500
+#define HELLO_LIMIT_MS  500
+#define PROBE_LIMIT_MS  200 /* hello of an acceptor to its mover */
+#define CLIMB_LIMIT_MS  280
+#define JOIN_LIMIT_MS   500
+#define REFUSED_MS      250 /* pause before a refused address is tried again */
+#define LATE_MS         250 /* our own timer: then nothing is concluded */
+#define GRANT_MS        2000
+#define BYHAND_RETRY_MS 10000
+#define DOWN_RETRY_MS   4000
+#define ROWS_NAMED      4096 /* more members are not announced */
+#define CLOCK_AGE_MS    0.2  /* a second adds this to what is unsure */
 
 enum {
 	TIMER_SEEK,   /* next try, next round of tries */
@@ -151,7 +154,6 @@ struct seek {
 	bool was_root;         /* it is one again if all fail */
 	bool once;             /* an invitation: then nothing else */
 	struct endpoint avoid; /* a parent that drains */
-	unsigned passes;
 	/* a candidate's rounds */
 	uint64_t round_ref[TREE_ROOTS];
 	unsigned rounds, quiet;
@@ -336,9 +338,22 @@ void branch_news(struct tree *t);
 void branch_grows(const struct tree *t, struct branch *b);
 /* Children that were, and now are above this agent. */
 void branch_forget_above(struct tree *t);
-void branch_add_timer(struct tree *t);
 void branch_free_all(struct tree *t);
 bool branch_removed_lately(const struct tree *t, const struct node_id *id);
+
+/* Tries again after a while, later each time. */
+void branch_retry(struct tree *t, struct branch *b, uint32_t max_ms);
+/* It is no member any more, nor are those below it. */
+void branch_forget(struct tree *t, struct branch *b);
+
+/* ---- byhand.c ---- */
+void byhand_hello(struct tree *t, struct branch *b);
+void byhand_done(struct tree *t, struct branch *b, int err,
+		 const struct tree_msg *m);
+void byhand_refused(struct tree *t, struct branch *b, enum tree_word w);
+/* Clients that wait for this child are told. */
+void byhand_settle(struct branch *b, enum tree_word w);
+void byhand_timer(struct tree *t);
 
 /* ---- link.c ---- */
 void link_beat(struct tree *t, const struct endpoint *from,

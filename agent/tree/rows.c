@@ -19,7 +19,6 @@
 
 #define GRAVE_MS   60000
 #define GRAVES_MAX 65536
-#define SERVED_MAX 1024 /* more rows are not kept for the next page */
 #define RESOLVE_MS 1000
 #define DOUBLE_MS  5000
 #define UNTOLD_MS  10000 /* a subtree that moved is complete by then */
@@ -399,7 +398,7 @@ void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	reply.u.rows.n = end - first;
 	reply.u.rows.row = &t->rows[first];
 	tree_reply(t, ref, &reply);
-	if (!reply.u.rows.next && !t->read && all > SERVED_MAX) {
+	if (!reply.u.rows.next && !t->read) {
 		/* nobody but the parent asks, and it has them now */
 		free(t->rows);
 		t->rows = NULL;

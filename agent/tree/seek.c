@@ -157,7 +157,6 @@ static void round_over(struct tree *t)
 	if ((s->was_root || t->conf->provider->founds) && !reign_begin(t))
 		return;
 	s->once = false;
-	s->passes++;
 	s->avoid.port = 0;
 	s->backoff_ms = MIN(wait * 2, BACKOFF_MAX_MS);
 	list_all(t, s);

@@ -270,7 +270,7 @@ void tree_timer(struct tree *t, uint32_t id)
 		reign_timer(t);
 		break;
 	case TIMER_ADD:
-		branch_add_timer(t);
+		byhand_timer(t);
 		break;
 	case TIMER_DRAIN:
 		drain_step(t);
