@@ -31,10 +31,10 @@ from collections import Counter
 from sandbox import entered
 
 DNS_PORT = 53
-BULK_PORT = 445
+BULK_PORT = 80
 WEB_PORTS = (80, 443, 3306)
 WEB_GAP_S, DNS_GAP_S, PING_GAP_S, BULK_GAP_S = 0.6, 0.5, 1.0, 4.0
-PAGE_MEAN, PAGE_MAX = 6000, 60_000
+PAGE_MEAN, PAGE_MAX = 12_000, 60_000
 PARALLEL = (1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4)     # connections for a page
 BULK_MIN, BULK_MAX = 150_000, 250_000
 UNKNOWN_NAMES = 0.2
@@ -131,7 +131,7 @@ async def bulk(host, hosts):
 async def dns(host, hosts):
     loop = asyncio.get_running_loop()
     first = "nx" if host.rng.random() < UNKNOWN_NAMES else "".join(
-        host.rng.choices("abcdefghijklm", k=host.rng.randint(3, 30)))
+        host.rng.choices("abcdefghijklm", k=host.rng.randint(3, 6)))
     name = f"{first}.{host.rng.choice(DOMAINS)}"
     question = b"".join(bytes([len(label)]) + label.encode()
                         for label in name.split("."))
@@ -177,7 +177,7 @@ async def run(hosts):
         Names, sock=hosts[0].socket(socket.SOCK_DGRAM, port=DNS_PORT))
     servers = [await asyncio.start_server(
         serve_page, sock=host.socket(socket.SOCK_STREAM, port=port))
-        for host in hosts for port in (*set(WEB_PORTS), BULK_PORT)]
+        for host in hosts for port in {*WEB_PORTS, BULK_PORT}]
     tasks = [asyncio.create_task(repeat(what, gap_s, host, hosts, done))
              for host in hosts
              for what, gap_s in ((web, WEB_GAP_S), (dns, DNS_GAP_S),

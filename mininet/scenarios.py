@@ -382,7 +382,7 @@ def totals(cluster):
                   [(what, str(a), str(b), a == b) for what, a, b in rows])
 
 
-def msnm(cluster, window=10, rows=60, minutes=10, seed=1):
+def msnm(cluster, window=10, rows=50, minutes=10, seed=1):
     """Anomalies: a port scan, an exfiltration, a flood, and quiet minutes"""
     def say(text):
         print("   " + text, file=sys.stderr, flush=True)
@@ -393,7 +393,7 @@ def msnm(cluster, window=10, rows=60, minutes=10, seed=1):
 
 SCENARIOS = {f.__name__: f for f in (bandwidth, hitters, talkers, pings,
                                      flows, scan, examples, failure, totals)}
-LONG = {f.__name__: f for f in (msnm,)}         # three quarters of an hour
+LONG = {f.__name__: f for f in (msnm,)}         # 40 minutes: only by name
 
 
 def show(result):
@@ -445,12 +445,12 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*", metavar="NAME",
-                   help=f"of {', '.join(SCENARIOS)} (all these); or, most of "
+                   help=f"of {', '.join(SCENARIOS)} (all these); or, over half "
                    f"an hour long, {', '.join(LONG)}")
     p.add_argument("--window", type=int, default=10, help="msnm: seconds of "
                    "an interval (10; less where the build has test_hooks)")
-    p.add_argument("--rows", type=int, default=60,
-                   help="msnm: intervals that a host learns from (60)")
+    p.add_argument("--rows", type=int, default=50,
+                   help="msnm: intervals that a host learns from (50)")
     p.add_argument("--minutes", type=float, default=10,
                    help="msnm: quiet minutes at the end (10)")
     p.add_argument("--seed", type=int, default=1,
