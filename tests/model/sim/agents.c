@@ -203,7 +203,8 @@ void agent_timer(struct agent *a, uint32_t id, uint64_t at_ms)
 	uint64_t at_us;
 
 	if (i < a->n_timers) {
-		world_cancel(a->w, a->timer[i].event);
+		if (a->timer[i].event != NO_EVENT)
+			world_cancel(a->w, a->timer[i].event);
 		if (at_ms == NEVER) {
 			timer_drop(a, i);
 			return;

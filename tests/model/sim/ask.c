@@ -616,6 +616,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 		if (sound(a))
 			mark_healthy(w, q, agent, 0);
 	}
+	world_note(w, agent, NOBODY, "asks all below");
 	q->next = w->queries;
 	w->queries = q;
 	w->asked.asked++;

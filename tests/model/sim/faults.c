@@ -285,6 +285,7 @@ static void old_begin(struct world *w, uint32_t i)
 static void corrupt_begin(struct world *w, uint32_t i)
 {
 	w->agent[i].liar = true;
+	agent_disturb(w, i);
 	mend_later(w, FAULT_CORRUPT, i, 5 * SECOND);
 }
 
@@ -409,6 +410,9 @@ void faults_end(struct world *w)
 	for (uint32_t i = 0; i < w->n; i++) {
 		struct agent *a = &w->agent[i];
 
+		if (a->group || a->slow_us || a->liar || a->cut_in ||
+		    a->cut_out)
+			agent_disturb(w, i);
 		a->group = 0;
 		a->slow_us = 0;
 		a->liar = false;
@@ -421,5 +425,5 @@ void faults_end(struct world *w)
 		if (!a->tree)
 			agent_start(w, i);
 	}
-	w->last_fault_us = w->now_us;
+	w->last_fault_us = w->disturbed_us = w->now_us;
 }

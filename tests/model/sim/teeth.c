@@ -51,7 +51,8 @@ bool tooth_bites(struct world *w, enum tooth t)
 {
 	if (w->conf.tooth != t || w->bitten || w->now_us < BITE_US)
 		return false;
-	w->bitten = true;
+	/* these may be lost on their way, or excused by a fault */
+	w->bitten = t != TOOTH_DOUBLE && t != TOOTH_MISSING;
 	return true;
 }
 
