@@ -23,6 +23,8 @@
 
 #define CONF_PORT     8000
 #define CONF_QUERY_MS 2000
+#define CONF_FANOUT   16
+#define CONF_FORGET_H 24
 
 enum list {
 	LIST_LISTEN,
@@ -30,6 +32,8 @@ enum list {
 	LIST_CHILDREN,
 	LIST_PEERS,
 	LIST_NAMES,
+	LIST_SEEDS,
+	LIST_ROOTS,
 	LISTS
 };
 
@@ -117,6 +121,22 @@ static int set_child(void *ctx, const char *value, char *error)
 			    CONF_CHILDREN, value, error);
 }
 
+static int set_seed(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+
+	return add_endpoint(p, LIST_SEEDS, p->c->seeds, &p->c->n_seeds,
+			    CONF_CHILDREN, value, error);
+}
+
+static int set_root(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+
+	return add_endpoint(p, LIST_ROOTS, p->c->roots, &p->c->n_roots,
+			    CONF_ROOTS, value, error);
+}
+
 static int set_peer(void *ctx, const char *value, char *error)
 {
 	struct parse *p = ctx;
@@ -153,14 +173,20 @@ static int set_instance(void *ctx, const char *value, char *error)
 	return store_text(p->c->instance, sizeof(p->c->instance), value, error);
 }
 
+/* An option without a value means yes. */
+static int store_yes(bool *out, const char *value, char *error)
+{
+	if (value && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+		return complain(error, "must be yes or no");
+	*out = !value || strcmp(value, "yes") == 0;
+	return 0;
+}
+
 static int set_insecure(void *ctx, const char *value, char *error)
 {
 	struct parse *p = ctx;
 
-	if (value && strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
-		return complain(error, "must be yes or no");
-	p->c->insecure = !value || strcmp(value, "yes") == 0;
-	return 0;
+	return store_yes(&p->c->insecure, value, error);
 }
 
 static int set_token_file(void *ctx, const char *value, char *error)
@@ -202,12 +228,68 @@ static int set_monitor_user(void *ctx, const char *value, char *error)
 			  error);
 }
 
+/* What travels between agents as a name. */
+static int store_name(char *out, size_t size, const char *value, char *error)
+{
+	for (const char *s = value; *s; s++) {
+		if (!(*s >= 'a' && *s <= 'z') && !(*s >= 'A' && *s <= 'Z') &&
+		    !(*s >= '0' && *s <= '9') && !strchr("._:-", *s))
+			return complain(error,
+					"must be of A-Z, a-z, 0-9, . _ : -");
+	}
+	return store_text(out, size, value, error);
+}
+
 static int set_overlay_name(void *ctx, const char *value, char *error)
 {
 	struct parse *p = ctx;
 
-	return store_text(p->c->overlay_name, sizeof(p->c->overlay_name), value,
+	return store_name(p->c->overlay_name, sizeof(p->c->overlay_name), value,
 			  error);
+}
+
+static int set_rack(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+
+	return store_name(p->c->rack, sizeof(p->c->rack), value, error);
+}
+
+static int set_list(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+
+	return store_text(p->c->list_file, sizeof(p->c->list_file), value,
+			  error);
+}
+
+static int set_fanout(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+	uint64_t n;
+
+	if (parse_u64(value, strlen(value), 2, CONF_CHILDREN, &n) != 0)
+		return complain(error, "must be 2 to 64");
+	p->c->fanout = (uint32_t)n;
+	return 0;
+}
+
+static int set_forget_h(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+	uint64_t hours;
+
+	if (parse_u64(value, strlen(value), 0, 8760, &hours) != 0)
+		return complain(error, "must be 0 (never) to 8760 hours");
+	p->c->forget_h = (uint32_t)hours;
+	return 0;
+}
+
+static int set_drain(void *ctx, const char *value, char *error)
+{
+	struct parse *p = ctx;
+
+	return store_yes(&p->c->drain, value, error);
 }
 
 static int set_query_ms(void *ctx, const char *value, char *error)
@@ -293,6 +375,20 @@ static const struct arg_row options[] = {
 	  set_parent },
 	{ "child", 0, "ADDR[:PORT]", "a child of this agent; may be repeated",
 	  set_child },
+	{ "list", 0, "FILE", "every host's address: the tree is laid out by it",
+	  set_list },
+	{ "seed", 0, "ADDR[:PORT]",
+	  "join the tree that this member is in; may be repeated", set_seed },
+	{ "root", 0, "ADDR[:PORT]",
+	  "may be the root of the tree; in order, may be repeated", set_root },
+	{ "fanout", 0, "N", "children that an agent aims at, 2 to 64 (16)",
+	  set_fanout },
+	{ "rack", 0, "NAME", "children of the same rack are preferred",
+	  set_rack },
+	{ "forget-h", 0, "HOURS",
+	  "expect a lost host no more after so long, 0: never (24)",
+	  set_forget_h },
+	{ "drain", 0, NULL, "leave the tree in order when stopped", set_drain },
 	{ "state-dir", 0, "DIR", "keep tasks and children across restarts",
 	  set_state_dir },
 	{ "instance", 0, "NAME", "name shared with the monitor of this host",
@@ -326,6 +422,13 @@ static const struct {
 	{ "parents", true, set_parent },
 	{ "children", true, set_child },
 	{ "peers", true, set_peer },
+	{ "list", false, set_list },
+	{ "seeds", true, set_seed },
+	{ "roots", true, set_root },
+	{ "fanout", false, set_fanout },
+	{ "rack", false, set_rack },
+	{ "forget_h", false, set_forget_h },
+	{ "drain", false, set_drain },
 	{ "server_names", true, set_server_name },
 	{ "state_dir", false, set_state_dir },
 	{ "instance", false, set_instance },
@@ -418,6 +521,8 @@ static int conf_defaults(struct conf *c)
 	c->ready_fd = -1;
 	c->log_level = LOG_LEVEL_INFO;
 	c->query_ms = CONF_QUERY_MS;
+	c->fanout = CONF_FANOUT;
+	c->forget_h = CONF_FORGET_H;
 	c->n_listen = 1;
 	snprintf(c->user, sizeof(c->user), "linnet-agent");
 	snprintf(c->monitor_user, sizeof(c->monitor_user), "linnet-monitor");
@@ -453,6 +558,25 @@ static int conf_check_access(struct conf *c)
 		return EXIT_CONFIG;
 	}
 	return 0;
+}
+
+/* One way to find a place in the tree. */
+static int conf_check_tree(const struct conf *c)
+{
+	const char *why = NULL;
+
+	if (c->list_file[0] && c->n_seeds)
+		why = "list and seeds exclude each other";
+	else if (c->n_children && (c->list_file[0] || c->n_seeds))
+		why = "children are for a tree that is built by hand: not "
+		      "with list or seeds";
+	else if (c->n_roots && !c->list_file[0] && !c->n_seeds)
+		why = "roots are for a tree that is not built by hand: with "
+		      "list or seeds";
+	if (!why)
+		return 0;
+	fprintf(stderr, "linnet-agent: %s\n", why);
+	return EXIT_CONFIG;
 }
 
 static void print_help(void)
@@ -500,7 +624,8 @@ int conf_load(struct conf *c, int argc, char **argv)
 				"an instance name from: use --instance\n");
 		return EXIT_CONFIG;
 	}
-	return conf_check_access(c);
+	err = conf_check_tree(c);
+	return err ? err : conf_check_access(c);
 }
 
 static void print_endpoints(const char *what, const struct endpoint *ep,
@@ -525,6 +650,21 @@ void conf_print(const struct conf *c)
 					       : "none: loopback only");
 	print_endpoints("parent", c->parents, c->n_parents);
 	print_endpoints("child", c->children, c->n_children);
+	printf("tree %s\n", c->list_file[0] ? "by list"
+			    : c->n_seeds    ? "by joining"
+					    : "by hand");
+	if (c->list_file[0])
+		printf("list %s\n", c->list_file);
+	print_endpoints("seed", c->seeds, c->n_seeds);
+	print_endpoints("root", c->roots, c->n_roots);
+	printf("fanout %u\n", c->fanout);
+	if (c->rack[0])
+		printf("rack %s\n", c->rack);
+	if (c->forget_h)
+		printf("forget after %u h\n", c->forget_h);
+	else
+		printf("forget never\n");
+	printf("drain %s\n", c->drain ? "yes" : "no");
 	for (size_t i = 0; i < c->n_peers; i++) {
 		prefix_format(&c->peers[i], text);
 		printf("peer %s\n", text);

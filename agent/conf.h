@@ -14,6 +14,7 @@
 #define CONF_CHILDREN 64
 #define CONF_PEERS    64
 #define CONF_NAMES    8
+#define CONF_ROOTS    5
 
 struct conf {
 	char instance[17];
@@ -33,8 +34,17 @@ struct conf {
 	size_t n_server_names;
 	char user[65], monitor_user[65];
 	char overlay_name[65]; /* "linnet" */
-	uint32_t query_ms;     /* default budget, 2,000 */
-	int ready_fd;          /* -1: none */
+	char list_file[256];   /* every host's address; "": none */
+	struct endpoint seeds[CONF_CHILDREN]; /* members to join at */
+	size_t n_seeds;
+	struct endpoint roots[CONF_ROOTS]; /* who may be the root, in order */
+	size_t n_roots;
+	uint32_t fanout;   /* children aimed at, 16 */
+	char rack[33];     /* preferred among equals, or "" */
+	uint32_t forget_h; /* hours until a lost host is forgotten; 0: never */
+	bool drain;        /* leave the tree in order when stopped */
+	uint32_t query_ms; /* default budget, 2,000 */
+	int ready_fd;      /* -1: none */
 	enum log_level log_level;
 	bool check; /* --check: say what would be done, exit */
 };

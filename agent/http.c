@@ -81,6 +81,7 @@ struct conn {
 	struct MHD_Connection *mhd;
 	int fd; /* the library's */
 	struct endpoint client, local;
+	uint64_t number;
 	bool peer;
 	uint64_t since_ms; /* accept, last answer, or resume */
 	struct exchange *exchange;
@@ -99,6 +100,7 @@ struct http {
 	size_t n_listeners;
 	struct conn *conns; /* the newest first */
 	unsigned n_conns, n_suspended;
+	uint64_t n_accepted;
 	struct limit requests;
 	struct loop_timer sweep;
 	bool stopping;
@@ -248,9 +250,12 @@ static void conn_notify(void *cls, struct MHD_Connection *mhd,
 		c = conn_new(h, mhd);
 		*socket_context = c;
 		if (c) {
+			c->number = ++h->n_accepted;
 			conn_link(h, c);
 		}
 	} else if (c) {
+		if (h->config.closed && !h->stopping)
+			h->config.closed(h->config.ctx, c->number);
 		exchange_free(c->exchange);
 		conn_unlink(h, c);
 		free(c);
@@ -292,6 +297,7 @@ static void *exchange_new(void *cls, const char *target,
 	x->rq.body = "";
 	x->rq.client = c->client;
 	x->rq.local = c->local;
+	x->rq.connection = c->number;
 	x->rq.began_ms = clock_mono_ms();
 	x->rq.legacy = strcmp(x->rq.path, "/") == 0;
 	x->rq.conn = x;

@@ -49,6 +49,7 @@ struct http_request {
 	char id[REQUEST_ID_LEN]; /* X-Request-Id, given or made */
 	uint64_t began_ms;       /* monotonic, first byte of the request */
 	bool legacy;             /* errors as text lines, not as problems */
+	uint64_t connection;     /* number of the one that it came over */
 	void *conn;              /* http.c's own */
 };
 
@@ -90,6 +91,8 @@ struct http_config {
 	size_t n_routes;
 	struct auth *auth;
 	void *ctx; /* for the handlers */
+	/* That connection ended; may be NULL. */
+	void (*closed)(void *ctx, uint64_t connection);
 	/* true for addresses with the reserve of connections kept for peers */
 	bool (*is_peer)(void *ctx, const struct ip_addr *a);
 };

@@ -81,6 +81,7 @@ out:
 	kept_free(a->kept);
 	registry_free(a->registry);
 	overlay_free(a->overlay);
+	a->overlay = NULL; /* connections still end below */
 	monlink_free(a->monlink);
 	peers_free(a->peers);
 	service_close(p->service);

@@ -9,6 +9,7 @@
 #include "agent/agent.h"
 #include "agent/http.h"
 #include "agent/monlink.h"
+#include "agent/overlay.h"
 #include "common/log.h"
 #include "common/notify.h"
 #include "common/util.h"
@@ -16,6 +17,7 @@
 enum {
 	ATTACH_MS = 250,
 	STOP_MS = 2500,
+	DRAIN_MS = 12000, /* the tree gives its children 10 s */
 	POLL_MS = 10
 };
 
@@ -61,16 +63,33 @@ static void stop_poll(void *arg)
 		loop_stop(a->loop);
 }
 
-void manager_stop(struct manager *m)
+static void stop_begin(void *arg)
 {
+	struct manager *m = arg;
+
 	if (m->agent->stopping)
 		return;
 	m->agent->stopping = true;
 	m->until_ms = clock_mono_ms() + STOP_MS;
 	(void)notify_stopping();
 	loop_timer_cancel(&m->ready);
+	loop_timer_cancel(&m->drain);
 	http_quiesce(m->agent->http);
 	stop_poll(m);
+}
+
+void manager_stop(struct manager *m)
+{
+	struct agent *a = m->agent;
+
+	/* asked for the second time it does not wait */
+	if (!a->conf->drain || m->draining ||
+	    loop_timer_in(a->loop, &m->drain, DRAIN_MS, stop_begin, m) != 0) {
+		stop_begin(m);
+		return;
+	}
+	m->draining = true;
+	overlay_drain(a->overlay, stop_begin, m);
 }
 
 void manager_fini(struct manager *m)
@@ -78,4 +97,5 @@ void manager_fini(struct manager *m)
 	loop_timer_cancel(&m->ready);
 	loop_timer_cancel(&m->watchdog);
 	loop_timer_cancel(&m->stop);
+	loop_timer_cancel(&m->drain);
 }

@@ -11,7 +11,8 @@ struct agent;
 
 struct manager {
 	struct agent *agent;
-	struct loop_timer ready, watchdog, stop;
+	struct loop_timer ready, watchdog, stop, drain;
+	bool draining;
 	uint64_t until_ms; /* monotonic: the end of a wait */
 };
 
@@ -22,7 +23,8 @@ struct manager {
 void manager_start(struct manager *m, struct agent *a);
 /*
  * Ends the loop when every request that is being answered has its answer, at
- * the latest after 2.5 s; nothing new is accepted meanwhile.
+ * the latest after 2.5 s; nothing new is accepted meanwhile.  Before that the
+ * agent leaves the tree in order if it is configured to.
  */
 void manager_stop(struct manager *m);
 void manager_fini(struct manager *m);

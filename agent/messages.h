@@ -27,5 +27,7 @@ extern const size_t answer_n_routes;
 /* The rest of /api/v1, /livez, /readyz. */
 extern const struct http_route resource_routes[];
 extern const size_t resource_n_routes;
+extern const struct http_route overlay_api_routes[];
+extern const size_t overlay_api_n_routes;
 
 #endif

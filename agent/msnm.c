@@ -346,7 +346,7 @@ int msnm_open(struct msnm **out, struct agent *a)
 {
 	struct msnm *m = calloc(1, sizeof(*m));
 	char host[ENDPOINT_TEXT_LEN];
-	unsigned n;
+	struct endpoint self;
 
 	if (!m)
 		return -ENOMEM;
@@ -354,7 +354,8 @@ int msnm_open(struct msnm **out, struct agent *a)
 	msnm_conf_default(&m->conf);
 	m->conf.enabled = false;
 	m->both = true;
-	endpoint_format(&overlay_rows(a->overlay, &n)[0].ep, 8000, host);
+	self = overlay_endpoint(a->overlay);
+	endpoint_format(&self, 8000, host);
 	msnm_engine_init(&m->e, &m->conf, host);
 	msnm_store_load(m);
 	*out = m;

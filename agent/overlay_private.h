@@ -1,123 +1,96 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by overlay.c, rows.c, beat.c (children), adopt.c (the parent). */
+/*
+ * Shared by overlay.c (what the rest of the agent sees), overlay_send.c (the
+ * machine's messages go out), overlay_serve.c (they come in), overlay_state.c
+ * (identity and addresses).  The machine itself is agent/tree.
+ */
 #ifndef LINNET_OVERLAY_PRIVATE_H
 #define LINNET_OVERLAY_PRIVATE_H
 
 #include "agent/agent.h"
-#include "agent/json.h"
+#include "agent/member/member.h"
 #include "agent/overlay.h"
 #include "agent/peer.h"
-#include "agent/tree/epoch.h"
+#include "agent/tree_json.h"
 
-#define BEAT_MS       1000
-#define BEAT_LIMIT_MS 500
-#define PARENT_MS     3000 /* without a beat: a root again */
-#define ROWS_MAX      65536
-#define ROWS_PAGE     4096
+#define OVERLAY_API    "1.0"
+#define OVERLAY_PROVEN 256 /* peers whose proof is remembered */
 
-/* A row as it travels: a member, and whether its parent hears it. */
-struct row {
-	struct host_row m;
-	bool up;
+struct sending;
+struct serving;
+struct adding;
+
+/* A timer of the machine. */
+struct alarm {
+	struct loop_timer timer;
+	struct overlay *o;
+	uint32_t id;
 };
 
-struct branch {
-	struct child pub;
-	struct overlay *o;
-	struct peer_call *call; /* hello, invite or beat */
-	struct peer_call *side; /* its rows, or the members for it */
-	struct loop_timer timer;
-	uint64_t sent_ms;           /* monotonic, of the call */
-	uint64_t seq, t1_ms;        /* of the last beat, wall clock */
-	double offset_ms, error_ms; /* of its clock against ours */
-	uint32_t retry_ms;
-	unsigned failures;
-	bool fresh;   /* the next beat goes over a new connection */
-	bool invited; /* it took our lease */
-	bool by_hand; /* added by a client: in the state file */
-	uint8_t nonce[16];
-	/* below it, its own row first; rows_hash as it gave with them */
-	struct row *rows, *page;
-	uint32_t n_rows, n_page;
-	uint64_t rows_hash, rows_said, members_said;
-	struct adding *adding; /* somebody waits for what it says */
-};
-
-/* A client that waits for the outcome of adding a child. */
-struct adding {
-	struct adding *next;
-	struct overlay *o;
-	struct branch *b; /* NULL once it is settled */
-	struct error e;   /* ERR_NONE: it is a child */
-	bool created;
-	struct loop_timer timer;
-	void (*done)(void *arg, const struct error *e, bool created);
-	void *arg;
+/* A peer that proved that it knows our token. */
+struct proven {
+	struct endpoint ep;
+	uint64_t used; /* rises with each use; 0: free */
 };
 
 struct overlay {
 	struct agent *agent;
-	struct node_id self;
-	uint64_t incarnation;
-	struct epoch epoch;
-	uint64_t leases; /* given so far */
+	struct tree *tree;
+	const struct member_ops *ops;
+	struct member *member;
+	struct tree_stored stored;
+	struct endpoint self;
+	struct endpoint roots[TREE_ROOTS];
+	unsigned n_roots;
 
-	struct endpoint parent;
-	struct node_id parent_id;
-	char lease[EPOCH_TEXT];
-	struct loop_timer parent_timer;
-	double offset_ms, error_ms; /* of this clock against the root's */
-	struct node_id path[OVERLAY_HOPS];
-	unsigned n_path; /* 0: a root */
-
-	struct branch *child[OVERLAY_CHILDREN];
-	unsigned n_children;
-
-	struct host_row *rows; /* of the subtree, made when asked for */
-	bool *rows_up;
-	uint32_t n_rows;
-	uint64_t rows_hash, ids_hash, members_hash;
-	bool dirty;
-
-	struct host_row *members; /* as the root announced them */
-	uint32_t n_members;
-	uint64_t members_told;
+	struct tree_conf conf;
+	struct alarm alarm[TREE_TIMERS];
+	struct sending *sending;
+	uint64_t used;
+	struct proven proven[OVERLAY_PROVEN];
+	struct endpoint unproven; /* the last whose proof was wrong */
+	struct serving *serving;
+	uint64_t beat_connection; /* that the parent's last beat came over */
+	struct loop_timer closed; /* it ended */
 
 	struct adding *adding;
+	char lease[EPOCH_TEXT]; /* the text that overlay_lease() gave */
+	struct child child[TREE_CHILDREN]; /* as readers see them */
+	/* what the log said last of a child */
+	struct {
+		struct node_id id;
+		enum child_state state;
+	} told[TREE_CHILDREN];
+	bool started, was_root;
+	struct endpoint parent; /* that the log named; port 0: none */
+
+	struct loop_timer leave;
+	void (*drained)(void *arg);
+	void *drained_arg;
 };
 
-/* overlay.c */
-struct branch *branch_new(struct overlay *o, const struct endpoint *ep);
-void branch_drop(struct branch *b); /* out of the list, freed */
-/* Where others reach this agent; false: only they can tell. */
-bool overlay_address(const struct overlay *o, struct endpoint *out);
-struct endpoint overlay_endpoint(const struct overlay *o);
-void overlay_save(struct overlay *o);
-uint64_t node_id_head(const struct node_id *id);
+/* overlay_send.c: struct tree_env's */
+int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
+		 uint32_t limit_ms, bool fresh, uint64_t ref);
+void overlay_cancel(void *ctx, uint64_t ref);
+void overlay_send_free(struct overlay *o);
+/* This address is the last whose proof of identity was wrong. */
+bool overlay_unproven(const struct overlay *o, const struct endpoint *ep);
+
+/* overlay_serve.c */
+void overlay_reply(void *ctx, uint64_t ref, const struct tree_msg *m);
+void overlay_serve_free(struct overlay *o);
+
+/* overlay_state.c */
 /* Proof of identity for a nonce; false without a token. */
-bool overlay_proof(const struct overlay *o, const uint8_t nonce[16],
+bool overlay_proof(const struct overlay *o, const uint8_t nonce[TREE_NONCE],
 		   const struct node_id *id, const struct endpoint *asked,
-		   uint8_t out[32]);
-void put_id(struct json_out *o, const char *name, const struct node_id *id);
-int get_id(const struct json *v, struct node_id *out);
-void put_hash(struct json_out *o, const char *name, uint64_t v);
-int get_hash(const struct json *v, uint64_t *out);
-
-/* Ends the waiting for b; why NULL: it is in. */
-void adding_settle(struct branch *b, const char *why);
-
-/* rows.c */
-void overlay_rows_update(struct overlay *o);
-/* Hash of what is announced down: the root's, or what it told us. */
-uint64_t overlay_members_hash(const struct overlay *o);
-
-/* beat.c */
-void branch_step(void *arg); /* its next message */
-void branch_start(struct branch *b, uint64_t delay_ms);
-/* Ids from the root to this agent, itself included. */
-void put_path(struct json_out *o, const struct overlay *ov);
-
-/* adopt.c */
-void overlay_detach(struct overlay *o, const char *why);
+		   uint8_t out[TREE_PROOF]);
+int overlay_store(void *ctx, const struct tree_stored *s);
+void overlay_identity(struct overlay *o);
+/* Is this where this agent listens? */
+bool overlay_is_endpoint(const struct conf *c, const struct endpoint *ep);
+/* Where others reach this agent; false: only they can tell. */
+bool overlay_address(const struct conf *c, struct endpoint *out);
 
 #endif

@@ -485,7 +485,6 @@ int probe_start(struct agent *a, enum probe_kind kind,
 	struct probes *ps = a->probes;
 	struct endpoint to;
 	struct probe *p;
-	unsigned n;
 
 	if (!overlay_known_peer(a->overlay, dst, &to) ||
 	    overlay_is_self(a->overlay, dst)) {
@@ -504,7 +503,7 @@ int probe_start(struct agent *a, enum probe_kind kind,
 	p = history_slot(ps);
 	*p = (struct probe){ .id = random_u64() | 1,
 			     .kind = kind,
-			     .src = overlay_rows(a->overlay, &n)[0].ep,
+			     .src = overlay_endpoint(a->overlay),
 			     .dst = to,
 			     .duration_s = duration_s,
 			     .began_ms = clock_wall_ms() };

@@ -253,8 +253,6 @@ static const struct walk_env env = {
 	.rejected = exchange_rejected,
 };
 
-/* ---- the tree ---- */
-
 struct epoch epoch_of_text(const char *s)
 {
 	struct epoch e = { 0 };
@@ -262,100 +260,6 @@ struct epoch epoch_of_text(const char *s)
 	(void)epoch_parse(s, &e);
 	return e;
 }
-
-static const struct node_id *view_self(void *tree)
-{
-	return overlay_self(tree);
-}
-
-/* Leases of this tree are numbered by each parent: they have no order. */
-static struct epoch view_lease(void *tree)
-{
-	(void)tree;
-	return (struct epoch){ 0 };
-}
-
-static struct epoch view_as_of(void *tree)
-{
-	char text[EPOCH_TEXT];
-
-	overlay_epoch_text(tree, text);
-	return epoch_of_text(text);
-}
-
-static uint32_t view_clock_err_ms(void *tree)
-{
-	return overlay_clock_err_ms(tree);
-}
-
-static enum tree_word view_admit(void *tree, const struct epoch *lease,
-				 const struct epoch *as_of)
-{
-	struct epoch own = epoch_of_text(overlay_lease(tree));
-
-	(void)as_of;
-	return epoch_none(&own) || epoch_compare(&own, lease) ? TREE_MOVED
-							      : TREE_OK;
-}
-
-static unsigned view_n_children(void *tree)
-{
-	return overlay_n_children(tree);
-}
-
-static bool view_child(void *tree, unsigned i, struct walk_child *out)
-{
-	const struct child *c = overlay_child(tree, i);
-
-	if (c->refused[0])
-		return false;
-	*out = (struct walk_child){
-		.id = c->id,
-		.ep = c->ep,
-		.lease = epoch_of_text(c->lease),
-		/* new hosts below it are in its beats before they answer */
-		.hosts = MAX(c->hosts, 1),
-		.height = c->height,
-		.ask = c->state == CHILD_UP || c->state == CHILD_SUSPECT,
-		.suspect = c->state == CHILD_SUSPECT,
-		.told = c->reported,
-		.why = c->why ? c->why : MISSING_UNREACHABLE,
-	};
-	if (c->state == CHILD_DOWN)
-		out->why = MISSING_UNREACHABLE;
-	return true;
-}
-
-static uint32_t view_n_rows(void *tree)
-{
-	unsigned n;
-
-	(void)overlay_rows(tree, &n);
-	return n;
-}
-
-static void view_row(void *tree, uint32_t i, struct node_id *id,
-		     struct node_id *parent)
-{
-	unsigned n;
-	const struct host_row *row = overlay_rows(tree, &n) + i;
-
-	*id = row->id;
-	*parent = row->parent;
-}
-
-static const struct walk_view view = {
-	.self = view_self,
-	.lease = view_lease,
-	.as_of = view_as_of,
-	.clock_err_ms = view_clock_err_ms,
-	.admit = view_admit,
-	.n_children = view_n_children,
-	.child = view_child,
-	.n_rows = view_n_rows,
-	.row = view_row,
-	.expected = view_n_rows,
-};
 
 /* ---- what a client asks ---- */
 
@@ -403,7 +307,7 @@ void coverage_report(struct agent *a, const struct coverage *c,
 		     const struct walk_scope *scope,
 		     struct coverage_report *out)
 {
-	const struct host_row *rows;
+	const struct tree_row *rows;
 	struct walk_report r;
 	unsigned n;
 
@@ -417,11 +321,11 @@ void coverage_report(struct agent *a, const struct coverage *c,
 					 .n_missing = r.n_missing,
 					 .missing_more = r.missing_more };
 	for (uint32_t i = 0; i < r.n_missing; i++) {
-		const struct host_row *row = &rows[r.missing[i].row];
+		const struct tree_row *row = &rows[r.missing[i].row];
 
 		endpoint_format(&row->ep, 8000, out->missing[i].host);
 		out->missing[i].reason = r.missing[i].reason;
-		out->missing[i].last_seen_ms = row->last_seen_ms;
+		out->missing[i].last_seen_ms = row->seen_ms;
 	}
 }
 
@@ -434,8 +338,8 @@ int queries_open(struct queries **out, struct agent *a)
 				  .env = &env,
 				  .ops = &ops,
 				  .ctx = all,
-				  .view = &view,
-				  .tree = a->overlay };
+				  .view = &walk_tree_view,
+				  .tree = overlay_tree(a->overlay) };
 
 	if (!all)
 		return -ENOMEM;

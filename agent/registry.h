@@ -97,9 +97,6 @@ unsigned registry_blocks(const struct agent *a,
 			 struct tree_block out[TREE_LEVELS_MAX]);
 void registry_blocks_heard(struct agent *a, const struct node_id *child,
 			   const struct tree_block *row, unsigned n);
-/* Rows of blocks in beats; 0 or -EINVAL. */
-void blocks_write(struct json_out *o, const struct tree_block *row, unsigned n);
-int blocks_read(const struct json *list, struct tree_block *out, unsigned *n);
 /* The root or the path above changed. */
 void registry_place(struct agent *a);
 /* Its tasks were put in place of others that members held. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The rest of /api/v1: version, status, overlay, probes; and the two health
- * paths that need no identity.
+ * The rest of /api/v1: version, status, probes; and the two health paths that
+ * need no identity.
  */
 #include <assert.h>
 #include <errno.h>
@@ -16,29 +16,6 @@
 #include "agent/registry.h"
 #include "agent/v1.h"
 #include "common/util.h"
-
-static void put_host(struct json_out *o, const char *name,
-		     const struct endpoint *ep)
-{
-	char text[ENDPOINT_TEXT_LEN];
-
-	endpoint_format(ep, 8000, text);
-	json_put_str(o, name, text);
-}
-
-static void put_node(struct json_out *o, const char *name,
-		     const struct node_id *id)
-{
-	static const struct node_id unknown;
-	char text[33];
-
-	if (node_id_equal(id, &unknown)) {
-		json_put_null(o, name);
-		return;
-	}
-	node_id_format(id, text);
-	json_put_str(o, name, text);
-}
 
 /* ---- version, status ---- */
 
@@ -105,18 +82,19 @@ static void put_monitor(struct json_out *o, const struct agent *a)
 static void put_overlay_summary(struct json_out *o, const struct agent *a)
 {
 	const struct overlay *ov = a->overlay;
-	unsigned n;
 
-	overlay_rows(ov, &n);
 	json_open(o, "overlay", '{');
-	json_put_str(o, "role", overlay_is_root(ov) ? "root" : "member");
+	json_put_str(o, "role",
+		     overlay_is_root(ov)  ? "root"
+		     : overlay_parent(ov) ? "member"
+					  : "detached");
 	json_put_u64(o, "epoch", overlay_epoch(ov));
 	if (overlay_parent(ov))
-		put_host(o, "parent", overlay_parent(ov));
+		v1_put_host(o, "parent", overlay_parent(ov));
 	else
 		json_put_null(o, "parent");
 	json_put_u64(o, "children", overlay_n_children(ov));
-	json_put_u64(o, "hosts_expected", n);
+	json_put_u64(o, "hosts_expected", overlay_expected(ov));
 	json_close(o, '}');
 }
 
@@ -140,17 +118,18 @@ static void get_status(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
 	const struct agent *a = ctx;
+	struct endpoint self;
 	struct http_reply r;
 	struct json_out o;
-	unsigned n;
 
 	if (!c)
 		return;
 	v1_begin(&r, &o, 200);
 	json_open(&o, "data", '{');
-	put_node(&o, "node_id", overlay_self(a->overlay));
+	v1_put_node(&o, "node_id", overlay_self(a->overlay));
 	json_put_u64(&o, "incarnation", overlay_incarnation(a->overlay));
-	put_host(&o, "host", &overlay_rows(a->overlay, &n)[0].ep);
+	self = overlay_endpoint(a->overlay);
+	v1_put_host(&o, "host", &self);
 	json_put_str(&o, "version", LINNET_VERSION);
 	v1_put_time(&o, "started", a->started_ms);
 	json_put_bool(&o, "insecure", a->conf->insecure);
@@ -239,147 +218,6 @@ static void get_readyz(void *ctx, struct http_request *rq)
 	v1_send(c, &r);
 }
 
-/* ---- overlay ---- */
-
-static void put_child(struct json_out *o, const struct child *ch)
-{
-	json_open(o, NULL, '{');
-	put_node(o, "node_id", &ch->id);
-	put_host(o, "host", &ch->ep);
-	json_put_str(o, "state", child_state_name(ch->state));
-	if (ch->refused[0])
-		json_put_str(o, "refused", ch->refused);
-	json_put_u64(o, "hosts", ch->hosts);
-	v1_put_time(o, "last_seen", ch->last_seen_ms);
-	json_close(o, '}');
-}
-
-static void get_overlay(void *ctx, struct http_request *rq)
-{
-	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
-	const struct agent *a = ctx;
-	struct node_id path[OVERLAY_HOPS];
-	struct http_reply r;
-	struct json_out o;
-	unsigned n;
-
-	if (!c)
-		return;
-	n = overlay_path(a->overlay, path);
-	v1_begin(&r, &o, 200);
-	json_open(&o, "data", '{');
-	json_put_u64(&o, "epoch", overlay_epoch(a->overlay));
-	put_node(&o, "node_id", overlay_self(a->overlay));
-	put_node(&o, "root", n ? &path[0] : overlay_self(a->overlay));
-	if (overlay_parent(a->overlay))
-		put_host(&o, "parent", overlay_parent(a->overlay));
-	else
-		json_put_null(&o, "parent");
-	json_open(&o, "path", '[');
-	for (unsigned i = 0; i < n; i++)
-		put_node(&o, NULL, &path[i]);
-	json_close(&o, ']');
-	json_open(&o, "children", '[');
-	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++)
-		put_child(&o, overlay_child(a->overlay, i));
-	json_close(&o, ']');
-	json_close(&o, '}');
-	v1_end(c, &r, &o);
-}
-
-static void get_members(void *ctx, struct http_request *rq)
-{
-	struct v1_call *c = v1_list_call(ctx, rq, 0, NULL);
-	const struct agent *a = ctx;
-	const struct host_row *m;
-	struct http_reply r;
-	struct json_out o;
-	unsigned n;
-
-	if (!c)
-		return;
-	m = overlay_members(a->overlay, &n);
-	v1_page(c, n);
-	v1_begin(&r, &o, 200);
-	json_open(&o, "data", '[');
-	for (unsigned i = c->offset; i < c->offset + c->n_page; i++) {
-		json_open(&o, NULL, '{');
-		put_node(&o, "node_id", &m[i].id);
-		put_host(&o, "host", &m[i].ep);
-		put_node(&o, "parent", &m[i].parent);
-		v1_put_time(&o, "last_seen", m[i].last_seen_ms);
-		json_close(&o, '}');
-	}
-	json_close(&o, ']');
-	v1_end(c, &r, &o);
-}
-
-static void child_added(void *arg, const struct error *e, bool created)
-{
-	struct v1_call *c = arg;
-	struct http_reply r;
-	struct json_out o;
-
-	if (e) {
-		v1_error(c, e->code, e->field, e->detail);
-		return;
-	}
-	v1_begin(&r, &o, created ? 201 : 200);
-	http_reply_header(&r, "Location", "/api/v1/overlay");
-	json_open(&o, "data", '{');
-	put_host(&o, "host", &c->f.agent);
-	json_close(&o, '}');
-	v1_end(c, &r, &o);
-}
-
-static void post_child(void *ctx, struct http_request *rq)
-{
-	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
-	static const char *const names[] = { "host", NULL };
-	struct json *body = NULL;
-	struct error e;
-	const char *s;
-	size_t len;
-
-	if (!c)
-		return;
-	if (v1_body(rq, names, &body, &e))
-		v1_refuse(c, &e);
-	else if (!json_get(body, "host"))
-		v1_error(c, ERR_MISSING, "host", "");
-	else if (json_str(json_get(body, "host"), ENDPOINT_TEXT_LEN, &s,
-			  &len) ||
-		 endpoint_parse(s, len, 8000, &c->f.agent))
-		v1_error(c, ERR_VALUE, "host", field_allowed(F_AGENT));
-	else
-		overlay_add(ctx, &c->f.agent, child_added, c);
-	json_free(body);
-}
-
-static void delete_child(void *ctx, struct http_request *rq)
-{
-	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
-	const char *s = rq->segment[0];
-	struct http_reply r;
-	struct node_id id;
-	struct endpoint ep;
-	struct agent *a = ctx;
-	int ret = -ENOENT;
-
-	if (!c)
-		return;
-	if (!node_id_parse(s, strlen(s), &id))
-		ret = overlay_remove(a, NULL, &id);
-	else if (!endpoint_parse(s, strlen(s), 8000, &ep))
-		ret = overlay_remove(a, &ep, NULL);
-	if (ret) {
-		v1_error(c, ERR_UNKNOWN_HOST, "", "");
-		return;
-	}
-	http_reply_init(&r, 204, NULL);
-	v1_send(c, &r);
-}
-
 /* ---- probes ---- */
 
 static void put_probe_result(struct json_out *o, const struct probe *p)
@@ -410,8 +248,8 @@ static void put_probe(struct json_out *o, const char *name,
 	json_open(o, name, '{');
 	json_put_str(o, "id", id);
 	json_put_str(o, "kind", probe_kind_name(p->kind));
-	put_host(o, "src", &p->src);
-	put_host(o, "dst", &p->dst);
+	v1_put_host(o, "src", &p->src);
+	v1_put_host(o, "dst", &p->dst);
 	json_put_fixed(o, "duration_s", p->duration_s, 3);
 	json_put_str(o, "state", states[p->state]);
 	v1_put_time(o, "began", p->began_ms);
@@ -581,18 +419,6 @@ const struct http_route resource_routes[] = {
 	GET_ROUTE("/readyz", ROLE_NONE, get_readyz),
 	GET_ROUTE("/api/v1/version", ROLE_READ, get_version),
 	GET_ROUTE("/api/v1/status", ROLE_READ, get_status),
-	GET_ROUTE("/api/v1/overlay", ROLE_READ, get_overlay),
-	GET_ROUTE("/api/v1/overlay/members", ROLE_READ, get_members),
-	{ .pattern = "/api/v1/overlay/children",
-	  .methods = HTTP_POST,
-	  .role = ROLE_ADMIN,
-	  .bodies = HTTP_BODY_JSON,
-	  .body_max = 64 * 1024,
-	  .fn = post_child },
-	{ .pattern = "/api/v1/overlay/children/*",
-	  .methods = HTTP_DELETE,
-	  .role = ROLE_ADMIN,
-	  .fn = delete_child },
 	GET_ROUTE("/api/v1/probes", ROLE_READ, list_probes),
 	{ .pattern = "/api/v1/probes",
 	  .methods = HTTP_POST,

@@ -223,7 +223,7 @@ static bool lost_hosts(struct agent *a, const struct gift *g,
 		       struct coverage *out)
 {
 	struct lost l = { out, 0 };
-	const struct host_row *rows;
+	const struct tree_row *rows;
 	unsigned n, i = 0;
 
 	if (node_id_equal(&g->id, overlay_self(a->overlay))) {

@@ -35,6 +35,7 @@ static int routes_collect(struct service *s)
 		{ answer_routes, answer_n_routes },
 		{ v1_routes, v1_n_routes },
 		{ resource_routes, resource_n_routes },
+		{ overlay_api_routes, overlay_api_n_routes },
 		{ query_routes, query_n_routes },
 		{ registry_routes, registry_n_routes },
 		{ overlay_routes, overlay_n_routes },
@@ -64,6 +65,13 @@ static bool is_peer(void *ctx, const struct ip_addr *a)
 	return overlay_known_peer(agent->overlay, a, &ep);
 }
 
+static void connection_closed(void *ctx, uint64_t connection)
+{
+	const struct agent *agent = ctx;
+
+	overlay_connection_closed(agent->overlay, connection);
+}
+
 void service_close(struct service *s)
 {
 	if (!s)
@@ -83,6 +91,7 @@ int service_open(struct service **out, struct agent *a)
 		.n_listen = conf->n_listen,
 		.auth = a->auth,
 		.ctx = a,
+		.closed = connection_closed,
 		.is_peer = is_peer,
 	};
 	int err;

@@ -142,11 +142,19 @@ static void entry_drop(void *ctx, void *content)
 	entry_free(e);
 }
 
-static unsigned no_candidates(void *ctx, struct endpoint out[5])
+/* None in a tree built by hand: there every root owns its own. */
+static unsigned other_candidates(void *ctx, struct endpoint out[5])
 {
-	(void)ctx;
-	(void)out;
-	return 0; /* every root of a tree built by hand owns its own */
+	const struct overlay *o = ((struct registry *)ctx)->agent->overlay;
+	struct endpoint self = overlay_endpoint(o);
+	const struct endpoint *root;
+	size_t n = overlay_roots(o, &root);
+	unsigned others = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (!endpoint_equal(&root[i], &self))
+			out[others++] = root[i];
+	return others;
 }
 
 static void blocks_dirty(void *ctx)
@@ -157,16 +165,25 @@ static void blocks_dirty(void *ctx)
 const struct blocks_env registry_blocks_env = { .send = registry_exchange,
 						.install = entry_install,
 						.drop = entry_drop,
-						.candidates = no_candidates,
+						.candidates = other_candidates,
 						.changed = blocks_dirty };
+
+static enum blocks_role role_of(const struct overlay *o)
+{
+	const struct endpoint *root;
+
+	if (overlay_is_root(o) && overlay_roots(o, &root))
+		return BLOCKS_ROOT;
+	return !overlay_is_root(o) && overlay_rooted(o) ? BLOCKS_BELOW
+							: BLOCKS_ALONE;
+}
 
 void registry_place(struct agent *a)
 {
 	struct registry *r = a->registry;
 	struct node_id path[OVERLAY_HOPS];
-	struct blocks_place p = { .role = overlay_is_root(a->overlay)
-						  ? BLOCKS_ALONE
-						  : BLOCKS_BELOW,
+	struct blocks_place p = { .role = role_of(a->overlay),
+				  .term = overlay_term(a->overlay),
 				  .incarnation =
 					  overlay_incarnation(a->overlay),
 				  .n_path = overlay_path(a->overlay, path),

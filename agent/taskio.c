@@ -85,45 +85,6 @@ int block_parse(const char *s, struct tree_block *out)
 	return 0;
 }
 
-void blocks_write(struct json_out *o, const struct tree_block *row, unsigned n)
-{
-	char text[33];
-
-	json_open(o, "blocks", '[');
-	for (unsigned i = 0; i < n; i++) {
-		json_open(o, NULL, '[');
-		owner_format(&row[i].owner, text);
-		json_put_str(o, NULL, text);
-		json_put_u64(o, NULL, row[i].term);
-		json_put_u64(o, NULL, row[i].index);
-		put_hex(o, NULL, row[i].hash);
-		json_close(o, ']');
-	}
-	json_close(o, ']');
-}
-
-int blocks_read(const struct json *list, struct tree_block *out, unsigned *n)
-{
-	size_t rows = json_len(list), len;
-	const char *s;
-
-	if (json_type(list) != JSON_ARRAY || rows > BLOCKS_MAX)
-		return -EINVAL;
-	for (size_t i = 0; i < rows; i++) {
-		const struct json *v = json_at(list, i);
-
-		if (json_str(json_at(v, 0), 32, &s, &len) ||
-		    owner_parse(s, len, &out[i].owner) ||
-		    json_u64(json_at(v, 1), 0, UINT64_MAX, &out[i].term) ||
-		    json_u64(json_at(v, 2), 0, UINT64_MAX, &out[i].index) ||
-		    json_str(json_at(v, 3), 16, &s, &len) ||
-		    hex_parse_u64(s, len, &out[i].hash))
-			return -EINVAL;
-	}
-	*n = (unsigned)rows;
-	return 0;
-}
-
 /* ---- tasks ---- */
 
 void task_put_filter(struct json_out *o, const struct filter *f, bool peer)

@@ -152,6 +152,28 @@ struct v1_call *v1_list_call(void *ctx, struct http_request *rq, uint64_t takes,
 	return c;
 }
 
+void v1_put_host(struct json_out *o, const char *name,
+		 const struct endpoint *ep)
+{
+	char text[ENDPOINT_TEXT_LEN];
+
+	endpoint_format(ep, 8000, text);
+	json_put_str(o, name, text);
+}
+
+void v1_put_node(struct json_out *o, const char *name, const struct node_id *id)
+{
+	static const struct node_id unknown;
+	char text[33];
+
+	if (node_id_equal(id, &unknown)) {
+		json_put_null(o, name);
+		return;
+	}
+	node_id_format(id, text);
+	json_put_str(o, name, text);
+}
+
 void v1_put_time(struct json_out *o, const char *name, uint64_t ms)
 {
 	char text[TIME_TEXT_LEN];

@@ -53,6 +53,12 @@ struct v1_call *v1_list_call(void *ctx, struct http_request *rq, uint64_t takes,
 const struct task *v1_task(struct v1_call *c);
 /* Milliseconds that a query of this call may take. */
 uint32_t v1_budget(const struct v1_call *c);
+/* Without the port where it is 8000. */
+void v1_put_host(struct json_out *o, const char *name,
+		 const struct endpoint *ep);
+/* Null for zero: not known. */
+void v1_put_node(struct json_out *o, const char *name,
+		 const struct node_id *id);
 /* RFC 3339, or null for 0. */
 void v1_put_time(struct json_out *o, const char *name, uint64_t wall_ms);
 void v1_put_coverage(struct json_out *o, const struct coverage_report *rep);

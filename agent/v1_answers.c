@@ -355,7 +355,7 @@ static void put_contributor(struct json_out *o, const struct agent *a,
 			    const struct answer *an, struct contributor *c)
 {
 	char host[ENDPOINT_TEXT_LEN] = "", id[33];
-	const struct host_row *row;
+	const struct tree_row *row;
 	unsigned n;
 
 	row = overlay_rows(a->overlay, &n);

@@ -137,6 +137,8 @@ int verb_query_total(struct cli *c);
 int verb_overlay_show(struct cli *c);
 int verb_overlay_add(struct cli *c);
 int verb_overlay_rm(struct cli *c);
+int verb_overlay_drain(struct cli *c);
+int verb_overlay_accept(struct cli *c);
 int verb_probe_bw(struct cli *c);
 int verb_probe_jitter(struct cli *c);
 int verb_token_new(struct cli *c);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * linnet overlay: the tree of agents.  The asked agent knows the state of its
- * own children; of hosts below them it knows when they were last seen.  Below
- * a child that is up, a host that is up as well was seen when the child was.
+ * linnet overlay: the tree of agents.  The asked agent knows most of its own
+ * children; of hosts below them, whether they are heard.
  */
 #include <stdio.h>
 #include <string.h>
@@ -20,16 +19,19 @@ struct tree {
 	bool whole;          /* nobody is down */
 };
 
+/* A line: host, state, hosts of its subtree, latency, when it was seen. */
 static void host_add(struct tree *t, unsigned depth, struct doc *host,
-		     const char *state, struct doc *seen)
+		     const char *state, struct doc *more)
 {
 	char name[DOC_TEXT_LEN], text[DOC_TEXT_LEN + 2 * DEPTH_MAX];
 
 	snprintf(text, sizeof(text), "%*s%s", (int)(2 * depth), "",
-		 doc_text(host, name));
+		 doc_text(doc_get(host, "host"), name));
 	table_add(&t->table, text);
 	table_add(&t->table, state);
-	table_add(&t->table, doc_text(seen, name));
+	table_add(&t->table, doc_text(doc_get(host, "hosts"), name));
+	table_add(&t->table, doc_text(doc_get(more, "latency_ms"), name));
+	table_add(&t->table, doc_text(doc_get(host, "last_seen"), name));
 	t->whole &= strcmp(state, "up") == 0 || depth == 0;
 }
 
@@ -44,28 +46,21 @@ static struct doc *member_find(struct doc *members, struct doc *id)
 	return NULL;
 }
 
-/* What is below a host: up, down, or behind a host that is not up. */
-static void below_add(struct tree *t, unsigned depth, struct doc *parent_id,
-		      const char *parent_state, struct doc *parent_seen)
+static void below_add(struct tree *t, unsigned depth, struct doc *parent_id)
 {
-	char id[DOC_TEXT_LEN], seen_above[DOC_TEXT_LEN];
-	bool up = strcmp(parent_state, "up") == 0;
+	char id[DOC_TEXT_LEN], state[DOC_TEXT_LEN];
 
-	doc_text(parent_id, id);
-	doc_text(parent_seen, seen_above);
 	if (!parent_id || depth > DEPTH_MAX)
 		return;
+	doc_text(parent_id, id);
 	for (size_t i = 0; i < doc_len(t->members); i++) {
 		struct doc *m = doc_at(t->members, i);
-		struct doc *seen = doc_get(m, "last_seen");
-		const char *state = "behind";
 
 		if (!doc_is(doc_get(m, "parent"), id))
 			continue;
-		if (up)
-			state = doc_is(seen, seen_above) ? "up" : "down";
-		host_add(t, depth, doc_get(m, "host"), state, seen);
-		below_add(t, depth + 1, doc_get(m, "node_id"), state, seen);
+		host_add(t, depth, m, doc_text(doc_get(m, "state"), state),
+			 NULL);
+		below_add(t, depth + 1, doc_get(m, "node_id"));
 	}
 }
 
@@ -78,12 +73,25 @@ static void child_add(struct tree *t, struct doc *child)
 	if (doc_get(child, "refused"))
 		snprintf(text, sizeof(text), "%.*s: %.*s", STATE_LEN / 2, state,
 			 STATE_LEN, doc_text(doc_get(child, "refused"), why));
-	host_add(t, 1, doc_get(child, "host"), text,
-		 doc_get(child, "last_seen"));
-	/* times of one list: the child may have been seen again meanwhile */
-	below_add(t, 2, doc_get(child, "node_id"), text,
-		  doc_get(member_find(t->members, doc_get(child, "node_id")),
-			  "last_seen"));
+	host_add(t, 1, child, text, child);
+	below_add(t, 2, doc_get(child, "node_id"));
+}
+
+/* Members below this agent that are no children of it (any more, or yet). */
+static void lost_add(struct tree *t, struct doc *self, struct doc *children)
+{
+	char id[DOC_TEXT_LEN], state[DOC_TEXT_LEN];
+
+	doc_text(doc_get(self, "node_id"), id);
+	for (size_t i = 0; i < doc_len(t->members); i++) {
+		struct doc *m = doc_at(t->members, i);
+
+		if (!doc_is(doc_get(m, "parent"), id) ||
+		    member_find(children, doc_get(m, "node_id")))
+			continue;
+		host_add(t, 1, m, doc_text(doc_get(m, "state"), state), NULL);
+		below_add(t, 2, doc_get(m, "node_id"));
+	}
 }
 
 static int tree_print(const struct cli *c, struct doc *data,
@@ -94,17 +102,19 @@ static int tree_print(const struct cli *c, struct doc *data,
 	struct doc *self = member_find(members, doc_get(data, "node_id"));
 	uint64_t hosts = 1;
 
-	table_init(&t.table, 3);
+	table_init(&t.table, 5);
 	t.table.title[0] = "HOST";
 	t.table.title[1] = "STATE";
-	t.table.title[2] = "LAST_SEEN";
-	host_add(&t, 0, doc_get(self, "host"),
-		 doc_get(data, "parent") ? "asked" : "root",
-		 doc_get(self, "last_seen"));
+	t.table.title[2] = "HOSTS";
+	t.table.title[3] = "LATENCY_MS";
+	t.table.title[4] = "LAST_SEEN";
+	t.table.right[2] = t.table.right[3] = true;
+	host_add(&t, 0, self, doc_get(data, "parent") ? "asked" : "root", NULL);
 	for (size_t i = 0; i < doc_len(children); i++) {
 		child_add(&t, doc_at(children, i));
 		hosts += doc_count(doc_get(doc_at(children, i), "hosts"));
 	}
+	lost_add(&t, self, children);
 	/* an agent that is not the root knows all hosts, but not all parents */
 	if (hosts > t.table.n / t.table.n_columns)
 		note(c, "%llu hosts further down are not shown: ask the root",
@@ -234,4 +244,28 @@ int verb_overlay_rm(struct cli *c)
 	ret = exchange_path(c, "DELETE", &path, NULL, 0, &an);
 	answer_fini(&an);
 	return ret;
+}
+
+/* A change of the asked agent itself. */
+static int place_change(struct cli *c, const char *path, const char *done)
+{
+	struct answer an;
+	int ret = exchange(c, "POST", path, NULL, 0, &an);
+
+	if (ret)
+		return ret;
+	note(c, "%s", done);
+	answer_fini(&an);
+	return CLI_DONE;
+}
+
+int verb_overlay_drain(struct cli *c)
+{
+	return place_change(c, OVERLAY_URL "/drain", "it leaves the tree");
+}
+
+int verb_overlay_accept(struct cli *c)
+{
+	return place_change(c, OVERLAY_URL "/accept",
+			    "the hosts known now are all there are");
 }

@@ -28,6 +28,7 @@ PROBLEM = "application/problem+json"
 # probe, differ from run to run; their types do not.
 ID = re.compile("[0-9a-f]{16}|[0-9a-f]{32}")
 VOLATILE = {
+    "epoch_text", "latency_ms",
     "incarnation", "started", "created", "began", "last_seen", "start",
     "seconds", "elapsed_ms", "epoch", "memory_bytes", "queue_depth", "matched",
     "received", "next_cursor", "version"}

@@ -234,35 +234,38 @@ def test_status(server, linnet):
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (1, "", "")
 
 
-def member(n, parent, seen):
+def member(n, parent, seen, state="up", hosts=1):
     return {"node_id": f"{n:032x}", "host": f"10.0.0.{n}",
-            "parent": f"{parent:032x}" if parent else None, "last_seen": seen}
+            "parent": f"{parent:032x}" if parent else None, "last_seen": seen,
+            "state": state, "hosts": hosts}
 
 
 def test_overlay_tree(server, linnet):
     now, old = "2026-11-21T01:00:09.000Z", "2026-11-21T01:00:01.000Z"
-    child = [{**member(4, 2, now), "state": "up", "hosts": 3},
-             {**member(7, 2, old), "state": "down", "hosts": 2},
-             {**member(3, 2, None), "state": "expected", "refused": "busy",
-              "hosts": 1}]
+    child = [{**member(4, 2, now, hosts=3), "latency_ms": 0.25},
+             member(7, 2, old, "down", 2),
+             {**member(3, 2, None, "expected"), "refused": "busy"}]
     server.replies["GET /api/v1/overlay"] = (200, {"data": {
         "epoch": 4, "node_id": f"{2:032x}", "root": f"{2:032x}",
         "parent": None, "path": [], "children": child}})
-    rows = [member(2, 0, now), child[0], member(5, 4, now), member(6, 4, old)]
+    rows = [member(2, 0, now, hosts=8), child[0], member(5, 4, now),
+            member(6, 4, old, "down")]
     server.replies["GET /api/v1/overlay/members"] = (0, [
         (200, {"data": rows, "meta": {"next_cursor": "c1"}}),
-        (200, {"data": [child[1], member(8, 7, old)], "meta": {}})])
+        (200, {"data": [child[1], member(8, 7, old, "behind"),
+                        member(9, 2, old, "down")], "meta": {}})])
     done = linnet("overlay", "show")
     assert done.returncode == 3
     assert done.stdout == (
-        "HOST          STATE           LAST_SEEN\n"
-        f"10.0.0.2      root            {now}\n"
-        f"  10.0.0.4    up              {now}\n"
-        f"    10.0.0.5  up              {now}\n"
-        f"    10.0.0.6  down            {old}\n"
-        f"  10.0.0.7    down            {old}\n"
-        f"    10.0.0.8  behind          {old}\n"
-        "  10.0.0.3    expected: busy  -\n")
+        "HOST          STATE           HOSTS  LATENCY_MS  LAST_SEEN\n"
+        f"10.0.0.2      root                8           -  {now}\n"
+        f"  10.0.0.4    up                  3        0.25  {now}\n"
+        f"    10.0.0.5  up                  1           -  {now}\n"
+        f"    10.0.0.6  down                1           -  {old}\n"
+        f"  10.0.0.7    down                2           -  {old}\n"
+        f"    10.0.0.8  behind              1           -  {old}\n"
+        "  10.0.0.3    expected: busy      1           -  -\n"
+        f"  10.0.0.9    down                1           -  {old}\n")
     assert server.seen[-1][1].endswith("&cursor=c1")
     assert done.stderr == ""
 
@@ -270,11 +273,11 @@ def test_overlay_tree(server, linnet):
 def test_overlay_below_the_root(server, linnet):
     """An inner agent knows its own children, not who is below them."""
     now = "2026-11-21T01:00:09.000Z"
-    child = {**member(4, 2, now), "state": "up", "hosts": 3}
+    child = {**member(4, 2, now), "hosts": 3}
     server.replies["GET /api/v1/overlay"] = (200, {"data": {
         "node_id": f"{2:032x}", "parent": "10.0.0.9", "children": [child]}})
     server.replies["GET /api/v1/overlay/members"] = (200, {"data": [
-        member(n, 0, None) for n in (9, 2, 4, 5, 6)], "meta": {}})
+        member(n, 0, None, None) for n in (9, 2, 4, 5, 6)], "meta": {}})
     done = linnet("overlay", "show")
     assert done.returncode == 0
     assert [r.split()[:2] for r in done.stdout.splitlines()[1:]] == [
@@ -296,6 +299,10 @@ def test_overlay_changes(server, linnet):
     assert [s[0] for s in server.seen] == ["POST", "GET", "GET"]
     assert linnet("overlay", "rm", "10.0.0.7").returncode == 0
     assert linnet("overlay", "rm", "10.0.0.9").returncode == 4
+    for verb in ("drain", "accept"):
+        server.replies[f"POST /api/v1/overlay/{verb}"] = (204, "")
+        assert linnet("overlay", verb).returncode == 0
+        assert server.seen[-1][:2] == ("POST", f"/api/v1/overlay/{verb}")
 
 
 def test_probe(server, linnet):

@@ -36,20 +36,29 @@ class Reply:
         return dict(item.split("=") for item in text.split(", ") if "=" in item)
 
 
-def request(host, address, method, path, body=None, headers=None, timeout=10):
-    """One request from inside a namespace, on a connection of its own."""
+def connect(host, address, timeout=10):
+    """A connection from inside a namespace."""
     name, _, port = address.partition(":")
-    began = time.monotonic()
     connection = http.client.HTTPConnection(name, int(port or 8000), timeout)
     connection.sock = host.socket()
     connection.sock.settimeout(timeout)
     connection.sock.connect((name, int(port or 8000)))
+    return connection
+
+
+def exchange(connection, method, path, body=None, headers=None):
+    began = time.monotonic()
+    connection.request(method, path, body, headers or {})
+    r = connection.getresponse()
+    data = r.read()
+    return Reply(r.status, dict(r.getheaders()), data, time.monotonic() - began)
+
+
+def request(host, address, method, path, body=None, headers=None, timeout=10):
+    """One request on a connection of its own."""
+    connection = connect(host, address, timeout)
     try:
-        connection.request(method, path, body, headers or {})
-        r = connection.getresponse()
-        data = r.read()
-        return Reply(r.status, dict(r.getheaders()), data,
-                     time.monotonic() - began)
+        return exchange(connection, method, path, body, headers)
     finally:
         connection.close()
 
@@ -133,14 +142,16 @@ class Tree:
         return {i}.union(*(self.below(c) for c in self.shape.get(i, ())))
 
     def rows(self):
-        """(all agents know their subtree, all monitors are attached)"""
+        """(all agents hear their subtree, all monitors are attached)"""
         for i, node in enumerate(self.nodes):
             status = node.get("/api/v1/status").json()["data"]
             if status["overlay"]["hosts_expected"] != len(self.below(i)):
                 return False
             if self.monitor and status["monitor"]["state"] != "attached":
                 return False
-        return True
+        members = self.root.get("/api/v1/overlay/members?limit=1000").json()
+        return ([m["state"] for m in members["data"]] ==
+                ["up"] * len(self.nodes))
 
     def wait_rows(self, seconds=15):
         wait_until(self.rows, seconds, "the tree stands")

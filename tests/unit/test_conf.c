@@ -96,6 +96,9 @@ static void test_defaults(void **state)
 	assert_string_equal(conf.user, "linnet-agent");
 	assert_string_equal(conf.overlay_name, "linnet");
 	assert_string_equal(conf.state_dir, "");
+	assert_int_equal(conf.fanout, 16);
+	assert_int_equal(conf.forget_h, 24);
+	assert_false(conf.drain);
 	setenv("STATE_DIRECTORY", "/var/lib/linnet", 1);
 	assert_int_equal(LOAD(NULL), 0);
 	assert_string_equal(conf.state_dir, "/var/lib/linnet");
@@ -209,6 +212,54 @@ static void test_file_refused(void **state)
 	assert_int_equal(LOAD("--config", "/dev/zero"), EXIT_CONFIG);
 }
 
+/* One way to find a place in the tree, and what belongs to it. */
+static void test_tree(void **state)
+{
+	static const char *const bad[] = {
+		"fanout = 1\n",
+		"fanout = 65\n",
+		"forget_h = 8761\n",
+		"forget_h = -1\n",
+		"drain = maybe\n",
+		"rack = a b\n",
+		"rack = 012345678901234567890123456789012\n",
+		"overlay_name = a/b\n",
+		"list = x\nseeds = 10.0.0.2\n",
+		"list = x\nchildren = 10.0.0.2\n",
+		"seeds = 10.0.0.2\nchildren = 10.0.0.2\n",
+		"roots = 10.0.0.2\n",
+		"seeds = nowhere\n",
+		"seeds = 10.0.0.2\nroots = 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 "
+		"10.0.0.5 10.0.0.6\n",
+	};
+
+	(void)state;
+	assert_int_equal(load_file("seeds = 10.0.0.2, 10.0.0.3:9\n"
+				   "roots = 10.0.0.2\nfanout = 8\n"
+				   "rack = r7.a:1_b-C\nforget_h = 0\n"
+				   "drain = yes\n"),
+			 0);
+	assert_int_equal(conf.n_seeds, 2);
+	check_endpoint(&conf.seeds[1], "10.0.0.3:9");
+	assert_int_equal(conf.n_roots, 1);
+	assert_int_equal(conf.fanout, 8);
+	assert_string_equal(conf.rack, "r7.a:1_b-C");
+	assert_int_equal(conf.forget_h, 0);
+	assert_true(conf.drain);
+	assert_int_equal(LOAD("--config", path, "--seed", "10.0.0.9", "--root",
+			      "10.0.0.9", "--fanout", "2"),
+			 0);
+	assert_int_equal(conf.n_seeds, 1);
+	check_endpoint(&conf.roots[0], "10.0.0.9:8000");
+	assert_int_equal(conf.fanout, 2);
+	assert_int_equal(LOAD("--list", "/x", "--drain", "--forget-h", "1"), 0);
+	assert_string_equal(conf.list_file, "/x");
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (load_file(bad[i]) != EXIT_CONFIG)
+			fail_msg("accepted: %s", bad[i]);
+	}
+}
+
 static void test_access(void **state)
 {
 	static const char *const wide[] = { "10.0.0.1", "0.0.0.0", "[::]:80",
@@ -241,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_file_refused),
+		cmocka_unit_test(test_tree),
 		cmocka_unit_test(test_access),
 	};
 

@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How agents come together: by hand in any order, by list, by joining; what
+is refused; who takes over.  Agents alone, without monitors."""
+import contextlib
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from lab import AGENT_UID, BUILD, Lab, best_of_3, wait_until, within
+from tree import Node, ask, request
+from test_tree import token_files
+
+JSON = {"Content-Type": "application/json"}
+
+
+class Place:
+    """An agent on a loopback address of the one host of a lab."""
+
+    def __init__(self, host, n, *args):
+        self.host, self.n, self.args = host, n, args
+        self.address = f"127.2.{n // 250}.{n % 250 + 1}"
+        self.state_dir = host.lab.dir / f"state-{n}"
+        self.state_dir.mkdir(mode=0o700)
+        os.chown(self.state_dir, AGENT_UID, AGENT_UID)
+        self.agent = None
+
+    def start(self, wait=True):
+        self.agent = self.host.start(
+            [BUILD / "agent/linnet-agent", "--instance", f"p{self.n}",
+             "--insecure", "--listen", self.address, "--user", AGENT_UID,
+             "--state-dir", self.state_dir, *self.args], ready=True)
+        return self.agent.wait_ready() if wait else self.agent
+
+    def overlay(self):
+        r = request(self.host, self.address, "GET", "/api/v1/overlay")
+        assert r.status == 200, r.text
+        return r.json()["data"]
+
+    def members(self):
+        r = request(self.host, self.address, "GET",
+                    "/api/v1/overlay/members?limit=1000")
+        assert r.status == 200, r.text
+        return r.json()["data"]
+
+    def add(self, other):
+        r = ask(self.host, self.address, type="add leaf agent",
+                agent_addr=other.address)
+        return r.status, r.text
+
+    def remove(self, other):
+        return request(self.host, self.address, "DELETE",
+                       f"/api/v1/overlay/children/{other.address}").status
+
+
+@contextlib.contextmanager
+def places(n, *args, start=True):
+    with Lab(1) as lab:
+        lab.dir.chmod(0o711)  # the agents are not root
+        host, = lab.hosts
+        all_of_them = [Place(host, i, *args) for i in range(n)]
+        if start:
+            for p in all_of_them:
+                p.start(wait=False)
+            for p in all_of_them:
+                p.agent.wait_ready(20)
+        yield all_of_them
+
+
+def parents(some):
+    """address -> parent's address or None, of those that run."""
+    return {p.address: p.overlay()["parent"] for p in some}
+
+
+def check_acyclic(some):
+    above = parents(some)
+    for start in above:
+        seen, at = set(), start
+        while at is not None and at in above:
+            assert at not in seen, above
+            seen.add(at)
+            at = above[at]
+    return above
+
+
+def up_at(place):
+    """Addresses that this agent knows to be in its subtree, and up."""
+    return {m["host"] for m in place.members() if m["state"] == "up"}
+
+
+def wait_up(root, some, seconds=15):
+    want = {p.address for p in some}
+    wait_until(lambda: up_at(root) == want, seconds,
+               f"{len(want)} members at {root.address}")
+
+
+# ---- T49b: who cannot prove anything sees hello alone ----
+
+class Listener(threading.Thread):
+    """Keeps all bytes that are sent to it; answers what it is told to."""
+
+    def __init__(self, host, address, answer=b""):
+        super().__init__(daemon=True)
+        self.answer, self.seen, self.stopped = answer, b"", False
+        self.server = host.socket()
+        self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.server.bind((address, 8000))
+        self.server.listen()
+        self.server.settimeout(0.1)
+
+    def run(self):
+        while not self.stopped:
+            with contextlib.suppress(OSError):
+                connection, _ = self.server.accept()
+                with connection:
+                    connection.settimeout(0.3)
+                    with contextlib.suppress(OSError):
+                        self.seen += connection.recv(65536)
+                        connection.sendall(self.answer)
+                        self.seen += connection.recv(65536)
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stopped = True
+        self.join()
+        self.server.close()
+
+
+def paths(seen):
+    return set(re.findall(rb"[A-Z]+ (\S+) HTTP/1\.1\r\n", seen))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("answer", [
+    b"", b"220 smtp.example ESMTP\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"])
+def test_t49b_listener_hears_hello_alone(secure, answer):
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)
+        root, other = (Node(h, [], monitor=False) for h in lab.hosts)
+        headers = dict(JSON)
+        if secure:
+            root.args = token_files(lab, "fleet", "peer", "f" * 43)
+            headers["Authorization"] = "Bearer boss"
+        root.start()
+        with Listener(other.host, other.address, answer) as listener:
+            r = root.post("/api/v1/overlay/children", {"host": other.address},
+                          headers=headers)
+            assert r.status == 201, r.text
+            # a query meanwhile does not go there either
+            root.ask(type="config counter", interface="INPUT", proto="udp")
+            wait_until(lambda: listener.seen.count(b"hello") > 1, 10,
+                       "it is asked again")
+        assert paths(listener.seen) == {b"/api/v1/peer/hello"}
+        assert b"uthorization" not in listener.seen
+        assert b"f" * 43 not in listener.seen
+
+
+# ---- T57b: by hand, in any order ----
+
+def test_t57b_top_down_and_bottom_up():
+    with places(8) as p:
+        for i in range(3):
+            assert p[i].add(p[i + 1]) == (200, "leaf agent added")
+        for i in reversed(range(4, 7)):
+            assert p[i].add(p[i + 1]) == (200, "leaf agent added")
+        wait_up(p[0], p[:4])
+        wait_up(p[4], p[4:])
+        # a whole tree moves below a leaf of another
+        assert p[3].add(p[4]) == (200, "leaf agent added")
+        wait_up(p[0], p)
+        above = check_acyclic(p)
+        assert [above[x.address] for x in p] == [
+            None, *(x.address for x in p[:-1])]
+        assert p[0].overlay()["hosts_expected"] == 8
+        # refused: itself, the root, an ancestor, a child of another
+        assert p[2].add(p[2])[0] == 400
+        for i, j in ((3, 0), (7, 0), (7, 3), (0, 5)):
+            status, text = p[i].add(p[j])
+            assert status == 400 and text.startswith("error: refused: "), text
+        assert check_acyclic(p) == above
+        # the one in the middle restarts: its children come back to it
+        p[2].agent.stop()
+        wait_until(lambda: up_at(p[0]) == {p[0].address, p[1].address}, 10,
+                   "what is behind it is missing")
+        assert p[0].overlay()["hosts_expected"] == 8
+        p[2].start()
+        wait_up(p[0], p, 20)
+        assert check_acyclic(p) == above
+
+
+def test_t57b_crossing_pairs():
+    with places(4) as p:
+        assert p[0].add(p[1])[0] == p[2].add(p[3])[0] == 200
+        for _ in range(3):
+            with ThreadPoolExecutor(4) as pool:
+                jobs = [pool.submit(a.add, b) for a, b in
+                        ((p[0], p[2]), (p[2], p[0]), (p[1], p[2]),
+                         (p[3], p[0]))]
+                results = [j.result() for j in jobs]
+            print(results)
+            wait_until(lambda: sorted(
+                q.overlay()["hosts_expected"] for q in (p[0], p[2])) in (
+                    [2, 2], [2, 4]), 20, "one tree or two")
+            above = check_acyclic(p)
+            assert above[p[1].address] == p[0].address
+            assert above[p[3].address] == p[2].address
+        wait_until(lambda: sorted(
+            q.overlay()["hosts_expected"] for q in p) == [1, 1, 2, 4] or
+            sorted(q.overlay()["hosts_expected"] for q in p) == [1, 2, 3, 4],
+            30, "one of the invitations is taken in the end")
+        check_acyclic(p)
+
+
+def test_t57b_seventeenth_level():
+    with places(18) as p:
+        for i in range(16):
+            assert p[i].add(p[i + 1]) == (200, "leaf agent added"), i
+        wait_up(p[0], p[:17], 30)
+        status, text = p[16].add(p[17])
+        assert (status, text) == (400, "error: refused: too deep")
+        assert p[17].overlay()["role"] == "root"
+        # a tree of two levels does not fit below level 15 either
+        assert p[16].remove(p[17]) in (204, 404)
+        assert p[15].remove(p[16]) == 204
+        wait_until(lambda: p[16].overlay()["role"] == "root", 10)
+        assert p[16].add(p[17]) == (200, "leaf agent added")
+        status, text = p[15].add(p[16])
+        assert status == 400, text
+        wait_until(lambda: p[16].overlay()["role"] == "root", 10)
+        check_acyclic(p)
+
+
+def test_t57b_one_identity_twice():
+    """A copied state directory: the one that is older draws a new id."""
+    with places(3, start=False) as p:
+        for q in p[:2]:
+            q.start()
+        assert p[0].add(p[1])[0] == 200
+        p[1].agent.stop()
+        shutil.copy(p[1].state_dir / "node.json",
+                    p[2].state_dir / "node.json")
+        os.chown(p[2].state_dir / "node.json", AGENT_UID, AGENT_UID)
+        p[1].start()
+        wait_up(p[0], p[:2])
+        p[2].start()
+        assert p[1].overlay()["node_id"] == p[2].overlay()["node_id"]
+        p[0].add(p[2])
+        wait_until(lambda: p[1].overlay()["node_id"] !=
+                   p[2].overlay()["node_id"], 20, "two identities")
+        wait_up(p[0], p, 20)
+
+
+# ---- by list ----
+
+def write_list(lab, some):
+    path = lab.dir / "hosts"
+    path.write_text("# the fleet\n" + "".join(f"{p.address}\n" for p in some))
+    return path
+
+
+def test_static_list():
+    with places(8, start=False) as p:
+        path = write_list(p[0].host.lab, p)
+        for q in p:
+            q.args = ["--list", path, "--fanout", "2"]
+        for q in p[:-1]:
+            q.start()
+        wait_up(p[0], p[:-1])
+        # the last one is listed and was never there
+        missing, = (m for m in p[0].members() if m["state"] != "up")
+        assert (missing["host"], missing["state"]) == (p[7].address, "expected")
+        assert p[0].overlay()["hosts_expected"] == 8
+        p[7].start()
+        wait_up(p[0], p)
+        above = check_acyclic(p)
+        assert [above[q.address] for q in p] == [
+            None, *(p[(i - 1) // 2].address for i in range(1, 8))]
+        # the inner one is gone: its children find another place, then return
+        p[1].agent.kill()
+        wait_until(lambda: up_at(p[0]) ==
+                   {q.address for q in p if q is not p[1]}, 10, "repaired")
+        assert p[0].overlay()["hosts_expected"] == 8
+        p[1].start()
+        wait_until(lambda: check_acyclic(p) == above, 30, "the listed layout")
+
+
+# ---- by joining ----
+
+def joining(some, candidates, fanout):
+    for q in some:
+        q.args = ["--fanout", fanout]
+        for c in candidates:
+            q.args += ["--seed", c.address, "--root", c.address]
+
+
+@best_of_3
+def test_join_and_root_lost():
+    """T51b in small: three candidates, the root killed, back again."""
+    with places(9, start=False) as p:
+        joining(p, p[:3], 3)
+        for q in reversed(p):
+            q.start(wait=False)
+        for q in p:
+            q.agent.wait_ready()
+        wait_up(p[0], p, 20)
+        assert p[0].overlay()["role"] == "root"
+        check_acyclic(p)
+        # an inner agent is killed: what was behind it is somewhere else
+        inner = next(q for q in p[1:] if any(
+            above == q.address for above in parents(p).values()))
+        inner.agent.kill()
+        began = time.monotonic()
+        rest = [q for q in p if q is not inner]
+        wait_up(p[0], rest, 10)
+        within(time.monotonic() - began, 5, "repair")
+        inner.start()
+        wait_up(p[0], p, 10)
+        # the root is killed: the next candidate takes over
+        p[0].agent.kill()
+        began = time.monotonic()
+        wait_until(lambda: up_at(p[1]) >= {q.address for q in p[1:]}, 20,
+                   "the next candidate has everybody")
+        print(f"taken over after {time.monotonic() - began:.1f} s")
+        assert p[1].overlay()["role"] == "root"
+        assert p[1].overlay()["hosts_expected"] == 9
+        p[0].start()
+        wait_until(lambda: sorted(q.overlay()["role"] for q in p) ==
+                   ["member"] * 8 + ["root"], 20, "one root")
+        wait_until(lambda: any(
+            q.overlay()["role"] == "root" and
+            up_at(q) == {x.address for x in p} for q in p[:2]), 20, "whole")
+        check_acyclic(p)
+
+
+def test_drain():
+    """It leaves in order: nobody misses it, its children are elsewhere."""
+    with places(7, start=False) as p:
+        joining(p, p[:1], 2)
+        for q in p:
+            q.start()
+        wait_up(p[0], p, 20)
+        inner = next(q for q in p[1:] if any(
+            above == q.address for above in parents(p).values()))
+        r = request(inner.host, inner.address, "POST", "/api/v1/overlay/drain")
+        assert r.status == 204, r.text
+        rest = [q for q in p if q is not inner]
+        wait_up(p[0], rest, 20)
+        wait_until(lambda: p[0].overlay()["hosts_expected"] == 6, 5,
+                   "it is not expected")
+        # the same with a signal
+        leaf = next(q for q in rest if q.address not in parents(rest).values())
+        leaf.agent.stop()
+        leaf.args = [*leaf.args, "--drain"]
+        leaf.start()
+        wait_up(p[0], rest, 20)
+        leaf.agent.stop(15)
+        wait_until(lambda: p[0].overlay()["hosts_expected"] == 5, 5,
+                   "it is not expected either")
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
