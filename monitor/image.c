@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A copy in pieces.  A sketch's head comes first, with the number of entries
- * it then has; entries added meanwhile are left for the next copy.  If entries
- * moved (the epoch changed) that sketch is copied again, the third time in one
- * piece, so that a copy always ends.
+ * A copy in pieces.  A sketch's head comes first, and once more at the end, so
+ * that the weight it says is that of all that was copied; entries added
+ * meanwhile are copied, too.  If entries moved (the epoch changed) that sketch
+ * is copied again, the third time in one piece, so that a copy always ends.
  *
  * The real-time table is too large for that, and evicts all the time.  It says
  * which entries it gave away: these, and those added meanwhile, are copied

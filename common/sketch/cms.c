@@ -100,6 +100,13 @@ static size_t cms_image_len(const void *mem)
 	return cms_len(s->head.shape.cms_width, s->head.shape.cms_depth);
 }
 
+/* Cells never move; the weight belongs to the last of them. */
+static void cms_image_moves(const void *mem, struct sketch_moves *out)
+{
+	(void)mem;
+	out->head_len = sizeof(struct cms);
+}
+
 static bool cms_image_valid(const void *img, size_t len)
 {
 	const struct cms *s = img;
@@ -114,6 +121,7 @@ const struct sketch_ops cms_ops = {
 	.init = cms_init,
 	.update = cms_update,
 	.image_len = cms_image_len,
+	.image_moves = cms_image_moves,
 	.image_valid = cms_image_valid,
 };
 

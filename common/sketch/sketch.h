@@ -77,7 +77,8 @@ uint64_t sketch_image_epoch(const void *mem);
  * Entries that were given to other keys (eviction): n of them so far, move i at
  * first + i % places * step, step bytes.  A copy made in pieces is right once
  * all that moved meanwhile was copied again and then, in the same breath, the
- * first head_len bytes.  Without such moves everything is 0.
+ * first head_len bytes; 0: as they were at first.  Without such moves the rest
+ * is 0.
  */
 struct sketch_moves {
 	uint64_t n, places;

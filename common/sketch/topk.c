@@ -113,6 +113,13 @@ static size_t topk_image_len(const void *mem)
 	return offsetof(struct topk, t) + ktable_image_len(&s->t);
 }
 
+/* Keys that came meanwhile are in the copy, too: they may be above the floor. */
+static void topk_image_moves(const void *mem, struct sketch_moves *out)
+{
+	(void)mem;
+	out->head_len = sizeof(struct topk);
+}
+
 static bool topk_image_valid(const void *img, size_t len)
 {
 	const struct topk *s = img;
@@ -138,6 +145,7 @@ const struct sketch_ops topk_ops = {
 	.init = topk_init,
 	.update = topk_update,
 	.image_len = topk_image_len,
+	.image_moves = topk_image_moves,
 	.image_valid = topk_image_valid,
 };
 

@@ -23,14 +23,14 @@ struct world {
 	uint64_t packets, slot;
 };
 
-static int setup(void **state)
+static int setup_of(void **state, enum key_type key)
 {
 	static struct world w;
 
 	w = (struct world){
 		.slot = 100,
 		.task = { .id = 1,
-			  .key = KEY_SRC,
+			  .key = (uint8_t)key,
 			  .kinds = SKETCH_DEFAULT_KINDS },
 	};
 	sketch_params_default(&w.params, &w.task);
@@ -48,6 +48,16 @@ static int setup(void **state)
 	}
 	*state = &w;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_of(state, KEY_SRC);
+}
+
+static int setup_wide(void **state)
+{
+	return setup_of(state, KEY_FLOW);
 }
 
 static int teardown(void **state)
@@ -125,6 +135,60 @@ static void ends_although_entries_move(void **state)
 		count(w, 8000);
 	assert_true(turns < 200);
 	check(w, &im, SKETCH_DEFAULT_KINDS);
+	image_end(&im);
+}
+
+/* The weight in a copy is not less than what is in its cells. */
+static void weight_is_of_the_end(void **state)
+{
+	struct world *w = *state;
+	struct sketch_item it = { .weight = 1000, .slot = w->slot };
+	struct part *p = NULL;
+	struct image im;
+
+	it.key.w[0] = 1u << 31;
+	it.hash = hash_domain(&w->task.seed, &it.key, 16, HASH_KEY);
+	sketch_update(w->sketch[SKETCH_CMS], &it);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, 1u << SKETCH_CMS),
+			 0);
+	while (!image_turn(&im))
+		count(w, 20000);
+	assert_true(w->packets > 0);
+	assert_int_equal(
+		part_points(&w->task,
+			    (char *)im.map + im.map->image[SKETCH_CMS].offset,
+			    NULL, &it.key, 1, &p),
+		0);
+	assert_int_equal(p->points.v[0].upper - p->points.v[0].lower,
+			 cms_error_max(&w->params, w->packets + 1000));
+	part_free(p);
+	image_end(&im);
+}
+
+/* Who came while heavy keys were copied is not below the floor. */
+static void late_keys_are_in(void **state)
+{
+	struct world *w = *state;
+	struct part *p = NULL;
+	struct image im;
+
+	count(w, 6000);
+	/* more than a turn copies */
+	assert_true(sketch_image_len(w->sketch[SKETCH_TOPK]) > IMAGE_PIECE);
+	assert_int_equal(image_begin(&im, (const void *const *)w->sketch,
+				     w->size, 1u << SKETCH_TOPK),
+			 0);
+	while (!image_turn(&im))
+		count(w, 64);
+	assert_true(w->packets > 6000 && w->packets < 7000);
+	assert_int_equal(
+		part_topk(&w->task,
+			  (char *)im.map + im.map->image[SKETCH_TOPK].offset, 0,
+			  UINT64_MAX, &p),
+		0);
+	assert_int_equal(p->topk.n, w->packets);
+	part_free(p);
 	image_end(&im);
 }
 
@@ -254,6 +318,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(ends_although_entries_move,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(weight_is_of_the_end, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(late_keys_are_in, setup_wide,
+						teardown),
 		cmocka_unit_test_setup_teardown(whole_while_evicting, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(only_what_is_asked, setup,
