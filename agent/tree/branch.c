@@ -458,6 +458,7 @@ static void beat_answered(struct tree *t, struct branch *b,
 	b->retry_ms = 0;
 	b->fresh = b->lost = false;
 	b->pub.err = 0;
+	b->pub.refused = TREE_OK;
 	b->pub.seen_ms = wall_ms(t);
 	b->pub.rtt_us = (uint32_t)MIN((now - b->sent_ms) * 1000, UINT32_MAX);
 	if (b->until_ms) {
@@ -500,8 +501,7 @@ static void beat_done(struct tree *t, struct branch *b, int err,
 							: b->pub.incarnation);
 	if (m->word == TREE_OK && under) {
 		beat_answered(t, b, m);
-	} else if (m->word == TREE_OK || m->word == TREE_MOVED ||
-		   m->word == TREE_DETACHED) {
+	} else if (m->word == TREE_OK || m->word == TREE_MOVED) {
 		beat_moved(t, b, m);
 	} else {
 		b->pub.refused = m->word;

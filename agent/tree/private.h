@@ -44,6 +44,7 @@ enum op {
 	OP_SEEK,   /* hello, join */
 	OP_PLEASE, /* to the parent */
 	OP_REIGN,  /* hello to another candidate */
+	OP_LEAVE,  /* the last one */
 	OP_NONE    /* nobody waits for it */
 };
 

@@ -191,7 +191,8 @@ void tree_request(struct tree *t, const struct endpoint *from,
 		serve_hello(t, ref);
 		return;
 	}
-	if (t->place == PLACE_LEFT || !t->started) {
+	/* a beat is answered in any case: by who it is now */
+	if ((t->place == PLACE_LEFT || !t->started) && m->kind != TREE_BEAT) {
 		tree_refuse(t, ref, m->kind, TREE_DETACHED);
 		return;
 	}
@@ -248,6 +249,9 @@ void tree_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 	case OP_REIGN:
 		reign_done(t, ref, err, m);
 		break;
+	case OP_LEAVE:
+		event(t, TREE_EVENT_DRAINED, NULL);
+		break;
 	case OP_NONE:
 		break;
 	}
@@ -286,20 +290,22 @@ void tree_timer(struct tree *t, uint32_t id)
 
 static void leave(struct tree *t)
 {
+	uint64_t ref = 0;
 	struct tree_msg m;
 
 	if (t->place == PLACE_ATTACHED) {
 		msg_init(&m, TREE_LEAVE);
 		m.lease = t->lease;
 		m.u.leave.id = t->self;
-		(void)tree_send(t, OP_NONE, 0, &t->path[t->n_path - 1].ep, &m,
+		ref = tree_send(t, OP_LEAVE, 0, &t->path[t->n_path - 1].ep, &m,
 				HELLO_LIMIT_MS, false);
 		link_detach(t);
 	}
 	seek_stop(t);
 	reign_end(t);
 	t->place = PLACE_LEFT;
-	event(t, TREE_EVENT_DRAINED, NULL);
+	if (!ref)
+		event(t, TREE_EVENT_DRAINED, NULL);
 }
 
 /* The children go one after the other; whoever has not gone then stays. */

@@ -489,6 +489,32 @@ static void test_drain(void **state)
 	world_free(w);
 }
 
+static bool see_no_leave(struct world *w, unsigned from, unsigned to,
+			 const struct tree_msg *m, bool reply)
+{
+	(void)w;
+	(void)from;
+	(void)to;
+	(void)reply;
+	return m->kind != TREE_LEAVE;
+}
+
+/* Its parent was not told: it is down, and expected, as any that ends. */
+static void test_leave_lost(void **state)
+{
+	struct world *w = grown(5, 4, 1, 6);
+
+	(void)state;
+	w->see = see_no_leave;
+	tree_drain(w->node[2].tree);
+	world_run(w, 100);
+	assert_false(w->node[2].drained);
+	world_run(w, 10000);
+	assert_true(w->node[2].drained);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
 static void test_drained_root(void **state)
 {
 	struct world *w = grown(15, 4, 2, 6);
@@ -555,6 +581,7 @@ int main(void)
 		cmocka_unit_test(test_only_configured_parents),
 		cmocka_unit_test(test_static_list),
 		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_leave_lost),
 		cmocka_unit_test(test_drained_root),
 		cmocka_unit_test(test_forget),
 	};
