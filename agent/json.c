@@ -1,19 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading JSON, in two passes over the text.  The first says whether it is JSON
- * at all: grammar, depth, UTF-8, range of numbers, and how many values there
- * are, so that a text of 4 MiB cannot become 100 MiB of values.  The second
- * builds the values and need not doubt what it reads.
+ * Reading JSON; the one file that knows json-c.
  *
- * A document is one allocation that begins with its root: the values, those of
- * a container in a row; as many places again, where a container's values wait
- * until it is whole; the texts, unescaped, each with a NUL.
+ * Input is scanned before the library sees it: grammar, depth, UTF-8, range of
+ * numbers, and how many values there are, so that a text of 4 MiB cannot become
+ * 100 MiB of objects.  The library then builds the tree.  It keeps one member
+ * of each name: when the tree holds fewer members than the scan counted, some
+ * name came twice, however it was escaped.
+ *
+ * A struct json is a json-c object under another name; the root owns all.
  */
 #include <errno.h>
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The library has types of these names. */
+#define json_type json_c_type
+#define json_bool json_c_bool
+#include <json-c/json.h>
+#undef json_type
+#undef json_bool
 
 #include "agent/json.h"
 #include "common/utf8.h"
@@ -22,27 +31,10 @@
 #define JSON_DEPTH       8
 #define JSON_VALUES_MAX  (1 << 18)
 #define JSON_MEMBERS_MAX 1024
-#define NAMES_FEW        16 /* compared one by one */
-
-struct json {
-	enum json_type type;
-	uint32_t len;     /* bytes of text; elements or members */
-	const char *name; /* of a member */
-	union {
-		const char *text; /* a string, or a number as it was written */
-		const struct json *child;
-		bool yes;
-	};
-	bool whole, negative; /* a number: u without its sign, or real */
-	union {
-		uint64_t u;
-		double real;
-	};
-};
 
 struct scan {
 	const char *s, *end;
-	unsigned depth, values;
+	unsigned depth, values, members;
 };
 
 static int scan_value(struct scan *sc);
@@ -133,17 +125,13 @@ static int scan_string(struct scan *sc)
 	return -EINVAL;
 }
 
-static bool is_of_real(char c)
-{
-	return c == '.' || c == 'e' || c == 'E';
-}
-
 static bool is_of_number(char c)
 {
-	return (c >= '0' && c <= '9') || c == '+' || c == '-' || is_of_real(c);
+	return (c >= '0' && c <= '9') || c == '+' || c == '-' || c == '.' ||
+	       c == 'e' || c == 'E';
 }
 
-/* What does not fit is refused, not saturated. */
+/* The library would saturate what does not fit. */
 static int scan_number(struct scan *sc)
 {
 	const char *s = sc->s;
@@ -153,7 +141,8 @@ static int scan_number(struct scan *sc)
 	double d;
 
 	while (s + len < sc->end && is_of_number(s[len])) {
-		whole = whole && !is_of_real(s[len]);
+		whole = whole && s[len] != '.' && s[len] != 'e' &&
+			s[len] != 'E';
 		len++;
 	}
 	sc->s += len;
@@ -192,6 +181,7 @@ static int scan_elements(struct scan *sc, bool object)
 		if (err)
 			return err;
 	} while (scan_char(sc, ','));
+	sc->members += n;
 	return scan_char(sc, close) ? 0 : -EINVAL;
 }
 
@@ -233,224 +223,32 @@ static int scan_value(struct scan *sc)
 	}
 }
 
-/* ---- values, from a text that was scanned ---- */
-
-struct build {
-	const char *s, *end;
-	char *text;         /* place of the next text */
-	struct json *place; /* of the next container's values */
-	struct json *top;   /* of those that wait */
-	bool twice;         /* a name in one object */
-};
-
-static void build_value(struct build *b, struct json *v);
-
-static char build_next(struct build *b)
+/* Members in the whole tree; no deeper than JSON_DEPTH. */
+static unsigned count_members(struct json_object *o)
 {
-	while (*b->s == ' ' || *b->s == '\t' || *b->s == '\n' || *b->s == '\r')
-		b->s++;
-	return *b->s;
-}
+	unsigned n = 0;
 
-static unsigned build_hex4(struct build *b)
-{
-	uint8_t h[2];
+	if (json_object_is_type(o, json_type_array)) {
+		size_t len = json_object_array_length(o);
 
-	(void)hex_decode(b->s, 4, h, 2);
-	b->s += 4;
-	return (unsigned)h[0] << 8 | h[1];
-}
-
-static void build_code(struct build *b, unsigned c)
-{
-	if (c < 0x80) {
-		*b->text++ = (char)c;
-		return;
-	}
-	if (c < 0x800) {
-		*b->text++ = (char)(0xc0 | c >> 6);
-	} else {
-		if (c < 0x10000) {
-			*b->text++ = (char)(0xe0 | c >> 12);
-		} else {
-			*b->text++ = (char)(0xf0 | c >> 18);
-			*b->text++ = (char)(0x80 | (c >> 12 & 0x3f));
-		}
-		*b->text++ = (char)(0x80 | (c >> 6 & 0x3f));
-	}
-	*b->text++ = (char)(0x80 | (c & 0x3f));
-}
-
-/* After a backslash. */
-static void build_escape(struct build *b)
-{
-	static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
-	char c = *b->s++;
-	const char *at = strchr(from, c);
-	unsigned code;
-
-	if (c != 'u') {
-		*b->text++ = at ? to[at - from] : c;
-		return;
-	}
-	code = build_hex4(b);
-	if (code >= 0xd800 && code <= 0xdfff) {
-		b->s += 2;
-		code = 0x10000 + ((code - 0xd800) << 10) +
-		       (build_hex4(b) - 0xdc00);
-	}
-	build_code(b, code);
-}
-
-static const char *build_string(struct build *b, uint32_t *len)
-{
-	const char *begin = b->text;
-
-	b->s++;
-	for (;;) {
-		size_t n = 0;
-
-		while (b->s[n] != '"' && b->s[n] != '\\')
-			n++;
-		memcpy(b->text, b->s, n);
-		b->text += n;
-		b->s += n;
-		if (*b->s++ == '"')
-			break;
-		build_escape(b);
-	}
-	*len = (uint32_t)(b->text - begin);
-	*b->text++ = '\0';
-	return begin;
-}
-
-static void build_number(struct build *b, struct json *v)
-{
-	v->type = JSON_NUMBER;
-	v->text = b->text;
-	v->whole = true;
-	for (; b->s < b->end && is_of_number(*b->s); b->s++) {
-		v->whole = v->whole && !is_of_real(*b->s);
-		*b->text++ = *b->s;
-	}
-	v->len = (uint32_t)(b->text - v->text);
-	*b->text++ = '\0';
-	v->negative = v->text[0] == '-';
-	if (v->whole)
-		(void)parse_u64(v->text + v->negative, v->len - v->negative, 0,
-				UINT64_MAX, &v->u);
-	else
-		(void)parse_real(v->text, v->len, -DBL_MAX, DBL_MAX, &v->real);
-}
-
-static int name_order(const void *a, const void *b)
-{
-	return strcmp(((const struct json *)a)->name,
-		      ((const struct json *)b)->name);
-}
-
-/* v: n members in any order. */
-static bool names_twice(struct json *v, uint32_t n)
-{
-	if (n > NAMES_FEW)
-		qsort(v, n, sizeof(*v), name_order);
-	for (uint32_t i = 1; i < n; i++) {
-		for (uint32_t k = n > NAMES_FEW ? i - 1 : 0; k < i; k++) {
-			if (strcmp(v[i].name, v[k].name) == 0)
-				return true;
+		for (size_t i = 0; i < len; i++)
+			n += count_members(json_object_array_get_idx(o, i));
+	} else if (json_object_is_type(o, json_type_object)) {
+		json_object_object_foreach(o, name, value)
+		{
+			(void)name;
+			n += 1 + count_members(value);
 		}
 	}
-	return false;
-}
-
-static void build_container(struct build *b, struct json *v)
-{
-	struct json *first = b->top;
-	bool object = *b->s++ == '{';
-
-	v->type = object ? JSON_OBJECT : JSON_ARRAY;
-	v->child = b->place;
-	while (build_next(b) != (object ? '}' : ']')) {
-		struct json child = { 0 };
-		uint32_t len;
-
-		if (*b->s == ',') {
-			b->s++;
-			build_next(b);
-		}
-		if (object) {
-			child.name = build_string(b, &len);
-			build_next(b);
-			b->s++;
-			build_next(b);
-		}
-		build_value(b, &child);
-		*b->top++ = child;
-	}
-	b->s++;
-	v->len = (uint32_t)(b->top - first);
-	v->child = memcpy(b->place, first, v->len * sizeof(*v));
-	b->place += v->len;
-	b->top = first;
-	b->twice |= object && names_twice(first, v->len);
-}
-
-/* Everything but its name. */
-static void build_value(struct build *b, struct json *v)
-{
-	switch (*b->s) {
-	case '{':
-	case '[':
-		build_container(b, v);
-		break;
-	case '"':
-		v->type = JSON_STRING;
-		v->text = build_string(b, &v->len);
-		break;
-	case 't':
-	case 'f':
-		v->type = JSON_BOOL;
-		v->yes = *b->s == 't';
-		b->s += v->yes ? 4 : 5;
-		break;
-	case 'n':
-		b->s += 4;
-		break;
-	default:
-		build_number(b, v);
-	}
-}
-
-/*
- * len bytes, a NUL after them.  Texts take no more than that: a string loses
- * its quotes, and after a number comes something else.
- */
-static int document_build(const char *text, size_t len, unsigned values,
-			  struct json **out)
-{
-	struct json *root = malloc(2 * values * sizeof(*root) + len + 1);
-	struct build b = { .s = text, .end = text + len };
-
-	if (!root)
-		return -ENOMEM;
-	*root = (struct json){ 0 };
-	b.place = root + 1;
-	b.top = root + values;
-	b.text = (char *)(root + 2 * values);
-	build_next(&b);
-	build_value(&b, root);
-	if (!b.twice && root->type != JSON_NULL) {
-		*out = root;
-		return 0;
-	}
-	free(root);
-	*out = NULL;
-	return b.twice ? -EEXIST : 0;
+	return n;
 }
 
 int json_parse(const char *text, size_t len, struct json **out)
 {
 	struct scan sc = { .s = text, .end = text + len };
+	struct json_tokener *tok = NULL;
+	struct json_object *root = NULL;
+	enum json_tokener_error result;
 	int err;
 
 	if (len > INT32_MAX)
@@ -461,67 +259,116 @@ int json_parse(const char *text, size_t len, struct json **out)
 	scan_blank(&sc);
 	if (sc.s != sc.end)
 		return -EINVAL;
-	return document_build(text, len, sc.values, out);
+	tok = json_tokener_new_ex(JSON_DEPTH + 2);
+	if (!tok)
+		return -ENOMEM;
+	/* not its check of UTF-8: that is done */
+	json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
+	root = json_tokener_parse_ex(tok, text, (int)len);
+	result = json_tokener_get_error(tok);
+	/* A number at the end of the text could go on: say that it does not. */
+	if (result == json_tokener_continue) {
+		root = json_tokener_parse_ex(tok, "", 1);
+		result = json_tokener_get_error(tok);
+	}
+	json_tokener_free(tok);
+	if (result != json_tokener_success)
+		return errno == ENOMEM ? -ENOMEM : -EINVAL;
+	if (count_members(root) != sc.members) {
+		json_object_put(root);
+		return -EEXIST;
+	}
+	*out = (struct json *)root;
+	return 0;
 }
 
 void json_free(struct json *root)
 {
-	free(root);
+	json_object_put((struct json_object *)root);
 }
 
-/* ---- reading them ---- */
+/* The library's accessors want the object writable; they only read. */
+static struct json_object *object_of(const struct json *v)
+{
+	return (struct json_object *)(uintptr_t)v;
+}
 
 enum json_type json_type(const struct json *v)
 {
-	return v ? v->type : JSON_NULL;
-}
-
-static const struct json *not_null(const struct json *v)
-{
-	return v->type == JSON_NULL ? NULL : v;
+	switch (json_object_get_type(object_of(v))) {
+	case json_type_boolean:
+		return JSON_BOOL;
+	case json_type_double:
+	case json_type_int:
+		return JSON_NUMBER;
+	case json_type_string:
+		return JSON_STRING;
+	case json_type_array:
+		return JSON_ARRAY;
+	case json_type_object:
+		return JSON_OBJECT;
+	case json_type_null:
+		break;
+	}
+	return JSON_NULL;
 }
 
 const struct json *json_get(const struct json *obj, const char *name)
 {
-	if (json_type(obj) != JSON_OBJECT)
-		return NULL;
-	for (uint32_t i = 0; i < obj->len; i++) {
-		if (strcmp(obj->child[i].name, name) == 0)
-			return not_null(&obj->child[i]);
-	}
-	return NULL;
+	struct json_object *value = NULL;
+
+	if (json_type(obj) == JSON_OBJECT)
+		json_object_object_get_ex(object_of(obj), name, &value);
+	return (struct json *)value;
 }
 
 const struct json *json_at(const struct json *arr, size_t i)
 {
-	if (json_type(arr) != JSON_ARRAY || i >= arr->len)
+	if (json_type(arr) != JSON_ARRAY)
 		return NULL;
-	return not_null(&arr->child[i]);
+	return (struct json *)json_object_array_get_idx(object_of(arr), i);
 }
 
 size_t json_len(const struct json *v)
 {
-	return json_type(v) == JSON_ARRAY || json_type(v) == JSON_OBJECT
-		       ? v->len
-		       : 0;
+	switch (json_type(v)) {
+	case JSON_ARRAY:
+		return json_object_array_length(object_of(v));
+	case JSON_OBJECT:
+		return (size_t)json_object_object_length(object_of(v));
+	default:
+		return 0;
+	}
 }
 
 const char *json_member(const struct json *obj, size_t i,
 			const struct json **value)
 {
-	if (json_type(obj) != JSON_OBJECT || i >= obj->len)
+	if (json_type(obj) != JSON_OBJECT)
 		return NULL;
-	*value = not_null(&obj->child[i]);
-	return obj->child[i].name;
+	json_object_object_foreach(object_of(obj), name, member)
+	{
+		if (i-- == 0) {
+			*value = (struct json *)member;
+			return name;
+		}
+	}
+	return NULL;
 }
 
 int json_u64(const struct json *v, uint64_t min, uint64_t max, uint64_t *out)
 {
-	if (json_type(v) != JSON_NUMBER || !v->whole)
+	struct json_object *o = object_of(v);
+	uint64_t u;
+
+	if (!json_object_is_type(o, json_type_int))
 		return -EINVAL;
-	if ((v->negative && v->u > 0) || v->u < min || v->u > max)
+	if (json_object_get_int64(o) < 0)
 		return -ERANGE;
-	*out = v->u;
+	u = json_object_get_uint64(o);
+	if (u < min || u > max)
+		return -ERANGE;
+	*out = u;
 	return 0;
 }
 
@@ -531,8 +378,8 @@ int json_real(const struct json *v, double min, double max, double *out)
 
 	if (json_type(v) != JSON_NUMBER)
 		return -EINVAL;
-	d = !v->whole ? v->real : v->negative ? -(double)v->u : (double)v->u;
-	if (d < min || d > max)
+	d = json_object_get_double(object_of(v));
+	if (!isfinite(d) || d < min || d > max)
 		return -ERANGE;
 	*out = d;
 	return 0;
@@ -542,21 +389,26 @@ int json_bool(const struct json *v, bool *out)
 {
 	if (json_type(v) != JSON_BOOL)
 		return -EINVAL;
-	*out = v->yes;
+	*out = json_object_get_boolean(object_of(v));
 	return 0;
 }
 
 int json_str(const struct json *v, size_t max, const char **out, size_t *len)
 {
+	const char *s;
+	size_t n;
+
 	if (json_type(v) != JSON_STRING)
 		return -EINVAL;
-	if (v->len > max)
+	s = json_object_get_string(object_of(v));
+	n = (size_t)json_object_get_string_len(object_of(v));
+	if (n > max)
 		return -ERANGE;
-	if (!utf8_is_text(v->text, v->len))
+	if (!utf8_is_text(s, n))
 		return -EINVAL;
-	*out = v->text;
+	*out = s;
 	if (len)
-		*len = v->len;
+		*len = n;
 	return 0;
 }
 
@@ -564,16 +416,19 @@ int json_scalar_text(const struct json *v, char *out, size_t size)
 {
 	const char *s;
 	size_t len;
-	int err;
 
 	if (json_type(v) == JSON_STRING) {
-		err = json_str(v, size - 1, &s, &len);
+		int err = json_str(v, size - 1, &s, &len);
+
 		if (err)
 			return err;
 	} else if (json_type(v) == JSON_NUMBER) {
-		/* as it was written, not as it was understood */
-		s = v->text;
-		len = v->len;
+		/* As it was written, not as it was understood. */
+		s = json_object_to_json_string_ext(object_of(v),
+						   JSON_C_TO_STRING_PLAIN);
+		if (!s)
+			return -ENOMEM;
+		len = strlen(s);
 	} else {
 		return -EINVAL;
 	}
