@@ -162,7 +162,8 @@ static void note_via(struct msnm_entry *en, const struct msnm_model *m,
 {
 	const struct msnm_child *c = &en->child[en->via];
 	double q = msnm_ratio(c->q, c->ucl_q), d = msnm_ratio(c->d, c->ucl_d);
-	struct msnm_top first = { .child = en->via, .d = isnan(q) || d > q };
+	struct msnm_top first = { .child = en->via,
+				  .d = isnan(q) ? !isnan(d) : d > q };
 	unsigned at = 0;
 
 	for (unsigned i = 0; value && i < m->set.n; i++)

@@ -644,6 +644,10 @@ static void test_no_row(void **state)
 	en = msnm_engine_row(&b.e, b.k++, 0, 0, 0, NULL, b.child, b.n);
 	assert_true(en->alarm && en->beyond.is && en->via == 1);
 	assert_int_equal(en->top[0].child, 1);
+	/* it has no row itself, and passes on what is below it */
+	b.child[1].q = b.child[1].d = NAN;
+	en = msnm_engine_row(&b.e, b.k++, 0, 0, 0, NULL, b.child, b.n);
+	assert_true(en->alarm && en->via == 1 && !en->top[0].d);
 	/* and it is no row to learn from */
 	b.e.conf.rows = ROWS;
 	assert_int_equal(msnm_engine_have(&b.e, true), n);
