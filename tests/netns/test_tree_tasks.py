@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from lab import AGENT_UID, wait_until
+from lab import AGENT_UID, Lab, wait_until
 from test_tree import Middle, middle
-from tree import Tree, request
+from tree import Node, Tree, request
 
 ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
 CHAIN = {0: [1, 2], 1: [3, 4], 3: [5]}
@@ -174,6 +174,108 @@ def test_inner_agent_refuses_what_is_its_parents():
         wait_same(tree, {task["id"]: (1, "roots")})
 
 
+class Fleet:
+    """Five hosts that find their tree themselves; three may be its root."""
+
+    def __enter__(self):
+        self.lab = Lab(5)
+        try:
+            self.lab.dir.chmod(0o711)  # the agents are not root
+            args = []
+            for host in self.lab.hosts[:3]:
+                args += ["--root", host.ip4, "--seed", host.ip4]
+            self.nodes = [Node(host, [], args=args)
+                          for host in self.lab.hosts]
+            for node in self.nodes:
+                node.start()
+            self.wait_root(self.nodes)
+        except BaseException:
+            print(self.lab.logs())
+            self.lab.close()
+            raise
+        return self
+
+    def __exit__(self, *of_what):
+        return self.lab.__exit__(*of_what)
+
+    def wait_root(self, running, seconds=30):
+        """The one that is the root, when all these are below it."""
+        def root():
+            for node in running:
+                data = node.get("/api/v1/overlay/members?limit=10").json()
+                up = {m["host"] for m in data["data"] if m["state"] == "up"}
+                if up == {n.address for n in running}:
+                    return node
+            return None
+        return wait_until(root, seconds, "one root and all below it")
+
+
+def put_until_taken(node, task):
+    """A new root refuses changes until it knows what others hold."""
+    return wait_until(lambda: (r := put(node, task)).status != 503 and r, 10,
+                      "changes are taken")
+
+
+def test_controller_after_a_change_of_root():
+    """Another root, the same tasks: put again, none is new and none twice."""
+    with Fleet() as fleet:
+        first = fleet.wait_root(fleet.nodes)
+        mine = [add(first, f"task-{i}") for i in range(4)]
+        want = {t["id"]: (1, t["name"]) for t in mine}
+        wait_same(fleet, want)
+        first.agent.kill()
+        running = [n for n in fleet.nodes if n is not first]
+        second = fleet.wait_root(running)
+        for t in mine:
+            r = put_until_taken(second, t)
+            assert r.status == 200, r.text
+            assert r.json()["data"]["created"] == t["created"]
+        wait_same(fleet, want, nodes=running)
+        # what changes while the old root is away is not undone by it
+        delete(second, mine[0])
+        new = add(second, "new")
+        del want[mine[0]["id"]]
+        want[new["id"]] = (1, "new")
+        first.start()
+        root = fleet.wait_root(fleet.nodes)
+        wait_same(fleet, want)
+        # a candidate without its disk is the root: it asks the others
+        root.agent.kill()
+        forget(root)
+        root.start()
+        root = fleet.wait_root(fleet.nodes)
+        wait_same(fleet, want)
+        for t in (*mine[1:], new):
+            assert put_until_taken(root, t).status == 200
+        wait_same(fleet, want)
+        for node in fleet.nodes:
+            assert not any("superseded" in w for w in warnings(node))
+
+
+def warnings(node):
+    return node.get("/api/v1/status").json()["data"]["warnings"]
+
+
+def test_all_candidates_without_their_disks():
+    """What a leaf holds is not believed; the controller has the last word."""
+    with Fleet() as fleet:
+        first = fleet.wait_root(fleet.nodes)
+        mine = [add(first, f"task-{i}") for i in range(3)]
+        want = {t["id"]: (1, t["name"]) for t in mine}
+        wait_same(fleet, want)
+        for node in fleet.nodes[:3]:
+            node.agent.kill()
+        for node in fleet.nodes[:3]:
+            forget(node)
+            node.start()
+        root = fleet.wait_root(fleet.nodes)
+        wait_same(fleet, {}, 20)
+        assert any("tasks_superseded" in w for w in warnings(root))
+        for t in mine:
+            assert put_until_taken(root, t).status == 201
+        wait_same(fleet, want)
+
+
 # ---- changes that come late, twice or changed ----
 
 class Recorder(Middle):
@@ -199,8 +301,6 @@ class Recorder(Middle):
 def replay(server, change, **changed):
     """Sends it to the agent; changed: lease, body or (block) its index."""
     node = server.node
-    # one of the two ports is the server's
-    port = 8000 if server.server_port == 8001 else 8001
     method, path, lease, body = change
     if "index" in changed:
         head, block = path.split("=")
@@ -212,7 +312,7 @@ def replay(server, change, **changed):
     headers = {"X-Linnet-Lease": changed.get("lease", lease)}
     if body:
         headers["Content-Type"] = "application/json"
-    return request(node.host, f"{node.address}:{port}", method, path,
+    return request(node.host, node.address, method, path,
                    body or None, headers)
 
 
