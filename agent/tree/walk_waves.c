@@ -112,8 +112,8 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	/* the second time it has a slot already */
 	uint32_t share = leg_share(v, now, v->open - l->again);
 	uint32_t connect = MIN(share / 4, CONNECT_MS);
-	/* the way takes time, too; twice as much when it is busy */
-	uint32_t way = MIN(share / 4, l->c.rtt_us / 500);
+	/* the way takes time, too */
+	uint32_t way = MIN(share / 8, l->c.rtt_us / 1000);
 	struct walk_send s = {
 		.ref = v->ref + (uint64_t)(l - v->leg),
 		.to = &l->c,

@@ -98,7 +98,7 @@ def test_t56b_history():
         tree.wait_complete(**COUNTER)
         trouble = Trouble(tree, random.Random(seed))
         with Load(tree.root, RATE, **COUNTER) as load:
-            trouble.run(10000 / RATE if FULL else 8)
+            trouble.run(10000 / RATE if FULL else 6)
             wait_until(lambda: load.replies[-1][1].complete, 20, "all back")
         assert not load.errors, load.errors
         rows = [{"host": h, "value": v} for h, v in ledger.items()]
