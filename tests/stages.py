@@ -115,6 +115,7 @@ STAGES = [
     ("pcap", 120, pytest("pcap", "tests/netns/test_pcap.py"), count_junit),
     ("fuzz", 180, [[TREE / "tests/fuzz/run"]], count_summary),
     ("model", 1100, [[TREE / "tests/model/run"]], count_summary),
+    ("sim", 1100, [[TREE / "tests/model/sim/run"]], count_summary),
     ("netns", 420, pytest("netns", "tests/netns",
                           "--ignore-glob=*/test_pcap.py",
                           "--ignore-glob=*/test_tree*.py"), count_junit),

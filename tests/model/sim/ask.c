@@ -436,11 +436,14 @@ static bool sound(const struct agent *a)
 	       !a->cut_out && !a->liar;
 }
 
-/* Messages that are 50 ms late are too much for a short question. */
+/* On long or uncertain ways a short question may be too short. */
 static bool net_sound(const struct world *w, const struct asked *q)
 {
-	return w->net.loss <= 0 && w->net.spike <= 0 &&
-	       (w->net.reorder <= 0 || q->end_us - q->start_us > SECOND);
+	const struct net *net = &w->net;
+	bool quick = net->latency_us <= MS && net->reorder <= 0;
+
+	return net->loss <= 0 && net->spike <= 0 &&
+	       (quick || q->end_us - q->start_us > SECOND);
 }
 
 /* All below whom the question reaches if nothing happens meanwhile. */

@@ -221,6 +221,8 @@ const struct sim_case sim_cases[] = {
 	  chaos_defaults, chaos_play },
 	{ "moves", "questions while agents move (T56b)", true, moves_defaults,
 	  moves_play },
+	{ "tasks", "tasks change while agents move (T53b)", true,
+	  tasks_defaults, tasks_play },
 	{ "scale", "10^5 agents: a question, 1 % killed, 10,000 join (T59c)",
 	  false, scale_defaults, scale_play },
 	{ "huge", "10^6 agents: a question (T59d)", false, huge_defaults,
