@@ -576,6 +576,7 @@ static const char *address_refused(const struct overlay *o,
 				   const struct endpoint *ep)
 {
 	const struct conf *c = o->agent->conf;
+	struct node_id path[TREE_LEVELS];
 	bool loopback = false, own_port = false;
 
 	for (size_t i = 0; i < c->n_listen; i++) {
@@ -602,7 +603,7 @@ static const char *address_refused(const struct overlay *o,
 		return "this host itself";
 	if (tree_parent(o->tree) && endpoint_equal(tree_parent(o->tree), ep))
 		return "an ancestor";
-	return NULL;
+	return tree_path(o->tree, path) == TREE_LEVELS ? "too deep" : NULL;
 }
 
 static void adding_free(struct adding *ad)
