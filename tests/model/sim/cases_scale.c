@@ -15,6 +15,7 @@
 #include "sim.h"
 
 #define START_US 200
+#define LEVEL_US (100 * MS) /* a parent has had its first beat */
 #define YOUNG_US (12 * SECOND)
 
 static unsigned long rss_mib(void)
@@ -71,8 +72,11 @@ static void start_heap(struct world *w, uint32_t end)
 	agent_start(w, 0);
 	world_run(w, 2 * SECOND);
 	for (uint32_t i = 1; i < end; i++)
-		world_push(w, w->now_us + i * START_US, EV_START, i, 0);
-	world_run(w, w->now_us + end * START_US);
+		world_push(w,
+			   w->now_us + i * START_US +
+				   depth_of(i + 1, w->conf.fanout) * LEVEL_US,
+			   EV_START, i, 0);
+	world_run(w, w->now_us + end * START_US + SECOND);
 	run_until_whole(w, 60 * SECOND, SECOND, "the start");
 	print_whole(w, end);
 	w->net = w->conf.net;
