@@ -246,13 +246,36 @@ static int proof_start(struct sending *s)
 
 /* ---- what the machine calls ---- */
 
+/* Who listens on all addresses names one to those that it does not speak to. */
+static int own_address(const struct overlay *o, struct tree_wire *w)
+{
+	size_t size = w->m.u.announce.n * sizeof(struct tree_peer);
+	struct tree_peer *p;
+
+	if (addr_classify(&o->self.addr) != ADDR_UNSPECIFIED || !size)
+		return 0;
+	p = malloc(size);
+	if (!p)
+		return -ENOMEM;
+	memcpy(p, w->m.u.announce.peer, size);
+	for (uint32_t i = 0; i < w->m.u.announce.n; i++)
+		if (node_id_equal(&p[i].id, tree_self(o->tree)))
+			p[i].ep = overlay_endpoint(o);
+	w->own = p;
+	w->m.u.announce.peer = p;
+	return 0;
+}
+
 static int body_write(struct sending *s, const struct tree_msg *m)
 {
 	struct tree_wire w = { .m = *m, .has_nonce = m->kind == TREE_HELLO };
+	int ret = m->kind == TREE_ANNOUNCE ? own_address(s->o, &w) : 0;
 
 	memcpy(w.nonce, s->nonce, sizeof(w.nonce));
-	tree_wire_write(&w, false, &s->body);
-	return s->body.failed ? -ENOMEM : 0;
+	if (!ret)
+		tree_wire_write(&w, false, &s->body);
+	tree_wire_fini(&w);
+	return ret || s->body.failed ? -ENOMEM : 0;
 }
 
 int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
