@@ -229,8 +229,9 @@ static void test_tree(void **state)
 		"seeds = 10.0.0.2\nchildren = 10.0.0.2\n",
 		"roots = 10.0.0.2\n",
 		"seeds = nowhere\n",
-		"seeds = 10.0.0.2\nroots = 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 "
-		"10.0.0.5 10.0.0.6\n",
+		("seeds = 10.0.0.2\n"
+		 "roots = 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5 "
+		 "10.0.0.6\n"),
 	};
 
 	(void)state;
