@@ -78,6 +78,17 @@ enum tree_word overlay_admit(const struct overlay *o, const struct epoch *lease,
 unsigned overlay_n_children(const struct overlay *o);
 /* Until the next call for the same i. */
 const struct child *overlay_child(const struct overlay *o, unsigned i);
+/* It knows our token, or there is none: else it must not be told. */
+bool overlay_proven(struct overlay *o, const struct endpoint *ep);
+/*
+ * Asks it for the proof; done is called once, from the loop, 0 or -errno.
+ * NULL: no memory.
+ */
+struct sending;
+struct sending *overlay_prove(struct overlay *o, const struct endpoint *ep,
+			      uint32_t limit_ms,
+			      void (*done)(void *arg, int err), void *arg);
+void overlay_prove_cancel(struct sending *s); /* done is not called */
 /* A query found this child silent: it is looked at at once. */
 void overlay_suspect(struct overlay *o, const struct node_id *id);
 /*

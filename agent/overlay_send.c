@@ -35,6 +35,9 @@ struct sending {
 	char epoch[EPOCH_TEXT + 24], lease[EPOCH_TEXT + 24];
 	uint8_t nonce[TREE_NONCE];
 	struct peer_call *call;
+	/* a hello of another module's: it is told, not the machine */
+	void (*proved)(void *arg, int err);
+	void *arg;
 };
 
 /* ---- who proved its identity ---- */
@@ -100,11 +103,16 @@ static void sending_free(struct sending *s)
 /* Out of the list first: the machine may send again at once. */
 static void sending_over(struct sending *s, int err, const struct tree_msg *m)
 {
+	void (*proved)(void *arg, int err) = s->proved;
 	struct tree *t = s->o->tree;
 	uint64_t ref = s->ref;
+	void *arg = s->arg;
 
 	sending_free(s);
-	tree_done(t, ref, err, m);
+	if (!proved)
+		tree_done(t, ref, err, m);
+	else
+		proved(arg, err ? err : m->word == TREE_OK ? 0 : -EACCES);
 }
 
 static bool proof_right(const struct sending *s, const struct tree_wire *w)
@@ -278,22 +286,18 @@ static int body_write(struct sending *s, const struct tree_msg *m)
 	return ret || s->body.failed ? -ENOMEM : 0;
 }
 
-int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
-		 uint32_t limit_ms, bool fresh, uint64_t ref)
+static struct sending *sending_new(struct overlay *o, const struct endpoint *to,
+				   const struct tree_msg *m, uint32_t limit_ms)
 {
-	struct overlay *o = ctx;
 	struct sending *s = calloc(1, sizeof(*s));
 	char text[EPOCH_TEXT];
-	int ret;
 
 	if (!s)
-		return -ENOMEM;
+		return NULL;
 	s->o = o;
-	s->ref = ref;
 	s->until_ms = clock_mono_ms() + limit_ms;
 	s->kind = m->kind;
 	s->to = *to;
-	s->fresh = fresh;
 	random_bytes(s->nonce, sizeof(s->nonce));
 	if (m->kind == TREE_ROWS)
 		s->offset = m->u.rows.offset;
@@ -308,9 +312,15 @@ int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
 		s->next->at = &s->next;
 	s->at = &o->sending;
 	o->sending = s;
-	ret = body_write(s, m);
+	return s;
+}
+
+static int sending_start(struct sending *s, const struct tree_msg *m)
+{
+	int ret = body_write(s, m);
+
 	if (!ret)
-		ret = m->kind == TREE_HELLO || may_know_token(o, to)
+		ret = m->kind == TREE_HELLO || may_know_token(s->o, &s->to)
 			      ? message_start(s)
 			      : proof_start(s);
 	if (ret)
@@ -318,12 +328,49 @@ int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
 	return ret;
 }
 
+int overlay_send(void *ctx, const struct endpoint *to, const struct tree_msg *m,
+		 uint32_t limit_ms, bool fresh, uint64_t ref)
+{
+	struct sending *s = sending_new(ctx, to, m, limit_ms);
+
+	if (!s)
+		return -ENOMEM;
+	s->ref = ref;
+	s->fresh = fresh;
+	return sending_start(s, m);
+}
+
+bool overlay_proven(struct overlay *o, const struct endpoint *ep)
+{
+	return may_know_token(o, ep);
+}
+
+struct sending *overlay_prove(struct overlay *o, const struct endpoint *ep,
+			      uint32_t limit_ms,
+			      void (*done)(void *arg, int err), void *arg)
+{
+	struct tree_msg m = { .kind = TREE_HELLO };
+	struct sending *s = sending_new(o, ep, &m, limit_ms);
+
+	if (!s)
+		return NULL;
+	s->proved = done;
+	s->arg = arg;
+	return sending_start(s, &m) ? NULL : s;
+}
+
+void overlay_prove_cancel(struct sending *s)
+{
+	if (s)
+		sending_free(s);
+}
+
 void overlay_cancel(void *ctx, uint64_t ref)
 {
 	struct overlay *o = ctx;
 
 	for (struct sending *s = o->sending; s; s = s->next) {
-		if (s->ref != ref)
+		if (s->ref != ref || s->proved)
 			continue;
 		sending_free(s);
 		return;

@@ -25,9 +25,11 @@ struct exchange {
 	struct exchange *next;
 	struct registry *registry;
 	struct peer_call *call;
+	struct sending *hello; /* before it, where nothing was proved yet */
 	enum blocks_act act;
 	uint64_t ref;
 	struct tree_block head;
+	struct endpoint to;
 };
 
 static void exchange_free(struct exchange *x)
@@ -38,6 +40,7 @@ static void exchange_free(struct exchange *x)
 		at = &(*at)->next;
 	*at = x->next;
 	peer_cancel(x->call);
+	overlay_prove_cancel(x->hello);
 	free(x);
 }
 
@@ -187,9 +190,9 @@ static const struct child *child_of(const struct registry *r,
 	return NULL;
 }
 
-int registry_exchange(void *ctx, const struct node_id *id,
-		      const struct endpoint *at, const struct blocks_msg *m,
-		      uint64_t ref)
+/* 0 or -ENOMEM; m is borrowed. */
+static int exchange_start(struct exchange *x, const struct blocks_msg *m,
+			  const char *lease)
 {
 	static const enum http_method methods[] = {
 		[BLOCKS_LIST] = HTTP_GET,
@@ -197,47 +200,86 @@ int registry_exchange(void *ctx, const struct node_id *id,
 		[BLOCKS_PUT] = HTTP_PUT,
 		[BLOCKS_DELETE] = HTTP_DELETE,
 	};
-	struct registry *r = ctx;
-	const struct child *child = id ? child_of(r, id) : NULL;
 	struct buf body = BUF_INIT;
-	char path[64 + BLOCK_TEXT], lease[96];
-	struct peer_request rq = { .method = methods[m->act],
+	char path[64 + BLOCK_TEXT], line[96];
+	struct peer_request rq = { .to = x->to,
+				   .method = methods[m->act],
 				   .path = path,
 				   .timeout_ms = EXCHANGE_MS,
 				   .connect_ms = CONNECT_MS,
 				   .reply_max = REPLY_MAX,
 				   .headers = { "X-Linnet-Api: 1.0",
 						"X-Linnet-Deadline: 1500" } };
-	struct exchange *x = child || at ? calloc(1, sizeof(*x)) : NULL;
 
-	if (!x)
-		return -ENOENT;
 	path_write(m, path, sizeof(path));
-	rq.to = child ? child->ep : *at;
-	if (child) {
-		snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s",
-			 child->lease);
-		rq.headers[2] = lease;
+	if (lease) {
+		snprintf(line, sizeof(line), "X-Linnet-Lease: %s", lease);
+		rq.headers[2] = line;
 	}
 	if (m->act == BLOCKS_PUT) {
 		entry_write_put(&body, m->item->content, NULL, 0);
 		rq.body = body.data;
 		rq.len = body.len;
 	}
-	x->registry = r;
-	x->act = m->act;
-	x->ref = ref;
-	x->head = m->head;
-	x->next = r->exchanges;
-	r->exchanges = x;
 	if (!body.failed)
-		x->call = peer_start(r->agent->peers, &rq, replied, x);
+		x->call =
+			peer_start(x->registry->agent->peers, &rq, replied, x);
 	/* the seed is in it */
 	if (body.data)
 		explicit_bzero(body.data, body.len);
 	buf_fini(&body);
-	if (x->call)
-		return 0;
+	return x->call ? 0 : -ENOMEM;
+}
+
+static void proved(void *arg, int err)
+{
+	struct exchange *x = arg;
+	struct registry *r = x->registry;
+	struct blocks_msg m = { .act = x->act, .head = x->head };
+
+	x->hello = NULL;
+	if (!err)
+		err = exchange_start(x, &m, NULL);
+	if (!err)
+		return;
+	blocks_done(r->blocks, x->ref, err, NULL);
 	exchange_free(x);
-	return -ENOMEM;
+	if (r->dirty)
+		registry_save(r);
+}
+
+/* A question to a candidate; our token is told to who knows it alone. */
+static int candidate_start(struct exchange *x, const struct blocks_msg *m)
+{
+	struct overlay *o = x->registry->agent->overlay;
+
+	if (overlay_proven(o, &x->to))
+		return exchange_start(x, m, NULL);
+	x->hello = overlay_prove(o, &x->to, EXCHANGE_MS, proved, x);
+	return x->hello ? 0 : -ENOMEM;
+}
+
+int registry_exchange(void *ctx, const struct node_id *id,
+		      const struct endpoint *at, const struct blocks_msg *m,
+		      uint64_t ref)
+{
+	struct registry *r = ctx;
+	const struct child *child = id ? child_of(r, id) : NULL;
+	struct exchange *x = child || at ? calloc(1, sizeof(*x)) : NULL;
+	int ret;
+
+	if (!x)
+		return -ENOENT;
+	x->registry = r;
+	x->act = m->act;
+	x->ref = ref;
+	x->head = m->head;
+	x->to = child ? child->ep : *at;
+	x->next = r->exchanges;
+	r->exchanges = x;
+	ret = child ? exchange_start(x, m, child->lease)
+		    : candidate_start(x, m);
+	if (ret)
+		exchange_free(x);
+	return ret;
 }

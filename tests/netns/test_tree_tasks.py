@@ -10,12 +10,13 @@ import os
 import random
 import shutil
 import sys
+import threading
 import time
 
 import pytest
 
 from lab import AGENT_UID, Lab, wait_until
-from test_tree import Middle, middle
+from test_tree import Middle, Server, middle, token_files
 from tree import Node, Tree, request
 
 ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
@@ -274,6 +275,50 @@ def test_all_candidates_without_their_disks():
         for t in mine:
             assert put_until_taken(root, t).status == 201
         wait_same(fleet, want)
+
+
+def test_t49_no_token_to_a_candidate():
+    """A new root asks candidates what they hold; a stranger sees hello."""
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)  # the agents are not root
+        addresses = [h.ip4 for h in lab.hosts]
+        args = token_files(lab, "fleet", "peer", "f" * 43)
+        for address in addresses:
+            args += ["--root", address, "--seed", address]
+        root, stranger = (Node(h, [], monitor=False, args=args)
+                          for h in lab.hosts)
+        seen = []
+
+        class Stranger(Middle):
+            def _pass(self):
+                length = int(self.headers.get("Content-Length", 0))
+                self.rfile.read(length)
+                seen.append((self.path, dict(self.headers)))
+                self.reply(200, json.dumps({
+                    "node_id": "ab" * 16, "incarnation": 1, "root": False,
+                    "rooted": False, "overlay": "linnet",
+                    "proof": "00" * 32}).encode())
+
+            do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+        server = Server(stranger, 8000)
+        server.RequestHandlerClass = Stranger
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            root.start()
+            boss = {"Authorization": "Bearer boss"}
+            wait_until(lambda: root.get("/api/v1/status", headers=boss)
+                       .json()["data"]["overlay"]["role"] == "root", 20,
+                       "it is the root")
+            before = len(seen)
+            wait_until(lambda: len(seen) > before, 20, "asked once more")
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        assert {p for p, _ in seen} == {"/api/v1/peer/hello"}
+        assert not any("Authorization" in h for _, h in seen)
 
 
 # ---- changes that come late, twice or changed ----
