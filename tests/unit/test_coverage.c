@@ -161,8 +161,8 @@ static void test_codec(void **state)
 		struct buf a = BUF_INIT, b = BUF_INIT;
 
 		for (unsigned k = 0; k < n; k++) {
-			struct coverage c = one(k, seed_next(&seed) >> 12,
-						seed_next(&seed) >> 12);
+			struct coverage c = one(k, seed_next(&seed) >> 18,
+						seed_next(&seed) >> 18);
 			struct node_id id = id_of(k);
 
 			c.epoch_max.term = seed_below(&seed, 3);
