@@ -28,6 +28,6 @@ struct agent {
 
 /* queries of query.c */
 int queries_open(struct queries **out, struct agent *a);
-void queries_free(struct queries *q);
+void queries_free(struct queries *all);
 
 #endif

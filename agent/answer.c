@@ -58,6 +58,7 @@ struct answer_op {
 	uint64_t threshold;
 	uint64_t digest;
 	bool certain, whole;
+	bool degraded; /* less than could be said at another time */
 	struct answer answer;
 };
 
@@ -89,8 +90,10 @@ static void op_keep(struct answer_op *op)
 {
 	struct answer_request rq = op->rq;
 
+	const struct flow_key *keys = op->answer.keys;
+
 	kept_take(op->agent->kept, &rq, &op->answer);
-	if (!op->answer.part && rq.n_keys) { /* the keys went with it */
+	if (keys && !op->answer.keys) { /* they are the ask's, and went */
 		op->ask.keys = NULL;
 		op->ask.n_keys = 0;
 	}
@@ -117,7 +120,8 @@ static void op_finish(struct answer_op *op)
 		an->elapsed_ms = (uint32_t)(now - op->more[i].began_ms);
 		op->done(op->more[i].arg, an);
 	}
-	if (keepable(&op->rq) && an->part && an->report.complete)
+	if (keepable(&op->rq) && an->part && an->report.complete &&
+	    !op->degraded)
 		op_keep(op);
 	op_free(op);
 }
@@ -359,13 +363,18 @@ static void round1_done(void *arg, struct query_result *r)
 		if (!op_wave(op, 2, round1_done))
 			return;
 	}
-	if (candidates(op) || !an->n_hits) {
+	op->degraded = candidates(op) != 0;
+	if (op->degraded || !an->n_hits) {
 		an->recall_certain = op->certain;
 		op_finish(op);
 		return;
 	}
-	if (op_alone(op) || round2_start(op))
-		hits_finish(op);
+	if (!op_alone(op)) {
+		if (!round2_start(op))
+			return;
+		op->degraded = true;
+	}
+	hits_finish(op);
 }
 
 bool answer_request_same(const struct answer_request *a,
@@ -438,6 +447,8 @@ static void op_tell(void *arg)
 
 	if (an) {
 		op->done(op->arg, an);
+		for (unsigned i = 0; i < op->n_more; i++)
+			op->done(op->more[i].arg, an);
 		op_free(op);
 	} else if (op_ask(op)) {
 		op_finish(op);

@@ -7,6 +7,7 @@
  */
 #include "agent/fanout.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -164,6 +165,7 @@ static int call_start(struct exchange_call *c, const struct walk_send *s,
 	char budget[64], via[HEADER_BYTES], lease[EPOCH_TEXT + 24];
 	char epoch[EPOCH_TEXT + 24], id[REQUEST_ID_LEN + 24], text[EPOCH_TEXT];
 
+	assert(request_id);
 	snprintf(budget, sizeof(budget), "X-Linnet-Deadline: %u",
 		 MAX(fresh ? s->told_fresh_ms : s->told_ms, 1));
 	via_write(s, via);

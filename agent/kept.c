@@ -6,6 +6,7 @@
  */
 #include "agent/kept.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,7 @@ void kept_take(struct kept *k, const struct answer_request *rq,
 	while (k->n > 1 && (k->bytes > KEPT_BYTES || k->n > KEPT_ANSWERS)) {
 		struct kept_answer **at = &k->first;
 
+		assert(*at);
 		while ((*at)->next)
 			at = &(*at)->next;
 		answer_forget(k, at);

@@ -119,11 +119,15 @@ static int get_hash(const struct json *v, uint64_t *out)
 static int get_epochs(const struct json *v, struct tree_stored *s)
 {
 	const struct json *term = json_get(v, "term");
+	const struct json *fleet = json_get(v, "fleet");
 	const char *text;
+	uint64_t n = 0;
 	size_t len;
 
-	if (term && json_u64(term, 0, UINT64_MAX / 2, &s->term))
+	if ((term && json_u64(term, 0, UINT64_MAX / 2, &s->term)) ||
+	    (fleet && json_u64(fleet, 0, TREE_MEMBERS, &n)))
 		return -EINVAL;
+	s->fleet = (uint32_t)n;
 	if (!json_get(v, "seen"))
 		return 0;
 	return json_str(json_get(v, "seen"), EPOCH_TEXT - 1, &text, &len)
@@ -181,6 +185,7 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	json_put_u64(&out, "incarnation", s->incarnation);
 	json_put_str(&out, "seen", seen);
 	json_put_u64(&out, "term", s->term);
+	json_put_u64(&out, "fleet", s->fleet);
 	json_close(&out, '}');
 	ret = b.failed ? -ENOMEM : state_write(dir, NODE_FILE, b.data, b.len);
 	buf_fini(&b);

@@ -322,8 +322,12 @@ void coverage_report(struct agent *a, const struct coverage *c,
 					 .missing_more = r.missing_more };
 	for (uint32_t i = 0; i < r.n_missing; i++) {
 		const struct tree_row *row = &rows[r.missing[i].row];
+		/* the first is this host, which may not say where it is */
+		struct endpoint ep = r.missing[i].row
+					     ? row->ep
+					     : overlay_endpoint(a->overlay);
 
-		endpoint_format(&row->ep, 8000, out->missing[i].host);
+		endpoint_format(&ep, 8000, out->missing[i].host);
 		out->missing[i].reason = r.missing[i].reason;
 		out->missing[i].last_seen_ms = row->seen_ms;
 	}

@@ -118,7 +118,7 @@ void ops_free(struct registry *r);
 
 /* repair.c */
 extern const char registry_tasks_path[];
-int registry_exchange(void *ctx, const struct node_id *child,
+int registry_exchange(void *ctx, const struct node_id *id,
 		      const struct endpoint *at, const struct blocks_msg *m,
 		      uint64_t ref);
 void registry_exchanges_free(struct registry *r);

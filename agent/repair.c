@@ -4,6 +4,7 @@
  * child under its lease, and questions to root candidates.  An exchange lives
  * until its reply, which is given back as a struct.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,6 +176,7 @@ static void path_write(const struct blocks_msg *m, char *out, size_t size)
 		return;
 	}
 	block_format(&m->head, text);
+	assert(m->act != BLOCKS_PUT || m->item);
 	hex_u64(m->act == BLOCKS_PUT ? m->item->id : m->id, id);
 	snprintf(out, size, "%s/%s?block=%s", registry_tasks_path, id, text);
 }

@@ -45,7 +45,7 @@ void op_free(struct registry_op *op);
 void op_evicts(struct registry_op *op, const uint64_t *id, unsigned n,
 	       bool above);
 /* This host has done it, or why not. */
-void op_local(struct registry_op *op, enum missing_reason why);
+void op_local(struct registry_op *op, enum missing_reason r);
 /* The same to all children; 0 or -ENOMEM. */
 int op_fan_out(struct registry_op *op, enum http_method method,
 	       const struct buf *body, uint32_t budget_ms);

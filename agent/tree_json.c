@@ -10,6 +10,7 @@
  */
 #include "agent/tree_json.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,6 +260,7 @@ static int get_list(const struct json *v, const struct field *f, void *base,
 	    (f->same && n != count_of(f, base)))
 		return -EINVAL;
 	if (f->borrowed) {
+		assert(own);
 		*own = calloc(MAX(n, 1), f->type->size);
 		if (!*own)
 			return -ENOMEM;

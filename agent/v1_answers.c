@@ -359,9 +359,13 @@ static void put_contributor(struct json_out *o, const struct agent *a,
 	unsigned n;
 
 	row = overlay_rows(a->overlay, &n);
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
+		struct endpoint ep = i ? row[i].ep
+				       : overlay_endpoint(a->overlay);
+
 		if (node_id_equal(&row[i].id, &c->id))
-			endpoint_format(&row[i].ep, 8000, host);
+			endpoint_format(&ep, 8000, host);
+	}
 	node_id_format(&c->id, id);
 	json_open(o, NULL, '{');
 	json_put_str(o, "host", host);

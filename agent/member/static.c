@@ -130,7 +130,7 @@ static int load(struct member *m, const char *path)
 	FILE *f = fopen(path, "re");
 	char *text = NULL;
 	unsigned line = 0;
-	struct stat st;
+	struct stat st = { 0 };
 	size_t n = 0;
 	int ret;
 

@@ -15,6 +15,7 @@
  */
 #include "agent/tree/blocks.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +66,7 @@ struct block *block_need(struct blocks *b, const struct node_id *owner)
 		b->block = grown;
 		b->size += 2;
 	}
+	assert(b->block);
 	k = &b->block[b->n++];
 	*k = (struct block){ .head.owner = *owner };
 	return k;

@@ -264,11 +264,10 @@ void link_timer(struct tree *t)
 		t->please_asked = false;
 		t->please_tries = 0;
 	}
-	if (t->please_tries && !t->please_asked)
-		say_please(t);
-	else if (t->please_asked && now >= t->watch_ms)
+	if (t->please_asked && now >= t->watch_ms)
 		parent_lost(t);
-	else if (now >= t->heard_ms + SILENT_MS)
+	else if ((t->please_tries && !t->please_asked) ||
+		 now >= t->heard_ms + SILENT_MS)
 		say_please(t);
 	else
 		watch_at(t, t->heard_ms + SILENT_MS);

@@ -2,6 +2,7 @@
 """Closed windows of a tree: the same for everybody, whole or named missing."""
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from lab import wait_until
 from traffic import spray, udp_packet
@@ -154,6 +155,10 @@ def test_many_readers_cost_one_question():
                 assert again["meta"]["coverage"] == before["meta"]["coverage"]
                 assert again["meta"]["request_id"] != before["meta"][
                     "request_id"]
+        # many at the same moment, too
+        with ThreadPoolExecutor(8) as pool:
+            for again in pool.map(ask, [queries[0]] * 40):
+                assert again["data"] == first[0]["data"]
         # another question about it was not asked yet
         r = ask(f"{path}/top?n=3&window={moment(k)}")
         assert not r["meta"]["coverage"]["complete"]
@@ -161,3 +166,5 @@ def test_many_readers_cost_one_question():
         leaf.start()
         wait_until(lambda: ask(f"{path}/top?n=3&window={moment(k)}")["meta"][
             "coverage"]["complete"], W * 3, "a complete answer")
+        tree.root.agent.signal(signal.SIGTERM)
+        assert tree.root.agent.wait() == 0
