@@ -48,7 +48,8 @@ def lint(which):
 
 def meson_test(name):
     return [["rm", "-f", variant(name) / "meson-logs/testlog.json"],
-            ["meson", "test", "-C", variant(name), "--print-errorlogs"]]
+            ["meson", "test", "-t", "5", "-C", variant(name),
+             "--print-errorlogs"]]
 
 
 def pytest(stage, *args, name=""):
@@ -99,7 +100,6 @@ def count_junit(stage, status, text):
 STAGES = [
     ("setup", 600, [[TREE / "tests/setup"]], count_nothing),
     ("gcc", 300, build(""), count_exit),
-    ("clang", 300, build("clang", cc="clang"), count_exit),
     # gcc's warnings are unreliable with sanitizers
     ("asan", 300, build("asan", "-Db_sanitize=address,undefined",
                         werror=False), count_exit),
@@ -108,12 +108,13 @@ STAGES = [
                                   "agent/linnet-agent",
                                   "tests/netns/readimage"]), count_exit),
     ("lint", 60, lint("--fast"), count_summary),
+    ("clang", 1100, build("clang", cc="clang"), count_exit),
     ("analysis", 1100, lint("--slow"), count_summary),
     ("lint-self", 60, pytest("lint-self", "tests/lint"), count_junit),
     ("unit", 180, meson_test(""), count_meson("")),
-    ("unit-asan", 240, meson_test("asan"), count_meson("asan")),
+    ("unit-asan", 1100, meson_test("asan"), count_meson("asan")),
     ("pcap", 120, pytest("pcap", "tests/netns/test_pcap.py"), count_junit),
-    ("fuzz", 180, [[TREE / "tests/fuzz/run"]], count_summary),
+    ("fuzz", 1100, [[TREE / "tests/fuzz/run"]], count_summary),
     ("model", 1100, [[TREE / "tests/model/run"]], count_summary),
     ("sim", 1100, [[TREE / "tests/model/sim/run"]], count_summary),
     ("netns", 420, pytest("netns", "tests/netns",
@@ -127,7 +128,7 @@ STAGES = [
 ]
 # These need a processor and no clock: from the first of them on they run one
 # after the other beside the rest, when nothing else wants to run.
-BESIDE = {"analysis", "model", "sim"}
+BESIDE = {"clang", "analysis", "unit-asan", "fuzz", "model", "sim"}
 
 
 class Runner:
