@@ -168,7 +168,7 @@ static uint32_t budget_left(struct agent *a, struct http_request *rq)
 	const char *left = http_header(rq, "X-Linnet-Deadline");
 	uint64_t budget = a->conf->query_ms, spent;
 
-	if (strcmp(lease ? lease : "", overlay_lease(a->overlay)) != 0) {
+	if (!overlay_under(a->overlay, lease)) {
 		reply_error(rq, ERR_MOVED);
 		return 0;
 	}

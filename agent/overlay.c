@@ -459,6 +459,11 @@ const char *overlay_lease(const struct overlay *o)
 	return text;
 }
 
+bool overlay_under(const struct overlay *o, const char *lease)
+{
+	return lease && lease[0] && strcmp(lease, overlay_lease(o)) == 0;
+}
+
 enum tree_word overlay_admit(const struct overlay *o, const struct epoch *lease,
 			     const struct epoch *as_of)
 {

@@ -69,6 +69,8 @@ unsigned overlay_path(const struct overlay *o,
 uint32_t overlay_clock_err_ms(const struct overlay *o);
 /* Lease under which the parent holds this agent; "" without; until the next. */
 const char *overlay_lease(const struct overlay *o);
+/* This header of a request is that lease; without a parent none is. */
+bool overlay_under(const struct overlay *o, const char *lease);
 /* "TERM.ROOT16.N": the highest epoch known. */
 void overlay_epoch_text(const struct overlay *o, char out[EPOCH_TEXT]);
 /* May a message under this lease be served?  as_of NULL: not a query. */

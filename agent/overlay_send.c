@@ -229,16 +229,19 @@ out:
 
 static int proof_start(struct sending *s)
 {
+	uint64_t now = clock_mono_ms();
 	struct tree_wire w = { .m.kind = TREE_HELLO, .has_nonce = true };
-	struct peer_request rq = { .to = s->to,
-				   .method = HTTP_POST,
-				   .path = HELLO_PATH,
-				   .timeout_ms = (uint32_t)(s->until_ms -
-							    clock_mono_ms()),
-				   .connect_ms = CONNECT_MS,
-				   .reply_max = REPLY_MAX,
-				   .fresh = s->fresh,
-				   .bare = true };
+	struct peer_request rq = {
+		.to = s->to,
+		.method = HTTP_POST,
+		.path = HELLO_PATH,
+		.timeout_ms = s->until_ms > now ? (uint32_t)(s->until_ms - now)
+						: 1,
+		.connect_ms = CONNECT_MS,
+		.reply_max = REPLY_MAX,
+		.fresh = s->fresh,
+		.bare = true
+	};
 	struct buf b = BUF_INIT;
 
 	memcpy(w.nonce, s->nonce, sizeof(w.nonce));

@@ -51,7 +51,7 @@ static int change_read(const struct agent *a, struct http_request *rq,
 	const char *lease = http_header(rq, "X-Linnet-Lease");
 	const char *id = rq->segment[0];
 
-	if (strcmp(lease ? lease : "", overlay_lease(a->overlay)) != 0) {
+	if (!overlay_under(a->overlay, lease)) {
 		reply_error(rq, ERR_MOVED, "", "");
 		return -EPERM;
 	}
