@@ -188,8 +188,11 @@ static void parent_changed(struct overlay *o)
 static void env_event(void *ctx, enum tree_event e, const struct node_id *id)
 {
 	struct overlay *o = ctx;
+
 	if (e == TREE_EVENT_CHILD && id)
 		child_changed(o, id);
+	if (e == TREE_EVENT_CHILD && o->tree)
+		peers_expect(o->agent->peers, tree_n_children(o->tree));
 	if (e == TREE_EVENT_CHILD && o->started && o->ops == &member_manual)
 		children_keep(o);
 	if (e == TREE_EVENT_PARENT) {

@@ -19,8 +19,8 @@ static void put_child(struct json_out *o, const struct child *ch)
 	if (ch->refused[0])
 		json_put_str(o, "refused", ch->refused);
 	json_put_u64(o, "hosts", ch->hosts);
-	if (ch->rtt_us)
-		json_put_fixed(o, "latency_ms", ch->rtt_us / 1000.0, 3);
+	if (ch->last_seen_ms)
+		json_put_u64(o, "latency_ms", ch->rtt_us / 1000);
 	else
 		json_put_null(o, "latency_ms");
 	v1_put_time(o, "last_seen", ch->last_seen_ms);

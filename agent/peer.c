@@ -30,8 +30,8 @@
 #define HEADERS_MAX      (16 * 1024)
 #define HELD_MAX         ((size_t)64 << 20)
 #define HOST_CONNECTIONS 16
-#define CONNECTIONS      160L /* two for each of 64 children, and 32 */
-#define IDLE_S           4L   /* a server of ours closes after 5 */
+#define CONNECTIONS      16 /* kept besides one for each child */
+#define IDLE_S           4L /* a server of ours closes after 5 */
 #define TOKEN_MAX        128
 
 /* A connection, in use or kept for the next call. */
@@ -543,7 +543,8 @@ int peers_open(struct peers **out, struct loop *l, const char *token_file)
 	    curl_multi_setopt(p->multi, CURLMOPT_TIMERDATA, p) ||
 	    curl_multi_setopt(p->multi, CURLMOPT_PIPELINING,
 			      (long)CURLPIPE_NOTHING) ||
-	    curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS) ||
+	    curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS,
+			      (long)CONNECTIONS) ||
 	    curl_multi_setopt(p->multi, CURLMOPT_MAX_HOST_CONNECTIONS,
 			      (long)HOST_CONNECTIONS))
 		goto fail;
@@ -552,6 +553,12 @@ int peers_open(struct peers **out, struct loop *l, const char *token_file)
 fail:
 	peers_free(p);
 	return ret;
+}
+
+void peers_expect(struct peers *p, unsigned n_children)
+{
+	curl_multi_setopt(p->multi, CURLMOPT_MAXCONNECTS,
+			  (long)n_children + CONNECTIONS);
 }
 
 void peers_free(struct peers *p)

@@ -45,6 +45,8 @@ struct peer_request {
 /* token_file: own peer token (0600), or NULL.  0 or -errno. */
 int peers_open(struct peers **out, struct loop *l, const char *token_file);
 void peers_free(struct peers *p);
+/* So many addresses are talked to all the time: their connections are kept. */
+void peers_expect(struct peers *p, unsigned n_children);
 /* done is called once, never from inside this call.  NULL: no memory. */
 struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,

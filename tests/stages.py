@@ -100,14 +100,14 @@ def count_junit(stage, status, text):
 STAGES = [
     ("setup", 600, [[TREE / "tests/setup"]], count_nothing),
     ("gcc", 300, build(""), count_exit),
-    # gcc's warnings are unreliable with sanitizers
-    ("asan", 300, build("asan", "-Db_sanitize=address,undefined",
-                        werror=False), count_exit),
     ("hooks", 120, build("hooks", "-Dtest_hooks=true", "-Dtests=false",
                          targets=["monitor/linnet-monitor",
                                   "agent/linnet-agent",
                                   "tests/netns/readimage"]), count_exit),
     ("lint", 60, lint("--fast"), count_summary),
+    # gcc's warnings are unreliable with sanitizers
+    ("asan", 1100, build("asan", "-Db_sanitize=address,undefined",
+                        werror=False), count_exit),
     ("clang", 1100, build("clang", cc="clang"), count_exit),
     ("analysis", 1100, lint("--slow"), count_summary),
     ("lint-self", 60, pytest("lint-self", "tests/lint"), count_junit),
@@ -122,13 +122,14 @@ STAGES = [
                           "--ignore-glob=*/test_tree*.py"), count_junit),
     ("tree", 420, pytest("tree", *sorted(TREE.glob("tests/netns/test_tree*"))),
      count_junit),
+    ("e2e", 600, pytest("e2e", "tests/e2e"), count_junit),
     ("netns-asan", 180, pytest("netns-asan", "tests/netns", "-m", "sanitize",
                                name="asan"), count_junit),
-    ("e2e", 600, pytest("e2e", "tests/e2e"), count_junit),
 ]
 # These need a processor and no clock: from the first of them on they run one
 # after the other beside the rest, when nothing else wants to run.
-BESIDE = {"clang", "analysis", "unit-asan", "fuzz", "model", "sim"}
+BESIDE = {"asan", "clang", "analysis", "unit-asan", "fuzz", "model", "sim"}
+AFTER = {"netns-asan"}  # wants what they built
 
 
 class Runner:
@@ -218,6 +219,8 @@ class Runner:
                             if not self.stopped])
         try:
             for s in stages:
+                if s[0] in AFTER and thread.ident:
+                    thread.join()
                 if s[0] not in BESIDE:
                     if not self.stage(*s) and s[0] in ("setup", "gcc"):
                         break

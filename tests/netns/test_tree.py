@@ -321,7 +321,7 @@ def test_t52_slow_child():
         for play, comes in ((late(0.15), True), (late(1.5), False),
                             (drip, False), (None, True)):
             server.play = play
-            with ThreadPoolExecutor(8) as pool:
+            with ThreadPoolExecutor(12) as pool:
                 came = list(pool.map(one, range(250)))
             if comes:
                 assert all(came), f"{came.count(False)} of 250 came late"
