@@ -326,7 +326,8 @@ def test_t52_slow_child():
             if comes:
                 assert all(came), f"{came.count(False)} of 250 came late"
             else:
-                assert not any(came)
+                # through the middle none can: if one passed it by, once more
+                within(came.count(True), 0, "answers in time")
 
 
 def test_expected_is_who_was_there_at_the_start():
