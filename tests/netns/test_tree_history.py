@@ -86,6 +86,7 @@ class Trouble:
         self.move()
 
 
+@pytest.mark.skipif(not FULL, reason="a random history: LINNET_TEST_FULL=1")
 def test_t56b_history():
     seed = int(os.environ.get("LINNET_TEST_SEED", time.time_ns() % 10**6))
     print(f"LINNET_TEST_SEED={seed}")
