@@ -64,7 +64,8 @@ static int agent_run(struct program *p)
 
 	a->started_ms = clock_wall_ms();
 	if (loop_open(p) ||
-	    peers_open(&a->peers, a->loop, peer_token[0] ? peer_token : NULL) ||
+	    peers_open(&a->peers, a->loop, peer_token[0] ? peer_token : NULL,
+		       p->conf.listen, p->conf.n_listen) ||
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
 	    kept_open(&a->kept) || probes_open(&a->probes, a) ||

@@ -45,6 +45,8 @@ struct peers {
 	struct loop *loop;
 	struct line *lines;
 	CURLM *multi;
+	const struct endpoint *listen;
+	size_t n_listen;
 	struct loop_timer timer;
 	char token[TOKEN_MAX + 1]; /* "" none */
 	struct peer_call *calls;
@@ -170,6 +172,33 @@ static int time_watch(CURLM *multi, long timeout_ms, void *arg)
 
 /* ---- what a call may do ---- */
 
+int peers_bind(const struct peers *p, int fd, const struct endpoint *to)
+{
+	struct endpoint from = { .port = 0 };
+	struct sockaddr_storage ss;
+	unsigned n = 0;
+	int one = 1;
+
+	for (size_t i = 0; i < p->n_listen; i++) {
+		const struct ip_addr *a = &p->listen[i].addr;
+
+		if (addr_is_v4(a) == addr_is_v4(&to->addr) &&
+		    addr_classify(a) == addr_classify(&to->addr) &&
+		    !(n && addr_equal(a, &from.addr))) {
+			from.addr = *a;
+			n++;
+		}
+	}
+	if (n != 1)
+		return 0;
+	/* the port is chosen when the other end is known: there are more */
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	return bind(fd, (struct sockaddr *)&ss,
+		    endpoint_to_sockaddr(&from, &ss))
+		       ? -errno
+		       : 0;
+}
+
 /* Only to the address that was meant, and never to one that is no host. */
 static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 				 struct curl_sockaddr *sa)
@@ -191,6 +220,10 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 		return CURL_SOCKET_BAD;
 	line->fd =
 		socket(sa->family, sa->socktype | SOCK_CLOEXEC, sa->protocol);
+	if (line->fd >= 0 && peers_bind(c->peers, line->fd, &to)) {
+		close(line->fd);
+		line->fd = -1;
+	}
 	if (line->fd < 0) {
 		free(line);
 		return CURL_SOCKET_BAD;
@@ -518,7 +551,8 @@ static int token_read(struct peers *p, const char *path)
 	return -EINVAL;
 }
 
-int peers_open(struct peers **out, struct loop *l, const char *token_file)
+int peers_open(struct peers **out, struct loop *l, const char *token_file,
+	       const struct endpoint *listen, size_t n_listen)
 {
 	struct peers *p = calloc(1, sizeof(*p));
 	int ret = -ENOMEM;
@@ -526,6 +560,8 @@ int peers_open(struct peers **out, struct loop *l, const char *token_file)
 	if (!p)
 		return -ENOMEM;
 	p->loop = l;
+	p->listen = listen;
+	p->n_listen = n_listen;
 	if (token_file && token_file[0]) {
 		ret = token_read(p, token_file);
 		if (ret)

@@ -42,9 +42,18 @@ struct peer_request {
 	bool bare;              /* without our token */
 };
 
-/* token_file: own peer token (0600), or NULL.  0 or -errno. */
-int peers_open(struct peers **out, struct loop *l, const char *token_file);
+/*
+ * token_file: own peer token (0600), or NULL.  listen: where this agent
+ * listens, borrowed.  0 or -errno.
+ */
+int peers_open(struct peers **out, struct loop *l, const char *token_file,
+	       const struct endpoint *listen, size_t n_listen);
 void peers_free(struct peers *p);
+/*
+ * Calls come from the address that others reach this agent at: a socket that
+ * will connect is bound to it, if there is one for such a target.  0 or -errno.
+ */
+int peers_bind(const struct peers *p, int fd, const struct endpoint *to);
 /* So many addresses are talked to all the time: their connections are kept. */
 void peers_expect(struct peers *p, unsigned n_children);
 /* done is called once, never from inside this call.  NULL: no memory. */

@@ -325,7 +325,8 @@ static int sender_connect(struct probes *ps, int type, uint32_t events,
 
 	if (fd < 0)
 		return -errno;
-	if ((connect(fd, (struct sockaddr *)&ss, len) &&
+	if (peers_bind(ps->agent->peers, fd, &s->to) ||
+	    (connect(fd, (struct sockaddr *)&ss, len) &&
 	     errno != EINPROGRESS) ||
 	    loop_io_add(ps->agent->loop, &s->io, fd, events, fn, ps)) {
 		close(fd);

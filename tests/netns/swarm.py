@@ -48,7 +48,7 @@ def truth(hosts, flows=FLOWS):
 
 
 def address(i):
-    """127.0.0.1, where every connection comes from, is nobody's."""
+    """127.0.0.1, where clients call from, is nobody's."""
     return f"127.1.{i // 250}.{i % 250 + 1}"
 
 

@@ -108,6 +108,7 @@ class Listener(threading.Thread):
     def __init__(self, host, address, answer=b""):
         super().__init__(daemon=True)
         self.answer, self.seen, self.stopped = answer, b"", False
+        self.callers = set()
         self.server = host.socket()
         self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.server.bind((address, 8000))
@@ -117,7 +118,8 @@ class Listener(threading.Thread):
     def run(self):
         while not self.stopped:
             with contextlib.suppress(OSError):
-                connection, _ = self.server.accept()
+                connection, caller = self.server.accept()
+                self.callers.add(caller[0])
                 with connection:
                     connection.settimeout(0.3)
                     with contextlib.suppress(OSError):
@@ -162,6 +164,32 @@ def test_t49b_listener_hears_hello_alone(secure, answer):
         assert paths(listener.seen) == {b"/api/v1/peer/hello"}
         assert b"uthorization" not in listener.seen
         assert b"f" * 43 not in listener.seen
+
+
+# ---- who calls ----
+
+@pytest.mark.parametrize("listen, to, caller", [
+    (["127.2.0.1"], "127.2.0.2", "127.2.0.1"),
+    (["127.2.0.1:8001", "127.2.0.1"], "127.2.0.2", "127.2.0.1"),
+    (["127.2.0.1", "127.2.0.3"], "127.2.0.2", "127.0.0.1"),
+    (["0.0.0.0"], "10.77.0.2", "10.77.0.1"),
+    (["10.78.0.1"], "10.77.0.2", "10.78.0.1"),
+    (["10.78.0.1", "127.2.0.1"], "10.77.0.2", "10.78.0.1"),
+    (["127.2.0.1"], "10.77.0.2", "10.77.0.1"),
+])
+def test_calls_come_from_where_it_listens(listen, to, caller):
+    """A host with many addresses is one for those that it calls."""
+    with Lab(2) as lab:
+        one, other = lab.hosts
+        one.run(["ip", "addr", "add", "10.78.0.1/32", "dev", "lo"])
+        other.run(["ip", "route", "add", "10.78.0.1", "via", one.ip4])
+        with Listener(one if to.startswith("127.") else other, to) as listener:
+            one.start([BUILD / "agent/linnet-agent", "--insecure", "--user",
+                       AGENT_UID, "--child", to,
+                       *(a for x in listen for a in ("--listen", x))],
+                      ready=True).wait_ready()
+            wait_until(lambda: listener.callers, 5, "it calls")
+        assert listener.callers == {caller}
 
 
 # ---- T57b: by hand, in any order ----

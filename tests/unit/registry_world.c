@@ -166,7 +166,7 @@ void agent_up(struct world *w)
 	assert_non_null(a->loop);
 	w->accept_io = w->io = LOOP_IO_INIT;
 	monitor_start(w);
-	assert_int_equal(peers_open(&a->peers, a->loop, NULL), 0);
+	assert_int_equal(peers_open(&a->peers, a->loop, NULL, NULL, 0), 0);
 	assert_int_equal(monlink_open(&a->monlink, a), 0);
 	assert_int_equal(overlay_open(&a->overlay, a), 0);
 	assert_int_equal(registry_open(&a->registry, a), 0);
