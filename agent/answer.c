@@ -4,7 +4,8 @@
  * are one wave over the subtree.  Heavy hitters are two: the first brings rows
  * that may matter with a bound for all others, the second asks every host for
  * its amount of each candidate, so that a key that is small on every host but
- * large in the tree is neither missed nor under-counted.
+ * large in the tree is neither missed nor under-counted.  Where the first has
+ * said it all, as small tables do, there is no second.
  *
  * Why nothing is missed: a key that is absent from the merged rows has at most
  * floor; with floor <= T every key above T is a row, its upper bound is above
@@ -318,6 +319,16 @@ static int candidates(struct answer_op *op)
 	return 0;
 }
 
+/* Of no candidate is anything left to be said. */
+static bool hits_exact(const struct answer *an)
+{
+	for (uint32_t i = 0; i < an->n_hits; i++)
+		if (an->hit[i].v.lower != an->hit[i].v.upper)
+			return false;
+	/* who gave how much of each is told by the second round alone */
+	return !an->part->saturated && !an->has_contributors;
+}
+
 /* Asks every host for its amount of every candidate. */
 static int round2_start(struct answer_op *op)
 {
@@ -369,7 +380,7 @@ static void round1_done(void *arg, struct query_result *r)
 		op_finish(op);
 		return;
 	}
-	if (!op_alone(op)) {
+	if (!op_alone(op) && !hits_exact(an)) {
 		if (!round2_start(op))
 			return;
 		op->degraded = true;

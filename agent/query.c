@@ -298,6 +298,11 @@ int query_start(struct agent *a, const struct ask *ask,
 	return -EBUSY;
 }
 
+uint64_t query_served(const struct agent *a)
+{
+	return walk_served(a->queries->walk);
+}
+
 void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out)
 {
 	walk_scope(a->queries->walk, host_only, out);

@@ -72,6 +72,9 @@ int query_start(struct agent *a, const struct ask *ask,
 		const struct query_options *opt,
 		void (*done)(void *arg, struct query_result *r), void *arg);
 
+/* Questions of the parent that were taken on since the start. */
+uint64_t query_served(const struct agent *a);
+
 /* The hosts that a question or change speaks of, as they are now. */
 void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out);
 

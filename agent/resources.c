@@ -13,6 +13,7 @@
 #include "agent/monlink.h"
 #include "agent/overlay.h"
 #include "agent/probe.h"
+#include "agent/query.h"
 #include "agent/registry.h"
 #include "agent/v1.h"
 #include "common/util.h"
@@ -95,6 +96,7 @@ static void put_overlay_summary(struct json_out *o, const struct agent *a)
 		json_put_null(o, "parent");
 	json_put_u64(o, "children", overlay_n_children(ov));
 	json_put_u64(o, "hosts_expected", overlay_expected(ov));
+	json_put_u64(o, "questions", query_served(a));
 	json_close(o, '}');
 }
 

@@ -401,3 +401,8 @@ uint64_t walk_late(const struct walk *w)
 {
 	return w->late;
 }
+
+uint64_t walk_served(const struct walk *w)
+{
+	return w->served;
+}

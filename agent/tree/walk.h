@@ -88,7 +88,8 @@ walk_start(struct walk *w, const struct walk_options *opt, void *question,
 	   void *arg);
 void walk_cancel(struct walk_query *q); /* done is not told */
 unsigned walk_running(const struct walk *w);
-uint64_t walk_late(const struct walk *w); /* parts that met no query */
+uint64_t walk_late(const struct walk *w);   /* parts that met no query */
+uint64_t walk_served(const struct walk *w); /* questions of the parent */
 
 struct walk_report {
 	uint32_t expected, answered;

@@ -26,7 +26,7 @@ struct walk {
 	unsigned n_running;
 	uint64_t last_read, last_waves; /* references given */
 	uint64_t armed_ms;              /* as env.timer() was told last */
-	uint64_t late;
+	uint64_t late, served;
 	uint64_t digest, digest_of; /* of the rows; their version, or 0 */
 	struct replay replay;
 };

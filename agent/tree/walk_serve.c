@@ -270,6 +270,7 @@ void walk_request(struct walk *w, const struct walk_ask *m, void *question,
 
 	if (word == TREE_OK && moved_since(w, m))
 		word = TREE_MOVED;
+	w->served += word == TREE_OK;
 	if (word != TREE_OK)
 		refuse(w, ref, word);
 	else if (!question)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab import AGENT_UID, Lab, best_of_3, wait_until, within
+from traffic import icmp_packet, spray
 from tree import EIGHT, Load, Node, Tree, ask, connect, exchange, request
 
 STAR = {0: [1, 2, 3]}
@@ -430,19 +431,32 @@ def test_asked_again():
 
 # ---- a host is lost between two rounds ----
 
+ODD = "10.66.0.1"
+
+
 def configure_hitters(tree):
-    """A counter of packets by source and its task; pings; what it counted."""
+    """A counter of packets by source and its task; pings; what it counted.
+
+    One small key is left out of the first round, so that there is a second.
+    """
     sketch = tree.root.ask(type="config sketch", proto="icmp").text
     counter = {"sketch_id": sketch, "counter_key_type": "src"}
     assert tree.root.ask(type="config sketch counter", **counter).status == 200
-    query = {"type": "query heavy hitters", "hitter_threshold": 0, **counter}
+    share = 0.7 / len(tree.nodes)
+    query = {"type": "query heavy hitters", "hitter_threshold": share,
+             **counter}
     tree.wait_complete(**query)
     ping_all(tree.nodes, 6)
+    for a, b in zip(tree.nodes, tree.nodes[1:] + tree.nodes[:1]):
+        spray(a.host, [icmp_packet(ODD, b.address)], 100)
     whole = tree.wait_complete(**query).json()
     assert set(whole) == {n.address for n in tree.nodes}
     task = next(t["id"] for t in tree.root.get("/api/v1/tasks").json()["data"]
                 if t["sketch_id"] == int(sketch))
-    return query, f"/api/v1/tasks/{task}/top?n=100", whole
+    wait_until(lambda: tree.root.get(
+        f"/api/v1/tasks/{task}/estimate?key={ODD}").json()["data"][0][
+            "estimate"] == len(tree.nodes), 5, "the small one is counted")
+    return query, f"/api/v1/tasks/{task}/top?n=100&threshold={share}", whole
 
 
 def no_second_round(handler, reply):
@@ -493,24 +507,53 @@ def test_lost_after_the_first_round():
 
 
 def test_nobody_answers_the_second_round():
-    with Tree({0: [1]}) as tree:
+    with Tree({0: [1, 2]}) as tree:
         query, path, _ = configure_hitters(tree)
-        root, child = tree.nodes
-        with middle(child) as server:
+        root, one, two = tree.nodes
+        with middle(one) as first, middle(two) as second:
             tree.wait_complete(**query)
             root.monitor.stop()
             wait_until(lambda: root.ask(**query).missing ==
                        {root.address: "monitor_down"}, 5, "no monitor")
             own = root.ask(**query).json()
             assert own
-            server.play = no_second_round
+            first.play = second.play = no_second_round
             reply = root.ask(**query)
             assert (reply.status, reply.json()) == (200, own)
-            assert reply.answered == (0, 2)
+            assert reply.answered == (0, 3)
             assert reply.missing == {root.address: "monitor_down",
-                                     child.address: "partial"}
+                                     one.address: "partial",
+                                     two.address: "partial"}
             assert root.get(path).status == 200
-            server.play = None
+            first.play = second.play = None
+
+
+def test_no_second_round_without_need():
+    """Where the first has said it all, a host is asked once."""
+    with Tree({0: [1], 1: [2]}) as tree:
+        query, path, _ = configure_hitters(tree)
+        path, inexact = path.split("&")[0], path
+
+        def asked():
+            return [n.get("/api/v1/status").json()["data"]["overlay"][
+                "questions"] for n in tree.nodes]
+
+        def answer(path):
+            doc = tree.root.get(path).json()
+            assert doc["meta"]["coverage"]["complete"]
+            return {i["key"]: (i["lower"], i["estimate"], i["upper"])
+                    for i in doc["data"]}, doc["meta"]
+        before = asked()
+        exact, meta = answer(path)
+        assert meta["recall"] == "certain" and meta["error"]["max"] == 0
+        assert asked() == [0, before[1] + 1, before[2] + 1]
+        assert exact.pop(ODD) == (3, 3, 3)
+        # with a bound on some of them they are two, and say the same
+        assert answer(inexact)[0] == exact
+        assert asked() == [0, before[1] + 3, before[2] + 3]
+        assert tree.root.ask(**{**query, "hitter_threshold": 0}).json() == {
+            ODD: 3, **{k: v for k, (_, v, _) in exact.items()}}
+        assert asked() == [0, before[1] + 4, before[2] + 4]
 
 
 def test_second_round_under_another_lease():

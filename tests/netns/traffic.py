@@ -144,6 +144,12 @@ def udp_packet(src, dst, sport, dport, data=b""):
     return ip_packet(src, dst, 17, head[:6] + struct.pack("!H", check) + data)
 
 
+def icmp_packet(src, dst):
+    """An answer to an echo request that nobody sent."""
+    check = checksum(bytes(8))
+    return ip_packet(src, dst, 1, struct.pack("!HHI", 0, check, 0))
+
+
 def spray(host, packets, rate, seconds=60):
     """Sends raw packets from a host; the report of the sender."""
     path = host.lab.dir / f"spray-{host.name}-{time.time_ns()}"
