@@ -431,7 +431,7 @@ static void plain_members(const struct json *body, struct task *t,
 	size_t len;
 
 	v = json_get(body, "name");
-	if (v && (json_str(v, 64, &s, &len) || !name_ok(s, len)))
+	if (v && (json_str(v, 64, &s, &len) || (len && !name_ok(s, len))))
 		error_add(e, ERR_VALUE, "name", "[A-Za-z0-9._:-]{1,64}");
 	else if (v)
 		memcpy(t->name, s, len + 1);

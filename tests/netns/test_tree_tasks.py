@@ -136,7 +136,11 @@ def test_disk_lost_below():
 def test_controller_sends_again():
     """The root is lost with its disk: the same ids, and none twice."""
     with Tree(CHAIN) as tree:
-        mine = [add(tree.root, f"task-{i}") for i in range(4)]
+        # one of them has no name
+        mine = [add(tree.root, f"task-{i}") for i in range(3)]
+        r = tree.root.post("/api/v1/tasks", {"key": "src"})
+        assert r.status == 201, r.text
+        mine.append(r.json()["data"])
         want = {t["id"]: (1, t["name"]) for t in mine}
         wait_same(tree, want)
         # nothing was lost: nothing changes
