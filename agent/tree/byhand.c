@@ -31,6 +31,14 @@ void byhand_settle(struct branch *b, enum tree_word w)
 
 /* ---- asking it to join ---- */
 
+static bool added_only_now(const struct branch *b)
+{
+	for (const struct adding *ad = b->adding; ad; ad = ad->next)
+		if (ad->created)
+			return true;
+	return false;
+}
+
 /* It does not want, or must not: not expected, tried again rarely. */
 void byhand_refused(struct tree *t, struct branch *b, enum tree_word w)
 {
@@ -41,7 +49,7 @@ void byhand_refused(struct tree *t, struct branch *b, enum tree_word w)
 	b->pub.state = CHILD_EXPECTED;
 	b->pub.refused = w;
 	rows_touch(t);
-	if (b->adding && b->adding->created) {
+	if (added_only_now(b)) {
 		byhand_settle(b, w);
 		branch_drop(t, b);
 		return;
@@ -202,33 +210,36 @@ void tree_add(struct tree *t, const struct endpoint *ep, uint32_t wait_ms,
 {
 	struct branch *b = branch_by_endpoint(t, ep);
 	enum tree_word w = may_add(t, ep);
+	bool created = !b, waits = w == TREE_OK && !(b && b->joined);
 	struct adding *ad = NULL;
 
-	if (w == TREE_OK && b)
-		b->pub.by_hand = true;
+	if (waits && done) {
+		ad = calloc(1, sizeof(*ad));
+		if (!ad)
+			w = TREE_BUSY;
+	}
 	if (w == TREE_OK && !b) {
-		ad = done ? calloc(1, sizeof(*ad)) : NULL;
-		b = done && !ad ? NULL : branch_new(t, ep);
-		if (!b) {
+		b = branch_new(t, ep);
+		if (!b)
 			w = t->n_children == TREE_CHILDREN ? TREE_FULL
 							   : TREE_BUSY;
-			free(ad);
-			ad = NULL;
-		} else {
-			b->pub.by_hand = true;
-			if (t->started)
-				branch_start(t, b, 0);
-		}
 	}
-	if (!ad) {
+	if (w == TREE_OK)
+		b->pub.by_hand = true;
+	/* also one that refused before: who asks again wants it now */
+	if (w == TREE_OK && waits && t->started && !b->ref && !b->until_ms)
+		branch_start(t, b, 0);
+	if (w != TREE_OK || !ad) {
+		free(ad);
 		if (done)
 			done(arg, w, false);
 		return;
 	}
-	ad->at_ms = now_ms(t) + wait_ms;
-	ad->created = true;
-	ad->done = done;
-	ad->arg = arg;
+	*ad = (struct adding){ .next = b->adding,
+			       .at_ms = now_ms(t) + wait_ms,
+			       .created = created,
+			       .done = done,
+			       .arg = arg };
 	b->adding = ad;
 	adding_arm(t);
 }

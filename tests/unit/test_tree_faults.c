@@ -399,6 +399,33 @@ static void test_t57_by_hand(void **state)
 	world_free(w);
 }
 
+/* A child that refused once and is added again: what it says now is told. */
+static void test_added_again(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 1);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
+	/* as of its configuration: it is kept, whatever the child says */
+	tree_add(w->node[1].tree, &w->node[2].ep, 900, NULL, NULL);
+	world_run(w, 3000);
+	assert_int_equal(tree_n_children(w->node[1].tree), 1);
+	assert_int_equal(world_add(w, 1, 2), TREE_PARENT);
+	assert_int_equal(tree_n_children(w->node[1].tree), 1);
+	assert_int_equal(world_parent(w, 2), 0);
+	assert_int_equal(tree_remove(w->node[0].tree, &w->node[2].ep, NULL), 0);
+	/* it finds out by the silence of its parent */
+	for (unsigned i = 0; i < 20; i++) {
+		enum tree_word word = world_add(w, 1, 2);
+
+		assert_int_equal(word == TREE_OK, world_parent(w, 2) == 1);
+		world_run(w, 200);
+	}
+	assert_int_equal(world_parent(w, 2), 1);
+	world_free(w);
+}
+
 /* What is behind a stopped agent is missing until it is back. */
 static void test_manual_parent_lost(void **state)
 {
@@ -577,6 +604,7 @@ int main(void)
 		cmocka_unit_test(test_s1_two_roots_invite),
 		cmocka_unit_test(test_t56_moves),
 		cmocka_unit_test(test_t57_by_hand),
+		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
 		cmocka_unit_test(test_only_configured_parents),
 		cmocka_unit_test(test_static_list),
