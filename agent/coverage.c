@@ -111,7 +111,7 @@ void coverage_answered(struct coverage *c, const char *overlay_name,
 }
 
 void coverage_missing(struct coverage *c, const struct node_id *id,
-		      enum missing_reason r)
+		      enum missing_reason r, bool alone)
 {
 	assert(r > MISSING_NONE && r < MISSING_REASONS);
 	if (c->reasons[r] < UINT32_MAX)
@@ -119,6 +119,7 @@ void coverage_missing(struct coverage *c, const struct node_id *id,
 	if (c->n_missing == COVERAGE_TOPS)
 		return;
 	c->missing[c->n_missing].id = *id;
+	c->missing[c->n_missing].alone = alone;
 	c->missing[c->n_missing++].reason = r;
 }
 
@@ -206,6 +207,8 @@ static void put_missing(struct json_out *o, const struct coverage *c)
 		json_open(o, NULL, '[');
 		json_put_str(o, NULL, id);
 		json_put_str(o, NULL, names[c->missing[i].reason]);
+		if (c->missing[i].alone)
+			json_put_bool(o, NULL, true);
 		json_close(o, ']');
 	}
 	json_close(o, ']');
@@ -282,12 +285,18 @@ static int get_missing(const struct json *obj, struct coverage *c)
 	for (size_t i = 0; i < n; i++) {
 		const struct json *top = json_at(a, i);
 		const char *s;
+		bool alone;
 
-		if (json_type(top) != JSON_ARRAY || json_len(top) != 2 ||
+		if (json_type(top) != JSON_ARRAY ||
+		    json_len(top) - 2 > 1 || /* 2 or 3 */
 		    json_str(json_at(top, 0), 32, &s, &len) ||
 		    node_id_parse(s, len, &c->missing[i].id) ||
 		    json_str(json_at(top, 1), 32, &s, &len) ||
 		    missing_reason_parse(s, &c->missing[i].reason))
+			return -EINVAL;
+		c->missing[i].alone = json_len(top) == 3;
+		if (c->missing[i].alone &&
+		    (json_bool(json_at(top, 2), &alone) || !alone))
 			return -EINVAL;
 	}
 	c->n_missing = (uint32_t)n;

@@ -59,6 +59,7 @@ struct coverage {
 	struct {
 		struct node_id id;
 		enum missing_reason reason;
+		bool alone;       /* its own read: those below may be in */
 	} missing[COVERAGE_TOPS]; /* last, so that a copy may be short */
 };
 
@@ -68,12 +69,12 @@ uint64_t coverage_digest(const char *overlay_name, const struct node_id *id);
 void coverage_key(const char *overlay_name, struct hash_key *out);
 uint64_t coverage_digest_keyed(const struct hash_key *key,
 			       const struct node_id *id);
-/* A host alone that answered / that could not. */
+/* A host alone that answered / that could not; alone: only itself. */
 void coverage_answered(struct coverage *c, const char *overlay_name,
 		       const struct node_id *self, const struct ctl_loss *loss,
 		       uint64_t start_ms, uint64_t end_ms);
 void coverage_missing(struct coverage *c, const struct node_id *id,
-		      enum missing_reason r);
+		      enum missing_reason r, bool alone);
 /* acc += in; child: one more hop. */
 void coverage_merge(struct coverage *acc, const struct coverage *in,
 		    bool child);

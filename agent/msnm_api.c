@@ -85,12 +85,13 @@ static void report(const struct msnm_ask *a, const struct msnm_entry *en,
 	else
 		coverage_missing(&c, overlay_self(agent->overlay),
 				 a->m->task.id ? MISSING_NO_WINDOW
-					       : MISSING_UNKNOWN_TASK);
+					       : MISSING_UNKNOWN_TASK,
+				 true);
 	for (unsigned i = 0;
 	     !en && !a->f.host_only && i < overlay_n_children(agent->overlay);
 	     i++)
 		coverage_missing(&c, &overlay_child(agent->overlay, i)->id,
-				 MISSING_BEHIND);
+				 MISSING_BEHIND, false);
 	coverage_report(agent, &c, &scope, rep);
 }
 

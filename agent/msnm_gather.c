@@ -63,7 +63,7 @@ static void finish(struct msnm_gather *g)
 				  r->k * w, (r->k + 1) * w);
 		coverage_merge(&r->coverage, &own, false);
 	} else {
-		coverage_missing(&r->coverage, self, r->why);
+		coverage_missing(&r->coverage, self, r->why, true);
 	}
 	qsort(r->child, r->n, sizeof(r->child[0]), child_order);
 	g->done(g->m, r);
@@ -157,7 +157,7 @@ static void child_replied(void *arg, const struct fanout_child *c,
 	if (why == MISSING_NONE)
 		coverage_merge(&r->coverage, &cov, true);
 	else
-		coverage_missing(&r->coverage, &c->id, why);
+		coverage_missing(&r->coverage, &c->id, why, false);
 }
 
 static void children_done(void *arg)

@@ -70,7 +70,8 @@ static void put_coverage(struct json_out *o, const struct msnm *m,
 		return;
 	}
 	coverage_missing(&none, overlay_self(m->agent->overlay),
-			 m->task.id ? MISSING_NO_WINDOW : MISSING_UNKNOWN_TASK);
+			 m->task.id ? MISSING_NO_WINDOW : MISSING_UNKNOWN_TASK,
+			 false);
 	coverage_encode(o, "coverage", &none);
 }
 

@@ -206,7 +206,7 @@ struct lost {
 
 /* One that answered then; others are missing for the reason of then. */
 static void lost_host(void *arg, uint32_t row, const struct node_id *id,
-		      enum missing_reason r)
+		      enum missing_reason r, bool alone)
 {
 	struct lost *l = arg;
 
@@ -215,7 +215,8 @@ static void lost_host(void *arg, uint32_t row, const struct node_id *id,
 		l->n++;
 	if (r != MISSING_BEHIND)
 		coverage_missing(l->out, id,
-				 r == MISSING_NONE ? MISSING_PARTIAL : r);
+				 r == MISSING_NONE ? MISSING_PARTIAL : r,
+				 r == MISSING_NONE || alone);
 }
 
 /* The hosts of a gift are those that are known below it; else no use. */
@@ -227,7 +228,7 @@ static bool lost_hosts(struct agent *a, const struct gift *g,
 	unsigned n, i = 0;
 
 	if (node_id_equal(&g->id, overlay_self(a->overlay))) {
-		coverage_missing(out, &g->id, MISSING_PARTIAL);
+		coverage_missing(out, &g->id, MISSING_PARTIAL, true);
 		return true;
 	}
 	rows = overlay_rows(a->overlay, &n);

@@ -227,7 +227,8 @@ void op_local(struct registry_op *op, enum missing_reason r)
 	struct coverage own;
 
 	if (r != MISSING_NONE) {
-		coverage_missing(&op->coverage, overlay_self(a->overlay), r);
+		coverage_missing(&op->coverage, overlay_self(a->overlay), r,
+				 true);
 		return;
 	}
 	coverage_answered(&own, a->conf->overlay_name, overlay_self(a->overlay),
@@ -343,7 +344,7 @@ static void child_replied(void *arg, const struct fanout_child *c,
 	if (why == MISSING_NONE)
 		coverage_merge(&op->coverage, &cov, true);
 	else
-		coverage_missing(&op->coverage, &c->id, why);
+		coverage_missing(&op->coverage, &c->id, why, false);
 	op_held(op);
 }
 

@@ -38,7 +38,7 @@ void walk_arm(struct walk *w)
 /* ---- parts ---- */
 
 static void query_missing(struct walk_query *q, const struct node_id *id,
-			  enum missing_reason why)
+			  enum missing_reason why, bool alone)
 {
 	const struct walk_ops *ops = q->walk->conf.ops;
 	void *ctx = q->walk->conf.ctx;
@@ -46,7 +46,7 @@ static void query_missing(struct walk_query *q, const struct node_id *id,
 	if (ops->missing &&
 	    ops->missing(ctx, q->question, id, why, &q->part, &q->coverage))
 		return;
-	coverage_missing(&q->coverage, id, why);
+	coverage_missing(&q->coverage, id, why, alone);
 }
 
 /* Takes the part, or frees it; 0 or as walk_ops.merge(), nothing changed. */
@@ -137,7 +137,7 @@ static void child_over(void *arg, const struct walk_child *c,
 			conf->env->rejected(conf->ctx, c, words);
 	}
 	if (why != MISSING_NONE)
-		query_missing(q, &c->id, why);
+		query_missing(q, &c->id, why, false);
 }
 
 /* ---- queries ---- */
@@ -200,7 +200,8 @@ static void query_check(struct walk_query *q)
 static void local_missing(struct walk_query *q, enum missing_reason why)
 {
 	q->local_in = true;
-	query_missing(q, q->walk->conf.view->self(q->walk->conf.tree), why);
+	query_missing(q, q->walk->conf.view->self(q->walk->conf.tree), why,
+		      true);
 }
 
 static void children_over(void *arg)

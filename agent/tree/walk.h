@@ -107,7 +107,7 @@ void walk_report(const struct walk *w, const struct coverage *c,
 /* Each host from row on, it and all below, with its reason or MISSING_NONE. */
 void walk_expand(const struct walk *w, const struct coverage *c, uint32_t row,
 		 void (*each)(void *arg, uint32_t row, const struct node_id *id,
-			      enum missing_reason r),
+			      enum missing_reason r, bool alone),
 		 void *arg);
 
 /* ---- the same to all children, whatever it is ---- */

@@ -3,25 +3,31 @@
  * How true an answer is, where it was asked: who is expected is fixed at the
  * start; then who answered is compared with it, by number and by the sum of
  * digests, and what is missing is named.  A top hides its subtree unless only
- * its own read failed.  Unsure is never complete.
+ * its own read failed (alone).  Unsure is never complete.
  */
 #include <string.h>
 
 #include "agent/tree/walk_private.h"
 #include "common/util.h"
 
+static uint64_t row_digest(const struct walk_conf *c, uint32_t row,
+			   const struct hash_key *key)
+{
+	struct node_id id, parent;
+
+	c->view->row(c->tree, row, &id, &parent);
+	return coverage_digest_keyed(key, &id);
+}
+
 /* Sum of the first n rows' digests. */
 static uint64_t rows_digest(const struct walk_conf *c, uint32_t n)
 {
-	struct node_id id, parent;
 	struct hash_key key;
 	uint64_t sum = 0;
 
 	coverage_key(c->overlay, &key);
-	for (uint32_t i = 0; i < n; i++) {
-		c->view->row(c->tree, i, &id, &parent);
-		sum += coverage_digest_keyed(&key, &id);
-	}
+	for (uint32_t i = 0; i < n; i++)
+		sum += row_digest(c, i, &key);
 	return sum;
 }
 
@@ -46,33 +52,21 @@ void walk_scope(struct walk *w, bool host_only, struct walk_scope *out)
 	out->digest = w->digest;
 }
 
-/* The agent gave nothing, so nothing came from below it either. */
-static bool hides_subtree(enum missing_reason r)
-{
-	switch (r) {
-	case MISSING_MONITOR_DOWN:
-	case MISSING_UNKNOWN_TASK:
-	case MISSING_NO_WINDOW:
-	case MISSING_PARTIAL:
-		return false;
-	default:
-		return true;
-	}
-}
-
 static enum missing_reason top_reason(const struct coverage *c,
-				      const struct node_id *id)
+				      const struct node_id *id, bool *alone)
 {
 	for (uint32_t i = 0; i < c->n_missing; i++)
-		if (node_id_equal(&c->missing[i].id, id))
+		if (node_id_equal(&c->missing[i].id, id)) {
+			*alone = c->missing[i].alone;
 			return c->missing[i].reason;
+		}
 	return MISSING_NONE;
 }
 
 /* Its own rows come right after a row: hidden ones are a run. */
 void walk_expand(const struct walk *w, const struct coverage *c, uint32_t row,
 		 void (*each)(void *arg, uint32_t row, const struct node_id *id,
-			      enum missing_reason r),
+			      enum missing_reason r, bool alone),
 		 void *arg)
 {
 	struct {
@@ -85,10 +79,10 @@ void walk_expand(const struct walk *w, const struct coverage *c, uint32_t row,
 	for (uint32_t i = row; i < n; i++) {
 		enum missing_reason r;
 		struct node_id id, parent;
-		bool hidden;
+		bool hidden, alone = false;
 
 		w->conf.view->row(w->conf.tree, i, &id, &parent);
-		r = top_reason(c, &id);
+		r = top_reason(c, &id, &alone);
 		while (depth && !node_id_equal(&stack[depth - 1].id, &parent))
 			depth--;
 		if (i > row && !depth)
@@ -98,23 +92,68 @@ void walk_expand(const struct walk *w, const struct coverage *c, uint32_t row,
 			r = MISSING_BEHIND;
 		if (depth < ARRAY_SIZE(stack)) {
 			stack[depth].id = id;
-			stack[depth++].hidden = hidden || (r != MISSING_NONE &&
-							   hides_subtree(r));
+			stack[depth++].hidden = hidden ||
+						(r != MISSING_NONE && !alone);
 		}
-		each(arg, i, &id, r);
+		each(arg, i, &id, r, alone);
 	}
 }
 
 static void report_name(void *arg, uint32_t row, const struct node_id *id,
-			enum missing_reason r)
+			enum missing_reason r, bool alone)
 {
 	struct walk_report *out = arg;
 
 	(void)id;
+	(void)alone;
 	if (r == MISSING_NONE || out->n_missing == COVERAGE_TOPS)
 		return;
 	out->missing[out->n_missing].row = row;
 	out->missing[out->n_missing++].reason = r;
+}
+
+/*
+ * A host that moves is named by the parent that lost it and may have answered
+ * below another; or is named by neither.  The digests tell: those of the names
+ * make up what is missing, or do so without one name, with one more host, or
+ * with a host in place of a name.  Names that cannot be are not told.
+ */
+static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
+			struct walk_report *out)
+{
+	const struct walk_conf *c = &w->conf;
+	uint32_t n = out->n_missing, rows = c->view->n_rows(c->tree);
+	uint64_t digest[COVERAGE_TOPS];
+	struct hash_key key;
+
+	coverage_key(c->overlay, &key);
+	for (uint32_t k = 0; k < n; k++) {
+		digest[k] = row_digest(c, out->missing[k].row, &key);
+		rest -= digest[k];
+	}
+	if (!rest || n == COVERAGE_TOPS)
+		return;
+	for (uint32_t k = 0; k < n; k++)
+		if (rest + digest[k] == 0) {
+			out->missing[k] = out->missing[n - 1];
+			out->n_missing--;
+			return;
+		}
+	for (uint32_t i = 0; i < rows; i++) {
+		uint64_t d = row_digest(c, i, &key);
+		uint32_t k = 0;
+
+		while (k < n && rest + digest[k] != d)
+			k++;
+		if (k == n && rest != d)
+			continue;
+		out->missing[k].row = i;
+		out->missing[k].reason = MISSING_MOVED;
+		out->n_missing = MAX(n, k + 1);
+		return;
+	}
+	if (n >= missing)
+		out->n_missing = 0;
 }
 
 void walk_report(const struct walk *w, const struct coverage *c,
@@ -135,6 +174,8 @@ void walk_report(const struct walk *w, const struct coverage *c,
 	if (c->n_missing)
 		walk_expand(w, c, 0, report_name, out);
 	missing = out->expected - out->answered;
+	if (missing || out->n_missing)
+		names_check(w, scope->digest - c->digest, missing, out);
 	/* never more names than hosts that are missing */
 	out->n_missing = MIN(out->n_missing, missing);
 	out->missing_more = missing - out->n_missing;
@@ -148,11 +189,12 @@ struct named {
 };
 
 static void name_found(void *arg, uint32_t row, const struct node_id *id,
-		       enum missing_reason r)
+		       enum missing_reason r, bool alone)
 {
 	struct named *n = arg;
 
 	(void)row;
+	(void)alone;
 	(void)r;
 	for (uint32_t i = 0; i < n->c->n_missing; i++)
 		if (node_id_equal(&n->c->missing[i].id, id))

@@ -187,10 +187,11 @@ static void reply_unknown(struct walk *w, uint64_t ref)
 	struct coverage c = { 0 };
 	struct walk_child child;
 
-	coverage_missing(&c, view->self(w->conf.tree), MISSING_UNKNOWN_TASK);
+	coverage_missing(&c, view->self(w->conf.tree), MISSING_UNKNOWN_TASK,
+			 true);
 	for (unsigned i = 0; i < view->n_children(w->conf.tree); i++)
 		if (view->child(w->conf.tree, i, &child))
-			coverage_missing(&c, &child.id, MISSING_BEHIND);
+			coverage_missing(&c, &child.id, MISSING_BEHIND, false);
 	w->conf.env->reply(w->conf.ctx, ref, TREE_OK, &c, NULL);
 }
 

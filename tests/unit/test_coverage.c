@@ -75,7 +75,7 @@ static void test_merge(void **state)
 	coverage_merge(&acc, &a, false);
 	coverage_merge(&acc, &b, true);
 	assert_int_equal(epoch_compare(&acc.epoch_max, &a.epoch_max), 0);
-	coverage_missing(&acc, &id, MISSING_TIMEOUT);
+	coverage_missing(&acc, &id, MISSING_TIMEOUT, false);
 	assert_int_equal(acc.answered, 2);
 	assert_int_equal(acc.digest, a.digest + b.digest);
 	assert_int_equal(acc.loss.matched.packets, 15);
@@ -137,7 +137,7 @@ static void test_many_missing(void **state)
 		struct node_id id = id_of(i);
 
 		coverage_missing(&c, &id,
-				 i % 2 ? MISSING_TIMEOUT : MISSING_BUSY);
+				 i % 2 ? MISSING_TIMEOUT : MISSING_BUSY, i % 3);
 		coverage_merge(&acc, &c, true);
 	}
 	assert_int_equal(acc.n_missing, COVERAGE_TOPS);
@@ -174,7 +174,8 @@ static void test_codec(void **state)
 				coverage_missing(
 					&c, &id,
 					1 + seed_below(&seed,
-						       MISSING_REASONS - 1));
+						       MISSING_REASONS - 1),
+					seed_below(&seed, 2));
 			}
 			coverage_merge(&acc, &c, seed_below(&seed, 2));
 		}

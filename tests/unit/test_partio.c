@@ -357,7 +357,7 @@ static void test_part_of_no_host(void **state)
 	(void)state;
 	p->totals = (struct totals){ 0 };
 	p->points.v[0].lower = p->points.v[0].lower99 = 0;
-	coverage_missing(&lost, &id, MISSING_PARTIAL);
+	coverage_missing(&lost, &id, MISSING_PARTIAL, true);
 	reply_write_of(&b, p, &lost);
 	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_REJECTED);
 	ask.round = 2;

@@ -453,6 +453,25 @@ static void test_slow_connect(void **state)
 	}
 }
 
+/* Exactly these agents are named as missing. */
+static void named(struct world *w, unsigned agents)
+{
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < w->report.n_missing; i++) {
+		struct node_id id, parent;
+
+		view_row(&w->agent[0], w->report.missing[i].row, &id, &parent);
+		for (unsigned a = 0; a < w->n; a++) {
+			struct node_id other = world_id(a);
+
+			if (node_id_equal(&id, &other))
+				n |= 1u << a;
+		}
+	}
+	assert_int_equal(n, agents);
+}
+
 /* Under 20 ms nobody is asked; this host answers all the same. */
 static void test_little_time(void **state)
 {
@@ -471,6 +490,20 @@ static void test_little_time(void **state)
 	assert_int_equal(w->report.n_missing, 1);
 	assert_int_equal(w->report.missing[0].row, 0);
 	assert_int_equal(w->report.missing[0].reason, MISSING_TIMEOUT);
+	world_free(w);
+}
+
+/* An inner agent's own read is late: those below it are in. */
+static void test_own_read_late(void **state)
+{
+	struct world *w = thirteen();
+
+	(void)state;
+	w->agent[1].read_ms = 5000;
+	w->agent[12].gone = true;
+	world_query(w, 1000);
+	assert_int_equal(w->report.answered, 11);
+	named(w, 1 << 1 | 1 << 12);
 	world_free(w);
 }
 
@@ -551,9 +584,10 @@ static void lie_tops(struct coverage *c, struct sum *s)
 
 	(void)s;
 	c->answered--;
-	coverage_missing(c, &sibling, MISSING_TIMEOUT);
-	coverage_missing(c, &stranger, MISSING_TIMEOUT);
-	coverage_missing(c, &own, MISSING_TIMEOUT);
+	c->digest -= coverage_digest("linnet", &own);
+	coverage_missing(c, &sibling, MISSING_TIMEOUT, false);
+	coverage_missing(c, &stranger, MISSING_TIMEOUT, false);
+	coverage_missing(c, &own, MISSING_TIMEOUT, false);
 }
 
 static void lying(void (*lie)(struct coverage *c, struct sum *s), bool rejected)
@@ -653,6 +687,48 @@ static void test_names(void **state)
 	world_free(w);
 }
 
+/* Agents that did not answer, and those that are said not to have. */
+static void moving(unsigned missing, unsigned said, unsigned told)
+{
+	struct world *w = thirteen();
+	struct coverage c;
+
+	world_query(w, 1000);
+	c = w->coverage;
+	for (unsigned a = 0; a < 13; a++) {
+		struct node_id id = world_id(a);
+
+		if (missing & 1u << a) {
+			c.answered--;
+			c.digest -= coverage_digest("linnet", &id);
+		}
+		if (said & 1u << a)
+			coverage_missing(&c, &id, MISSING_MOVED, false);
+	}
+	walk_report(w->agent[0].walk, &c, &w->scope, &w->report);
+	named(w, told);
+	assert_int_equal(w->report.n_missing + w->report.missing_more,
+			 __builtin_popcount(missing));
+	world_free(w);
+}
+
+/* A host may answer here and be missed there: the digests know. */
+static void test_names_of_those_that_move(void **state)
+{
+	const unsigned a = 1 << 7, b = 1 << 8, c = 1 << 11, d = 1 << 12;
+
+	(void)state;
+	moving(a | b, a | b, a | b);
+	moving(a, a | b, a);
+	moving(a | b, a, a | b);
+	moving(a | b, a | c, a | b);
+	moving(a, b, a);
+	moving(a, 0, a);
+	moving(0, a, 0);
+	moving(a | b, c | d, 0);
+	moving(a | b | c, d, d); /* not enough is known */
+}
+
 /* Each condition alone makes it incomplete. */
 static void test_complete(void **state)
 {
@@ -679,7 +755,7 @@ static void test_complete(void **state)
 	INCOMPLETE(c.answered--);
 	INCOMPLETE(c.answered++);
 	INCOMPLETE(c.digest++);
-	INCOMPLETE(coverage_missing(&c, &self, MISSING_PARTIAL));
+	INCOMPLETE(coverage_missing(&c, &self, MISSING_PARTIAL, true));
 	INCOMPLETE(c.reasons[MISSING_BUSY] = 1);
 	INCOMPLETE(c.saturated = true);
 	INCOMPLETE(c.skew = true);
@@ -778,10 +854,12 @@ int main(void)
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_slow_connect),
 		cmocka_unit_test(test_little_time),
+		cmocka_unit_test(test_own_read_late),
 		cmocka_unit_test(test_t56_move),
 		cmocka_unit_test(test_joined_meanwhile),
 		cmocka_unit_test(test_t55_lies),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_names_of_those_that_move),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_spread),
 		cmocka_unit_test(test_cancel),
