@@ -150,11 +150,10 @@ static void hear_path(struct tree *t, const struct tree_msg *m)
 	}
 	t->path[n - 1].ep = parent;
 	t->n_path = n;
-	if (!other)
-		return;
 	/* those above are not below any more */
 	branch_forget_above(t);
-	rows_touch(t);
+	if (other)
+		rows_touch(t);
 }
 
 static void hear_rest(struct tree *t, const struct tree_msg *m)

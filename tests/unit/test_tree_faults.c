@@ -251,6 +251,21 @@ static void test_t51_fleet(void **state)
 	world_free(w);
 }
 
+/* A child that is down would be missing in every answer. */
+static void must_miss_nobody(const struct world *w)
+{
+	struct tree_child c;
+
+	for (unsigned i = 0; i < w->n; i++) {
+		const struct tree *t = w->node[i].tree;
+
+		for (unsigned k = 0; k < tree_n_children(t); k++) {
+			tree_child_at(t, k, &c);
+			assert_int_equal(c.state, CHILD_UP);
+		}
+	}
+}
+
 static void test_t51_two_roots_heal(void **state)
 {
 	(void)state;
@@ -276,6 +291,8 @@ static void test_t51_two_roots_heal(void **state)
 		assert_in_range(took, 0, 10000);
 		assert_int_equal(world_root(w), 1);
 		must_settle(w, 12000);
+		/* 1 was below 0, which is below 1 now */
+		must_miss_nobody(w);
 		world_free(w);
 	}
 }
