@@ -20,6 +20,7 @@ struct agent {
 	struct monlink *monlink;
 	struct queries *queries;
 	struct kept *kept;
+	struct standing *standing;
 	struct probes *probes;
 	struct msnm *msnm;   /* NULL: built without */
 	uint64_t started_ms; /* wall clock */

@@ -35,6 +35,7 @@
 /* Somebody who asks what is being answered. */
 struct asker {
 	uint64_t began_ms;
+	void (*done)(void *arg, const struct answer *an);
 	void *arg;
 };
 
@@ -119,7 +120,7 @@ static void op_finish(struct answer_op *op)
 	op->done(op->arg, an);
 	for (unsigned i = 0; i < op->n_more; i++) {
 		an->elapsed_ms = (uint32_t)(now - op->more[i].began_ms);
-		op->done(op->more[i].arg, an);
+		op->more[i].done(op->more[i].arg, an);
 	}
 	if (keepable(&op->rq) && an->part && an->report.complete &&
 	    !op->degraded)
@@ -142,7 +143,9 @@ static int op_wave(struct answer_op *op, unsigned part,
 		contributors_reset(&op->answer.contributors);
 		opt.contributors = &op->answer.contributors;
 	}
-	if (op->ask.round == 1)
+	if (op->ask.round == 1 && op->ask.standing)
+		ask_run_id(&op->ask, op->query_id);
+	else if (op->ask.round == 1)
 		random_bytes(op->query_id, sizeof(op->query_id));
 	memcpy(opt.query_id, op->query_id, sizeof(opt.query_id));
 	return query_start(op->agent, &op->ask, &opt, done, op);
@@ -371,6 +374,7 @@ static void round1_done(void *arg, struct query_result *r)
 	if (!op->certain && !op->whole && op->base_tree) {
 		op->whole = true;
 		op->ask.alpha = 0;
+		op->ask.standing = false; /* nobody has asked that */
 		if (!op_wave(op, 2, round1_done))
 			return;
 	}
@@ -401,13 +405,25 @@ bool answer_request_same(const struct answer_request *a,
 }
 
 /*
- * The same question with the same time, asked a moment ago: its answer is the
- * answer to this one, too.  A moment only, so that who asks sees what it did
- * before.
+ * With the same time, asked a moment ago.  A moment only, so that who asks sees
+ * what it did before; but what is over does not change.
  */
+static bool op_fits(const struct answer_op *op, const struct answer_request *rq,
+		    uint64_t end_slot)
+{
+	uint64_t now = clock_mono_ms();
+
+	if (rq->window)
+		return op->deadline_ms <= now + rq->budget_ms;
+	return op->budget_ms == rq->budget_ms &&
+	       op->began_ms + SHARE_MS >= now &&
+	       (!measure_row(rq->kind)->end_slot ||
+		op->ask.end_slot == end_slot);
+}
+
+/* The same question: its answer is the answer to this one, too. */
 static struct answer_op *
-op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot,
-	void (*done)(void *arg, const struct answer *an))
+op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot)
 {
 	struct answer_op *op;
 	struct walk_scope now;
@@ -415,10 +431,7 @@ op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot,
 	if (rq->contributors)
 		return NULL;
 	for (op = a->queries->answers; op; op = op->next)
-		if (op->done == done && op->budget_ms == rq->budget_ms &&
-		    op->began_ms + SHARE_MS >= clock_mono_ms() &&
-		    (!measure_row(rq->kind)->end_slot ||
-		     op->ask.end_slot == end_slot) &&
+		if (op_fits(op, rq, end_slot) &&
 		    answer_request_same(&op->rq, rq))
 			break;
 	if (!op)
@@ -431,7 +444,8 @@ op_find(struct agent *a, const struct answer_request *rq, uint64_t end_slot,
 }
 
 /* One more for this answer; false: no memory. */
-static bool op_join(struct answer_op *op, void *arg)
+static bool op_join(struct answer_op *op,
+		    void (*done)(void *arg, const struct answer *an), void *arg)
 {
 	struct asker *more =
 		reallocarray(op->more, op->n_more + 1, sizeof(*more));
@@ -439,7 +453,7 @@ static bool op_join(struct answer_op *op, void *arg)
 	if (!more)
 		return false;
 	op->more = more;
-	more[op->n_more++] = (struct asker){ clock_mono_ms(), arg };
+	more[op->n_more++] = (struct asker){ clock_mono_ms(), done, arg };
 	return true;
 }
 
@@ -459,34 +473,41 @@ static void op_tell(void *arg)
 	if (an) {
 		op->done(op->arg, an);
 		for (unsigned i = 0; i < op->n_more; i++)
-			op->done(op->more[i].arg, an);
+			op->more[i].done(op->more[i].arg, an);
 		op_free(op);
 	} else if (op_ask(op)) {
 		op_finish(op);
 	}
 }
 
+void answer_ask(const struct answer_request *rq, struct ask *out)
+{
+	*out = (struct ask){ .kind = rq->kind,
+			     .round = 1,
+			     .task = rq->task,
+			     .share = rq->share,
+			     .alpha = TOP_ALPHA,
+			     /* the newest slot that is closed, also where a
+			      * clock is 50 ms behind */
+			     .end_slot = (clock_wall_ms() - 50) / 100 - 1,
+			     .window = rq->window,
+			     .standing = rq->standing,
+			     .keys = (struct flow_key *)rq->keys,
+			     .n_keys = rq->n_keys };
+}
+
 struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 			       void (*done)(void *arg, const struct answer *an),
 			       void *arg)
 {
-	uint64_t end_slot = (clock_wall_ms() - 50) / 100 - 1;
-	struct answer_op *op = op_find(a, rq, end_slot, done);
-	struct ask ask = { .kind = rq->kind,
-			   .round = 1,
-			   .task = rq->task,
-			   .share = rq->share,
-			   .alpha = TOP_ALPHA,
-			   /* the newest slot that is closed, also where a
-			    * clock is 50 ms behind */
-			   .end_slot = end_slot,
-			   .window = rq->window,
-			   .keys = (struct flow_key *)rq->keys,
-			   .n_keys = rq->n_keys };
+	struct answer_op *op;
+	struct ask ask;
 	int ret;
 
+	answer_ask(rq, &ask);
+	op = op_find(a, rq, ask.end_slot);
 	if (op)
-		return op_join(op, arg) ? op : NULL;
+		return op_join(op, done, arg) ? op : NULL;
 	op = calloc(1, sizeof(*op));
 	if (!op)
 		return NULL;

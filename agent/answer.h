@@ -23,6 +23,7 @@ struct answer_request {
 	uint32_t n_top;  /* ASK_TOP: only the n largest are wanted; 0: all */
 	uint64_t window; /* number of a closed one; 0: the task has none */
 	bool host_only, contributors;
+	bool standing; /* each parent has been asking the same by itself */
 	uint32_t budget_ms;
 	const char *request_id; /* borrowed during the call */
 };
@@ -57,6 +58,9 @@ struct answer {
 
 /* ASK_REALTIME: rows in the order of keys, as clients see it. */
 void answer_order_keys(const struct answer *an);
+
+/* What is asked first of all hosts. */
+void answer_ask(const struct answer_request *rq, struct ask *out);
 
 struct answer_op;
 /*

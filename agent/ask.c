@@ -5,6 +5,7 @@
  * is decided in agent/tree/walk_serve.c.  A request is kept until its answer;
  * nothing else is owned here.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,23 @@ static void put_keys(struct json_out *o, const struct ask *ask)
 	free(flat);
 }
 
+void ask_run_id(const struct ask *ask, uint8_t out[16])
+{
+	const struct {
+		uint64_t task, window, kind;
+		double share, alpha;
+	} text = { task_hash(&ask->task), ask->window, ask->kind, ask->share,
+		   ask->alpha };
+
+	static_assert(sizeof(text) == 40, "no padding");
+	for (uint8_t i = 0; i < 2; i++) {
+		const struct hash_key key = { { 8, i } };
+		uint64_t half = siphash24(&key, &text, sizeof(text));
+
+		memcpy(out + 8 * i, &half, sizeof(half));
+	}
+}
+
 void ask_write(struct buf *b, const struct ask *ask, const uint8_t query_id[16])
 {
 	const struct measure_row *row = measure_row(ask->kind);
@@ -68,6 +86,8 @@ void ask_write(struct buf *b, const struct ask *ask, const uint8_t query_id[16])
 		json_put_u64(&o, "end", ask->end_slot);
 	if (ask->window)
 		json_put_u64(&o, "window", ask->window);
+	if (ask->standing)
+		json_put_bool(&o, "standing", true);
 	if (row->keys)
 		put_keys(&o, ask);
 	json_close(&o, '}');
@@ -150,6 +170,13 @@ static enum ask_problem ask_parse(const struct agent *a, const struct json *v,
 	if (json_get(args, "window") &&
 	    json_u64(json_get(args, "window"), 1, (uint64_t)1 << 48,
 		     &ask->window))
+		return ASK_BAD;
+	if (json_get(args, "standing") &&
+	    json_bool(json_get(args, "standing"), &ask->standing))
+		return ASK_BAD;
+	/* only windows stand, and only tasks with windows have them */
+	if ((ask->standing && !ask->window) ||
+	    (ask->window && !ask->task.window_ms))
 		return ASK_BAD;
 	if (row->keys && get_keys(args, ask))
 		return ASK_BAD;
@@ -287,6 +314,10 @@ static void body_serve(struct agent *a, struct http_request *rq,
 		break;
 	case ASK_FINE:
 		m->round = ask.round;
+		m->standing = ask.standing;
+		if (ask.window)
+			m->window_end_ms =
+				(ask.window + 1) * ask.task.window_ms;
 		question_serve(a, rq, m, &ask);
 		break;
 	}

@@ -112,6 +112,17 @@ struct fields {
 	uint32_t history, features, flows;
 };
 
+/* Of "top", where they are not given: the ten largest of the tree. */
+static inline uint32_t fields_n_top(const struct fields *f)
+{
+	return f->set & FIELD(N) ? f->n : 10;
+}
+
+static inline bool fields_base_tree(const struct fields *f)
+{
+	return !(f->set & FIELD(TREE_BASE)) || f->base_tree;
+}
+
 /* Name of a field, and what it takes, for manuals and error texts. */
 const char *field_name(enum field_id id);
 const char *field_allowed(enum field_id id);

@@ -18,6 +18,7 @@
 #include "agent/probe.h"
 #include "agent/registry.h"
 #include "agent/service.h"
+#include "agent/standing.h"
 #include "common/log.h"
 #include "common/util.h"
 
@@ -68,8 +69,9 @@ static int agent_run(struct program *p)
 		       p->conf.listen, p->conf.n_listen) ||
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
-	    kept_open(&a->kept) || probes_open(&a->probes, a) ||
-	    msnm_open(&a->msnm, a) || service_open(&p->service, a))
+	    kept_open(&a->kept) || standing_open(&a->standing, a) ||
+	    probes_open(&a->probes, a) || msnm_open(&a->msnm, a) ||
+	    service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
 	manager_start(&p->manager, a);
@@ -80,6 +82,7 @@ out:
 	probes_free(a->probes);
 	queries_free(a->queries);
 	kept_free(a->kept);
+	standing_free(a->standing);
 	registry_free(a->registry);
 	overlay_free(a->overlay);
 	a->overlay = NULL; /* connections still end below */

@@ -218,6 +218,12 @@ static uint64_t env_now_ms(void *ctx)
 	return clock_mono_ms();
 }
 
+static uint64_t env_wall_ms(void *ctx)
+{
+	(void)ctx;
+	return clock_wall_ms();
+}
+
 static void timer_fired(void *arg)
 {
 	struct queries *all = arg;
@@ -245,6 +251,7 @@ static void env_suspect(void *ctx, const struct node_id *id)
 
 static const struct walk_env env = {
 	.now_ms = env_now_ms,
+	.wall_ms = env_wall_ms,
 	.timer = env_timer,
 	.send = exchange_send,
 	.cancel = exchange_cancel,

@@ -41,6 +41,7 @@ struct ask {
 	double share, alpha;
 	uint64_t end_slot;     /* newest closed 100-ms slot */
 	uint64_t window;       /* number of a closed window; 0: none */
+	bool standing;         /* each parent asks it by itself: ask_run_id() */
 	struct flow_key *keys; /* n_keys; owned by the ask */
 	uint32_t n_keys;
 };

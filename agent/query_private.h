@@ -58,6 +58,8 @@ void fanouts_free(struct queries *all);
 /* ask.c */
 void ask_write(struct buf *b, const struct ask *ask,
 	       const uint8_t query_id[16]);
+/* The query of a standing question about its window, the same everywhere. */
+void ask_run_id(const struct ask *ask, uint8_t out[16]);
 /* struct walk's reply; ref is the request. */
 void ask_reply(void *ctx, uint64_t ref, enum tree_word word,
 	       const struct coverage *c, const void *part);

@@ -43,7 +43,7 @@ struct task {
 	uint64_t sketch;  /* id of the legacy sketch it belongs to; 0: none */
 	double threshold; /* hitter_threshold of a counter; not content */
 	struct node_id owner; /* of its block; zero: the root, whoever it is */
-	char params[TASK_PARAMS_LEN]; /* of MSNM; not content */
+	char params[TASK_PARAMS_LEN]; /* of MSNM; standing queries; not content */
 	/* below: this agent's own, never sent */
 	uint64_t alias;     /* sketch_id here, for is_sketch rows */
 	uint64_t order;     /* rises with each (re)configuration here */

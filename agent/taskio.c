@@ -10,6 +10,7 @@
 
 #include "agent/msnm_conf.h"
 #include "agent/registry_private.h"
+#include "agent/standing_conf.h"
 #include "common/sketch/sketch.h"
 #include "common/util.h"
 
@@ -138,6 +139,8 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 		json_put_bool(o, "both", t->spec.both);
 		json_put_u64(o, "semantics", t->spec.semantics);
 		json_put_str(o, "params", t->params);
+	} else if (t->params[0]) {
+		json_put_str(o, "standing", t->params);
 	}
 	json_put_u64(o, "window_ms", t->spec.window_ms);
 	json_put_str(o, "seed", seed);
@@ -241,6 +244,22 @@ static int get_features(const struct json *v, struct task *out)
 	return 0;
 }
 
+/* Questions about its windows. */
+static int get_standing(const struct json *v, struct task *out)
+{
+	struct standing_conf conf;
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return 0;
+	if (json_str(v, sizeof(out->params) - 1, &s, &len) ||
+	    standing_conf_parse(s, &out->spec, &conf))
+		return -EINVAL;
+	memcpy(out->params, s, len + 1);
+	return 0;
+}
+
 static int get_spec(const struct json *v, struct task_spec *out)
 {
 	enum increment inc;
@@ -300,7 +319,9 @@ int entry_parse(const struct json *v, struct incoming *out, bool state)
 	size_t len;
 
 	if (get_spec(v, &t->spec) ||
-	    (t->spec.kinds == TASK_FEATURES && get_features(v, t)) ||
+	    (t->spec.kinds == TASK_FEATURES
+		     ? get_features(v, t)
+		     : get_standing(json_get(v, "standing"), t)) ||
 	    !task_valid(&t->spec) ||
 	    json_str(json_get(v, "name"), 64, &s, &len) || !name_valid(s))
 		return -EINVAL;

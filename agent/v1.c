@@ -15,6 +15,7 @@
 #include "agent/messages.h"
 #include "agent/overlay.h"
 #include "agent/registry.h"
+#include "agent/standing_conf.h"
 #include "agent/taskops.h"
 #include "common/util.h"
 
@@ -227,6 +228,20 @@ static const char *task_state(const struct task *t)
 	return t->monitor_status > 0 ? "pending" : "failed";
 }
 
+static void put_standing(struct json_out *o, const char *s)
+{
+	char text[TASK_PARAMS_LEN];
+	size_t len;
+
+	json_open(o, "standing", '[');
+	for (; *s; s += len + (s[len] == ' ')) {
+		len = strcspn(s, " ");
+		snprintf(text, sizeof(text), "%.*s", (int)len, s);
+		json_put_str(o, NULL, text);
+	}
+	json_close(o, ']');
+}
+
 static void put_task(struct json_out *o, const char *name,
 		     const struct agent *a, const struct task *t)
 {
@@ -252,6 +267,8 @@ static void put_task(struct json_out *o, const char *name,
 	json_close(o, ']');
 	json_put_fixed(o, "window_s", t->spec.window_ms / 1000.0,
 		       t->spec.window_ms % 1000 ? 1 : 0);
+	if (t->params[0] && t->spec.kinds != TASK_FEATURES)
+		put_standing(o, t->params);
 	v1_put_time(o, "created", t->created_ms);
 	json_put_u64(o, "expires_s", t->expires_s);
 	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
@@ -458,6 +475,28 @@ static void plain_members(const struct json *body, struct task *t,
 	t->spec.increment = (uint8_t)inc;
 }
 
+/* The rest of the task is known. */
+static void standing_member(const struct json *body, struct task *t,
+			    struct error *e)
+{
+	const struct json *v = json_get(body, "standing");
+	struct standing_conf conf;
+	bool fine = !v || json_type(v) == JSON_ARRAY;
+	size_t n = 0, len;
+	const char *s;
+
+	for (size_t i = 0; v && fine && i < json_len(v); i++) {
+		fine = !json_str(json_at(v, i), 128, &s, &len) && len &&
+		       !strchr(s, ' ') && n + len + 2 < sizeof(t->params);
+		if (fine)
+			n += (size_t)snprintf(t->params + n,
+					      sizeof(t->params) - n, "%s%s",
+					      n ? " " : "", s);
+	}
+	if (!fine || standing_conf_parse(t->params, &t->spec, &conf))
+		error_add(e, ERR_VALUE, "standing", STANDING_ASK_ALLOWED);
+}
+
 /* 0, or -EINVAL with all that is wrong in *e. */
 static int task_parse(const struct json *body, struct task *t, struct error *e)
 {
@@ -467,6 +506,8 @@ static int task_parse(const struct json *body, struct task *t, struct error *e)
 	plain_members(body, t, e);
 	if (e->code == ERR_NONE) /* what it may keep depends on the key */
 		sketches_member(body, t, e);
+	if (e->code == ERR_NONE)
+		standing_member(body, t, e);
 	filter_member(body, &form, e);
 	if (fields_decode(&form, FIELDS_FILTER, 0, &f, e))
 		return -EINVAL;
@@ -544,10 +585,10 @@ static void post_task(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c =
 		v1_call_new(ctx, rq, FIELD(SCOPE) | FIELD(TIMEOUT), NULL);
-	static const char *const names[] = { "name",      "filter",
-					     "key",       "increment",
-					     "sketches",  "window_s",
-					     "expires_s", NULL };
+	static const char *const names[] = {
+		"name",     "filter",    "key",      "increment", "sketches",
+		"window_s", "expires_s", "standing", NULL
+	};
 	struct task t = { 0 };
 	struct json *body;
 	struct error e;
@@ -598,7 +639,7 @@ static void put_task_again(void *ctx, struct http_request *rq)
 	static const char *const names[] = {
 		"id",        "generation", "name",     "filter",    "key",
 		"increment", "sketches",   "window_s", "expires_s", "created",
-		"origin",    "sketch_id",  "state",    NULL
+		"origin",    "sketch_id",  "state",    "standing",  NULL
 	};
 	struct task t = { 0 };
 	struct json *body;

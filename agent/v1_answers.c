@@ -10,6 +10,7 @@
 #include "agent/measure.h"
 #include "agent/messages.h"
 #include "agent/overlay.h"
+#include "agent/standing.h"
 #include "agent/v1.h"
 #include "common/util.h"
 
@@ -482,7 +483,9 @@ static bool window_choose(struct v1_call *c, const struct task_spec *t,
 	if (!t->window_ms)
 		return true;
 	q->window = last = window_last(t);
-	if (c->f.window_ms)
+	if (!c->f.window_ms)
+		q->window = standing_last(c->agent, q, last);
+	else
 		q->window = c->f.window_ms / t->window_ms;
 	if (q->window <= last && q->window + TASK_CLOSED > last)
 		return true;
@@ -493,8 +496,6 @@ static bool window_choose(struct v1_call *c, const struct task_spec *t,
 static void ask(struct v1_call *c, const struct task *t,
 		struct answer_request *q)
 {
-	if (!window_choose(c, &t->spec, q))
-		return;
 	if (!measure_possible(q->kind, &t->spec)) {
 		v1_error(c, ERR_WRONG_SKETCH, "", "");
 		return;
@@ -509,6 +510,8 @@ static void ask(struct v1_call *c, const struct task *t,
 	q->host_only = c->f.host_only;
 	q->budget_ms = v1_budget(c);
 	q->request_id = c->rq->id;
+	if (!window_choose(c, &t->spec, q))
+		return;
 	if (!answer_start(c->agent, q, answered, c))
 		v1_error(c, ERR_UNAVAILABLE, "", "too many queries");
 }
@@ -563,8 +566,8 @@ static void get_top(void *ctx, struct http_request *rq)
 	if (!t)
 		return;
 	q.share = c->f.threshold;
-	q.n_top = c->f.set & FIELD(N) ? c->f.n : 10;
-	q.base_tree = !(c->f.set & FIELD(TREE_BASE)) || c->f.base_tree;
+	q.n_top = fields_n_top(&c->f);
+	q.base_tree = fields_base_tree(&c->f);
 	ask(c, t, &q);
 }
 

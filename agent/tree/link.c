@@ -67,6 +67,7 @@ void link_commit(struct tree *t, const struct endpoint *parent,
 	if (t->n_path > 1)
 		t->path[0].ep = m->u.granted.root_ep;
 	t->lease = t->held = m->u.granted.lease;
+	t->lease_ms = t->wall_high_ms = MAX(t->wall_high_ms, wall_ms(t));
 	tree_see(t, &t->lease);
 	t->n_uncles = 0;
 	t->place = PLACE_ATTACHED;
@@ -207,6 +208,7 @@ void link_beat(struct tree *t, const struct endpoint *from,
 	enum tree_word w = tree_under(t, &m->lease) ? TREE_OK : TREE_MOVED;
 
 	(void)from;
+	t->wall_high_ms = MAX(t->wall_high_ms, t2_ms);
 	if (w == TREE_OK)
 		w = path_refused(t, m);
 	if (w == TREE_CYCLE || w == TREE_DEEP) {

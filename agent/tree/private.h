@@ -186,6 +186,8 @@ struct tree {
 
 	/* the parent, the last of path[]; kept when it is lost */
 	struct epoch lease, held; /* held: highest ever */
+	/* wall clock: when it was taken, by the highest that was shown */
+	uint64_t lease_ms, wall_high_ms;
 	struct tree_peer path[TREE_LEVELS];
 	unsigned n_path;
 	struct tree_peer uncle[TREE_UNCLES];

@@ -450,6 +450,11 @@ struct epoch tree_lease(const struct tree *t)
 	return t->place == PLACE_ATTACHED ? t->lease : (struct epoch){ 0 };
 }
 
+uint64_t tree_lease_ms(const struct tree *t)
+{
+	return t->lease_ms;
+}
+
 struct epoch tree_epoch(const struct tree *t)
 {
 	return t->seen;

@@ -168,6 +168,8 @@ const struct endpoint *tree_parent(const struct tree *t); /* or NULL */
 /* Ids from the root to the parent; their number. */
 unsigned tree_path(const struct tree *t, struct node_id out[TREE_LEVELS]);
 struct epoch tree_lease(const struct tree *t); /* zero: none */
+/* Wall clock when it was taken; where that was set back, the highest before. */
+uint64_t tree_lease_ms(const struct tree *t);
 struct epoch tree_epoch(const struct tree *t); /* highest known: as_of */
 uint32_t tree_clock_err_ms(const struct tree *t);
 unsigned tree_n_children(const struct tree *t);

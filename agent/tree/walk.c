@@ -28,7 +28,7 @@ void walk_arm(struct walk *w)
 	uint64_t at = waves_due(w);
 
 	for (const struct walk_query *q = w->queries; q; q = q->next)
-		at = MIN(at, q->end_ms);
+		at = MIN(at, q->begin_ms ? q->begin_ms : q->end_ms);
 	if (at == w->armed_ms)
 		return;
 	w->armed_ms = at;
@@ -229,6 +229,7 @@ static int query_children(struct walk_query *q, const struct query_start *s)
 				   .round = s->round,
 				   .as_of = s->as_of,
 				   .budget_ms = s->budget_ms,
+				   .wait_ms = s->wait_ms,
 				   .reply_max =
 					   w->conf.ops->reply_cap(q->question),
 				   .for_parent = s->for_parent,
@@ -248,6 +249,18 @@ static int query_children(struct walk_query *q, const struct query_start *s)
 	return 0;
 }
 
+static int read_begin(struct walk_query *q)
+{
+	struct walk *w = q->walk;
+
+	q->begin_ms = 0;
+	q->read_ref = ++w->last_read;
+	if (!w->conf.ops->read(w->conf.ctx, q->question, q->read_ref))
+		return 0;
+	q->read_ref = 0;
+	return -ENOMEM;
+}
+
 struct walk_query *query_new(struct walk *w, const struct query_start *s,
 			     void *question)
 {
@@ -264,16 +277,15 @@ struct walk_query *query_new(struct walk *w, const struct query_start *s,
 	q->next = w->queries;
 	w->queries = q;
 	w->n_running++;
-	q->read_ref = ++w->last_read;
-	if (query_children(q, s) ||
-	    w->conf.ops->read(w->conf.ctx, question, q->read_ref)) {
-		q->read_ref = 0;
+	if (s->wait_ms)
+		q->begin_ms = walk_now(w) + s->wait_ms;
+	if (query_children(q, s) || (!s->wait_ms && read_begin(q))) {
 		q->question = NULL; /* the caller's again */
 		query_free(q);
 		return NULL;
 	}
 	/* the read is under way, so that this cannot end the query */
-	if (q->children)
+	if (q->children && !s->wait_ms)
 		waves_go(q->children);
 	return q;
 }
@@ -311,6 +323,16 @@ void walk_cancel(struct walk_query *q)
 
 /* ---- events ---- */
 
+static void query_due(struct walk_query *q, uint64_t now)
+{
+	if (q->end_ms <= now) {
+		query_over(q);
+	} else if (read_begin(q)) {
+		local_missing(q, MISSING_BUSY);
+		query_check(q);
+	}
+}
+
 void walk_timer(struct walk *w)
 {
 	uint64_t now = walk_now(w);
@@ -320,11 +342,11 @@ void walk_timer(struct walk *w)
 	waves_timer(w, now);
 	/* the end of one may end others: from the start again */
 	for (q = w->queries; q;) {
-		if (q->end_ms > now) {
+		if (q->end_ms > now && (!q->begin_ms || q->begin_ms > now)) {
 			q = q->next;
 			continue;
 		}
-		query_over(q);
+		query_due(q, now);
 		q = w->queries;
 	}
 	walk_arm(w);

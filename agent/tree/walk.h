@@ -53,12 +53,23 @@ struct walk_ask {
 	uint32_t budget_ms; /* left */
 	unsigned n_via;     /* as it came: may be above WALK_VIA */
 	const struct node_id *via;
+	/* Of a closed window: its end, wall clock; 0: none.  By a clock that
+	 * has not come so far it is waited for, if the time is enough. */
+	uint64_t window_end_ms;
+	bool standing; /* of a query that each parent asks by itself */
 };
 /* TREE_OK: it may ask; else why not. */
 enum tree_word walk_admit(const struct walk *w, const struct walk_ask *m);
 /* Takes the question; NULL: it is of a task that is unknown here. */
 void walk_request(struct walk *w, const struct walk_ask *m, void *question,
 		  uint64_t ref);
+
+/*
+ * A parent's own time for a window of a standing query has come: asks what its
+ * parent is going to ask for by this id, which then gets it at once.  Takes the
+ * question.  m: query, budget_ms, window_end_ms.
+ */
+void walk_collect(struct walk *w, const struct walk_ask *m, void *question);
 
 /* ---- a client asks ---- */
 /* The hosts that a question or change speaks of, as known at its start. */

@@ -26,6 +26,8 @@ struct walk_child {
 struct walk_view {
 	const struct node_id *(*self)(void *tree);
 	struct epoch (*lease)(void *tree); /* own; zero: none */
+	/* Wall clock when it was taken, the highest shown by then. */
+	uint64_t (*lease_ms)(void *tree);
 	struct epoch (*as_of)(void *tree); /* highest known */
 	uint32_t (*clock_err_ms)(void *tree);
 	/* TREE_OK: the lease is the current one and not above as_of */
@@ -79,6 +81,7 @@ struct walk_got {
 
 struct walk_env {
 	uint64_t (*now_ms)(void *ctx);
+	uint64_t (*wall_ms)(void *ctx); /* where questions are of windows */
 	/* walk_timer() at this time; one timer; UINT64_MAX: none */
 	void (*timer)(void *ctx, uint64_t at_ms);
 	/* 0: ended by walk_done() or cancel; or -errno */

@@ -37,6 +37,7 @@ struct walk_query {
 	struct walk_query *next;
 	struct walk *walk;
 	uint64_t read_ref; /* of the local read; 0: none runs */
+	uint64_t begin_ms; /* of the local read; 0: it has begun */
 	uint64_t end_ms;
 	struct epoch as_of;
 	void *question;
@@ -63,8 +64,8 @@ struct query_start {
 	unsigned round;
 	struct epoch as_of;
 	bool host_only, for_parent;
-	uint32_t budget_ms;
-	unsigned n_via; /* above this agent */
+	uint32_t budget_ms, wait_ms; /* wait_ms: until it begins */
+	unsigned n_via;              /* above this agent */
 	const struct node_id *via;
 };
 /* NULL: busy or no memory; takes the question unless NULL. */
@@ -88,7 +89,7 @@ struct waves_conf {
 	const uint8_t *query; /* borrowed until the end; NULL: none */
 	unsigned round;
 	struct epoch as_of;
-	uint32_t budget_ms;
+	uint32_t budget_ms, wait_ms; /* wait_ms: until they begin */
 	size_t reply_max;
 	bool for_parent;
 	const struct node_id *only;

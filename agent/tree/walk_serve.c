@@ -21,6 +21,7 @@
 #define KEPT_MAX   64 /* parts kept for a second request */
 #define KEPT_BYTES ((size_t)256 * 1024)
 #define KEPT_TOTAL ((size_t)4 << 20)
+#define TICK_MS    100 /* until a window that has ended is closed */
 
 /* An answer; the coverage without the room for tops that are not there. */
 struct kept {
@@ -36,6 +37,7 @@ struct seen {
 	struct walk_query *running;
 	struct kept *kept;
 	unsigned round;
+	bool ahead; /* of the parent, who has not asked yet */
 };
 
 static struct seen *seen_at(const struct replay *r, uint32_t i)
@@ -124,7 +126,7 @@ static void seen_keep(struct walk *w, struct seen *s, void *part,
 	struct replay *r = &w->replay;
 	struct kept *k = NULL;
 
-	if (s && size <= KEPT_BYTES) {
+	if (s && size <= (s->ahead ? KEPT_TOTAL : KEPT_BYTES)) {
 		for (uint32_t i = 0; i < r->n; i++) {
 			if (r->n_kept < KEPT_MAX &&
 			    r->kept_bytes + size <= KEPT_TOTAL)
@@ -180,15 +182,14 @@ static void refuse(struct walk *w, uint64_t ref, enum tree_word word)
 	w->conf.env->reply(w->conf.ctx, ref, word, NULL, NULL);
 }
 
-/* This agent lacks the task, so it cannot read what is below it either. */
-static void reply_unknown(struct walk *w, uint64_t ref)
+/* This agent cannot read its own, nor what is below it either. */
+static void reply_none(struct walk *w, uint64_t ref, enum missing_reason why)
 {
 	const struct walk_view *view = w->conf.view;
 	struct coverage c = { 0 };
 	struct walk_child child;
 
-	coverage_missing(&c, view->self(w->conf.tree), MISSING_UNKNOWN_TASK,
-			 true);
+	coverage_missing(&c, view->self(w->conf.tree), why, true);
 	for (unsigned i = 0; i < view->n_children(w->conf.tree); i++)
 		if (view->child(w->conf.tree, i, &child))
 			coverage_missing(&c, &child.id, MISSING_BEHIND, false);
@@ -222,6 +223,34 @@ static void serve_again(struct walk *w, struct seen *s,
 		kept_reply(w, s->kept, ref);
 	else
 		refuse(w, ref, TREE_BUSY);
+	s->ahead = false;
+}
+
+/*
+ * May this window be answered?  Who took its lease after the end may have been
+ * counted under another one, even before a restart; and until the end comes by
+ * its own clock, it could take a lease that looks older.
+ */
+static enum tree_word window_admit(const struct walk *w,
+				   const struct walk_ask *m)
+{
+	const struct walk_conf *conf = &w->conf;
+
+	return m->standing && conf->view->lease_ms(conf->tree) >=
+				       m->window_end_ms
+		       ? TREE_MOVED
+		       : TREE_OK;
+}
+
+/* Until it is closed here, too. */
+static uint64_t window_wait(const struct walk *w, const struct walk_ask *m)
+{
+	uint64_t now, closed = m->window_end_ms + TICK_MS;
+
+	if (!m->window_end_ms)
+		return 0;
+	now = w->conf.env->wall_ms(w->conf.ctx);
+	return closed > now ? closed - now : 0;
 }
 
 /* Another parent had the first round, and may have kept it. */
@@ -233,15 +262,16 @@ static bool moved_since(const struct walk *w, const struct walk_ask *m)
 	return first && !lease_equal(&first->lease, &m->lease);
 }
 
-/* Takes the question if it returns the query. */
-static struct walk_query *serve_new(struct walk *w, const struct walk_ask *m,
-				    void *question, uint64_t ref)
+/* Takes the question if it returns what is remembered of it. */
+static struct seen *serve_new(struct walk *w, const struct walk_ask *m,
+			      uint32_t wait_ms, void *question)
 {
 	struct query_start s = { .id = m->query,
 				 .round = m->round,
 				 .as_of = m->as_of,
 				 .for_parent = true,
 				 .budget_ms = m->budget_ms,
+				 .wait_ms = wait_ms,
 				 .n_via = m->n_via,
 				 .via = m->via };
 	struct seen *seen;
@@ -258,8 +288,26 @@ static struct walk_query *serve_new(struct walk *w, const struct walk_ask *m,
 		return NULL;
 	}
 	seen->running = q;
-	q->waiter[q->n_waiters++] = ref;
-	return q;
+	return seen;
+}
+
+/* The same for a request. */
+static bool serve_first(struct walk *w, const struct walk_ask *m,
+			void *question, uint64_t ref)
+{
+	uint64_t wait = window_wait(w, m);
+	struct seen *s;
+
+	if (wait > m->budget_ms / 2) {
+		reply_none(w, ref, MISSING_NO_WINDOW);
+		return false;
+	}
+	s = serve_new(w, m, (uint32_t)wait, question);
+	if (s)
+		s->running->waiter[s->running->n_waiters++] = ref;
+	else
+		refuse(w, ref, TREE_BUSY);
+	return s;
 }
 
 void walk_request(struct walk *w, const struct walk_ask *m, void *question,
@@ -271,18 +319,40 @@ void walk_request(struct walk *w, const struct walk_ask *m, void *question,
 
 	if (word == TREE_OK && moved_since(w, m))
 		word = TREE_MOVED;
+	if (word == TREE_OK)
+		word = window_admit(w, m);
 	w->served += word == TREE_OK;
 	if (word != TREE_OK)
 		refuse(w, ref, word);
 	else if (!question)
-		reply_unknown(w, ref);
+		reply_none(w, ref, MISSING_UNKNOWN_TASK);
 	else if (seen)
 		serve_again(w, seen, m, ref);
 	else
-		taken = serve_new(w, m, question, ref);
-	if (word == TREE_OK && question && !seen && !taken)
-		refuse(w, ref, TREE_BUSY);
+		taken = serve_first(w, m, question, ref);
 	if (question && !taken)
+		w->conf.ops->free_question(w->conf.ctx, question);
+	walk_arm(w);
+}
+
+void walk_collect(struct walk *w, const struct walk_ask *m, void *question)
+{
+	const struct walk_view *view = w->conf.view;
+	struct walk_ask ask = *m;
+	struct seen *s = NULL;
+
+	ask.round = 1;
+	ask.lease = view->lease(w->conf.tree);
+	ask.as_of = view->as_of(w->conf.tree);
+	ask.standing = true;
+	if (!epoch_none(&ask.lease) && !window_wait(w, &ask) &&
+	    window_admit(w, &ask) == TREE_OK &&
+	    w->n_running < WALK_RUNNING - WALK_RESERVED &&
+	    !seen_find(&w->replay, ask.query, ask.round))
+		s = serve_new(w, &ask, 0, question);
+	if (s)
+		s->ahead = true;
+	else
 		w->conf.ops->free_question(w->conf.ctx, question);
 	walk_arm(w);
 }

@@ -13,6 +13,11 @@ static struct epoch view_lease(void *tree)
 	return tree_lease(tree);
 }
 
+static uint64_t view_lease_ms(void *tree)
+{
+	return tree_lease_ms(tree);
+}
+
 static struct epoch view_as_of(void *tree)
 {
 	return tree_epoch(tree);
@@ -93,6 +98,7 @@ static bool view_settled(void *tree)
 const struct walk_view walk_tree_view = {
 	.self = view_self,
 	.lease = view_lease,
+	.lease_ms = view_lease_ms,
 	.as_of = view_as_of,
 	.clock_err_ms = view_clock_err_ms,
 	.admit = view_admit,

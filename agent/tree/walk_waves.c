@@ -32,7 +32,8 @@ struct waves {
 	struct waves *next;
 	struct walk *walk;
 	struct waves_conf conf;
-	uint64_t ref, wait_ms; /* wait_ms: when the time is over */
+	/* begin_ms: nothing is sent before; wait_ms: when the time is over */
+	uint64_t ref, begin_ms, wait_ms;
 	bool begun;
 	struct node_id via[WALK_VIA + 1];
 	unsigned n_via, n, next_leg, open, slots;
@@ -196,7 +197,7 @@ static bool waves_waiting(const struct waves *v)
 /* When something must be done that no answer brings about. */
 static uint64_t waves_next(const struct waves *v)
 {
-	uint64_t at = v->begun ? v->wait_ms : 0;
+	uint64_t at = v->begun ? v->wait_ms : v->begin_ms;
 
 	for (unsigned i = 0; waves_waiting(v) && i < v->next_leg; i++)
 		at = MIN(at, v->leg[i].cut_ms);
@@ -336,6 +337,7 @@ struct waves *waves_new(struct walk *w, const struct waves_conf *conf)
 	v->walk = w;
 	v->conf = *conf;
 	v->ref = ++w->last_waves * REF_LEGS;
+	v->begin_ms = conf->wait_ms ? walk_now(w) + conf->wait_ms : 0;
 	v->wait_ms = walk_now(w) + (uint64_t)conf->budget_ms * 9 / 10;
 	v->slots = (unsigned)MAX(HELD_MAX / MAX(conf->reply_max, 1), 1);
 	v->n_via = MIN(conf->n_via, WALK_VIA);

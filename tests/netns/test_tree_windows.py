@@ -169,3 +169,56 @@ def test_many_readers_cost_one_question():
             "coverage"]["complete"], W * 3, "a complete answer")
         tree.root.agent.signal(signal.SIGTERM)
         assert tree.root.agent.wait() == 0
+
+# ---- standing queries: parents ask by themselves ----
+
+def asked(tree):
+    return [n.get("/api/v1/status").json()["data"]["overlay"]["questions"]
+            for n in tree.nodes]
+
+
+def test_standing():
+    """However many read at the root, each host is asked once a window."""
+    with Tree(SHAPE) as tree:
+        r = create(tree.root, standing=["totals", "top?n=3"])
+        assert r.status == 201, r.text
+        assert r.json()["data"]["standing"] == ["totals", "top?n=3"]
+        path = "/api/v1/tasks/" + r.json()["data"]["id"]
+        assert tree.nodes[3].get(path).json()["data"]["standing"] == [
+            "totals", "top?n=3"]
+        first = windows(tree)
+
+        def get(query, k=None):
+            if k is not None:
+                query += f"{'&' if '?' in query else '?'}window={moment(k)}"
+            r = tree.root.get(f"{path}/{query}")
+            assert r.status == 200, r.text
+            return r.json()
+        # the last one is there once every parent has asked, not before
+        wait_until(lambda: get("totals")["meta"]["window"]["start"] ==
+                   moment(first + 2)[:-1] + ".000Z", 2, "the third window")
+        for k, n in ((first + 1, 20), (first + 2, 30)):
+            for query in ("totals", "top?n=3"):
+                doc = get(query, k)
+                assert doc["meta"]["coverage"]["complete"], doc
+                if query == "totals":
+                    assert doc["data"]["packets"] == n * len(tree.nodes)
+                else:
+                    assert [d["estimate"] for d in doc["data"]] == [
+                        n * 100] * 3
+        # what it costs, with readers and without
+        k = now() + 1
+        begin(k)
+        before, counted = asked(tree), []
+        for readers in (0, 8):
+            with ThreadPoolExecutor(8) as pool:
+                done = list(pool.map(lambda _: get("totals"),
+                                     range(readers * 10)))
+            assert all(d["meta"]["coverage"]["complete"] for d in done)
+            k += 1
+            begin(k)
+            after = asked(tree)
+            counted.append([b - a for a, b in zip(before, after)])
+            before = after
+        # two questions a window, each once: the root asks 1 and 2, 2 asks 3
+        assert counted == [[0, 2, 2, 2]] * 2

@@ -42,6 +42,8 @@ struct agent_sim {
 	bool suspect, down, cold; /* for its parent; no connection to it */
 	bool untold;
 	uint64_t value, read_ms, reply_ms, connect_ms, timer_ms;
+	uint64_t lease_ms;      /* wall clock when it was taken */
+	int64_t clock_ms;       /* its wall clock beside the others' */
 	uint32_t hosts;         /* as its parent believes; 0: all below it */
 	unsigned asked;         /* asks that came */
 	unsigned resets;        /* of so many asks the connection is reset */
@@ -53,6 +55,9 @@ struct agent_sim {
 struct question {
 	size_t cap, size; /* of a reply, of a kept part */
 	bool wrong;       /* check() refuses what comes */
+	/* of a window, whose end this is; of a standing query: its number */
+	uint64_t window_end_ms;
+	uint8_t standing;
 };
 
 struct xfer {
@@ -184,6 +189,11 @@ static struct epoch view_lease(void *tree)
 	return a->world->lax ? (struct epoch){ 0 } : a->lease;
 }
 
+static uint64_t view_lease_ms(void *tree)
+{
+	return ((struct agent_sim *)tree)->lease_ms;
+}
+
 static struct epoch view_as_of(void *tree)
 {
 	return ((struct agent_sim *)tree)->seen;
@@ -258,6 +268,7 @@ static void view_row(void *tree, uint32_t i, struct node_id *id,
 static const struct walk_view world_view = {
 	.self = view_self,
 	.lease = view_lease,
+	.lease_ms = view_lease_ms,
 	.as_of = view_as_of,
 	.clock_err_ms = view_clock_err_ms,
 	.admit = view_admit,
@@ -273,6 +284,13 @@ static const struct walk_view world_view = {
 static uint64_t env_now_ms(void *ctx)
 {
 	return ((struct agent_sim *)ctx)->world->now_ms;
+}
+
+static uint64_t env_wall_ms(void *ctx)
+{
+	const struct agent_sim *a = ctx;
+
+	return a->world->now_ms + (uint64_t)a->clock_ms;
 }
 
 static void env_timer(void *ctx, uint64_t at_ms)
@@ -301,6 +319,8 @@ static int env_send(void *ctx, const struct walk_send *s)
 	if (s->query) {
 		memcpy(x->ask.query, s->query, sizeof(x->ask.query));
 		x->question = *(const struct question *)s->what;
+		x->ask.window_end_ms = x->question.window_end_ms;
+		x->ask.standing = x->question.standing;
 	}
 	w->asked[w->n_asked++ % WORLD_AGENTS] = to;
 	a->running++;
@@ -377,6 +397,7 @@ static void env_rejected(void *ctx, const struct walk_child *c, const char *why)
 
 static const struct walk_env world_env = {
 	.now_ms = env_now_ms,
+	.wall_ms = env_wall_ms,
 	.timer = env_timer,
 	.send = env_send,
 	.cancel = env_cancel,
@@ -660,6 +681,8 @@ static struct walk_query *world_begin(struct world *w, uint32_t budget_ms,
 	w->part = NULL;
 	w->done = false;
 	opt.query[0] = ++serial;
+	if (q->standing)
+		memset(opt.query, q->standing, sizeof(opt.query));
 	walk_scope(w->agent[0].walk, false, &w->scope);
 	opt.as_of = w->scope.as_of;
 	query = walk_start(w->agent[0].walk, &opt, q, world_answer, w);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which questions about a task's windows are asked without a client: as clients
+ * would write them, "totals top?n=20 distinct".
+ */
+#ifndef LINNET_STANDING_CONF_H
+#define LINNET_STANDING_CONF_H
+
+#include "agent/query.h"
+
+#define STANDING_ASKS      3 /* each question once */
+#define STANDING_WINDOW_MS 1000
+#define STANDING_ASK_ALLOWED                                                \
+	"totals, distinct, top?n=N&threshold=X&base=tree|host, each once, " \
+	"of a task with windows of 1 s or more and what they need"
+
+struct standing_ask {
+	enum ask_kind kind;
+	double share;
+	bool base_tree;
+	uint32_t n_top;
+};
+
+struct standing_conf {
+	unsigned n;
+	struct standing_ask ask[STANDING_ASKS];
+};
+
+/* Separated by blanks; 0 or -EINVAL.  An empty text is none. */
+int standing_conf_parse(const char *text, const struct task_spec *t,
+			struct standing_conf *out);
+
+#endif
