@@ -111,6 +111,10 @@ static void call_replied(void *arg, const struct peer_reply *r)
 	struct coverage cov;
 	int ret = 0;
 
+	if (r->err == -EKEYREJECTED) {
+		got.err = 0;
+		got.word = TREE_DENIED;
+	}
 	if (!r->err && got.word == TREE_OK &&
 	    (json_parse(r->body, r->len, &v) || json_type(v) != JSON_OBJECT)) {
 		got.err = -EPROTO;

@@ -17,6 +17,7 @@
 #include "common/addr.h"
 
 struct agent;
+struct conf;
 struct overlay;
 
 #define OVERLAY_CHILDREN TREE_CHILDREN
@@ -39,6 +40,9 @@ struct child {
 	uint32_t rtt_us; /* of its last beat */
 };
 
+/* Reads the list of hosts, if there is one; 0, or -errno after a line that
+ * says what is wrong with it. */
+int overlay_check(const struct conf *c);
 /* Reads identity and children from the state directory; 0 or -errno. */
 int overlay_open(struct overlay **out, struct agent *a);
 void overlay_start(struct overlay *o); /* beats and joining begin */
@@ -80,17 +84,6 @@ enum tree_word overlay_admit(const struct overlay *o, const struct epoch *lease,
 unsigned overlay_n_children(const struct overlay *o);
 /* Until the next call for the same i. */
 const struct child *overlay_child(const struct overlay *o, unsigned i);
-/* It knows our token, or there is none: else it must not be told. */
-bool overlay_proven(struct overlay *o, const struct endpoint *ep);
-/*
- * Asks it for the proof; done is called once, from the loop, 0 or -errno.
- * NULL: no memory.
- */
-struct sending;
-struct sending *overlay_prove(struct overlay *o, const struct endpoint *ep,
-			      uint32_t limit_ms,
-			      void (*done)(void *arg, int err), void *arg);
-void overlay_prove_cancel(struct sending *s); /* done is not called */
 /* A query found this child silent: it is looked at at once. */
 void overlay_suspect(struct overlay *o, const struct node_id *id);
 /*

@@ -13,8 +13,7 @@
 #include "agent/peer.h"
 #include "agent/tree_json.h"
 
-#define OVERLAY_API    "1.0"
-#define OVERLAY_PROVEN 256 /* peers whose proof is remembered */
+#define OVERLAY_API "1.0"
 
 struct sending;
 struct serving;
@@ -25,12 +24,6 @@ struct alarm {
 	struct loop_timer timer;
 	struct overlay *o;
 	uint32_t id;
-};
-
-/* A peer that proved that it knows our token. */
-struct proven {
-	struct endpoint ep;
-	uint64_t used; /* rises with each use; 0: free */
 };
 
 struct overlay {
@@ -46,8 +39,6 @@ struct overlay {
 	struct tree_conf conf;
 	struct alarm alarm[TREE_TIMERS];
 	struct sending *sending;
-	uint64_t used;
-	struct proven proven[OVERLAY_PROVEN];
 	struct endpoint unproven; /* the last whose proof was wrong */
 	struct serving *serving;
 	uint64_t beat_connection; /* that the parent's last beat came over */
@@ -61,7 +52,7 @@ struct overlay {
 		struct node_id id;
 		enum child_state state;
 	} told[TREE_CHILDREN];
-	bool started, was_root;
+	bool started, was_root, left;
 	struct endpoint parent; /* that the log named; port 0: none */
 
 	struct loop_timer leave;
@@ -82,12 +73,8 @@ void overlay_reply(void *ctx, uint64_t ref, const struct tree_msg *m);
 void overlay_serve_free(struct overlay *o);
 
 /* overlay_state.c */
-/* Proof of identity for a nonce; false without a token. */
-bool overlay_proof(const struct overlay *o, const uint8_t nonce[TREE_NONCE],
-		   const struct node_id *id, const struct endpoint *asked,
-		   uint8_t out[TREE_PROOF]);
 int overlay_store(void *ctx, const struct tree_stored *s);
-void overlay_identity(struct overlay *o);
+int overlay_identity(struct overlay *o);
 /* Is this where this agent listens? */
 bool overlay_is_endpoint(const struct conf *c, const struct endpoint *ep);
 /* Where others reach this agent; false: only they can tell. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/hello.h"
 #include "agent/overlay_private.h"
 #include "common/util.h"
 
@@ -18,8 +19,7 @@ struct serving {
 	struct overlay *o;
 	struct http_request *rq;
 	enum tree_kind kind;
-	bool has_nonce;
-	uint8_t nonce[TREE_NONCE];
+	uint8_t nonce[TREE_NONCE]; /* of hello */
 };
 
 static void serving_free(struct serving *s)
@@ -53,6 +53,27 @@ static void reply_wire(struct http_request *rq, const struct tree_wire *w)
 	http_send(rq, &r);
 }
 
+/*
+ * The proof; and to whoever is no peer nothing else but what it needs to
+ * believe it.  Where the root is, is for those that may ask for more.
+ */
+static void hello_complete(const struct serving *s, struct tree_wire *w)
+{
+	const char *token = peers_token(s->o->agent->peers);
+	struct tree_msg told = { .kind = TREE_HELLO };
+
+	w->has_proof = token;
+	if (token)
+		hello_proof(token, s->nonce, &w->m.u.hello.id, &s->rq->local,
+			    w->proof);
+	if (s->rq->roles & ROLE_PEER)
+		return;
+	told.u.hello.id = w->m.u.hello.id;
+	memcpy(told.u.hello.overlay, w->m.u.hello.overlay,
+	       sizeof(told.u.hello.overlay));
+	w->m = told;
+}
+
 void overlay_reply(void *ctx, uint64_t ref, const struct tree_msg *m)
 {
 	struct overlay *o = ctx;
@@ -60,9 +81,8 @@ void overlay_reply(void *ctx, uint64_t ref, const struct tree_msg *m)
 	struct tree_wire w = { .m = *m };
 
 	w.m.kind = s->kind;
-	if (s->has_nonce && m->word == TREE_OK)
-		w.has_proof = overlay_proof(o, s->nonce, tree_self(o->tree),
-					    &s->rq->local, w.proof);
+	if (s->kind == TREE_HELLO)
+		hello_complete(s, &w);
 	if (s->kind == TREE_BEAT && m->word == TREE_OK)
 		o->beat_connection = s->rq->connection;
 	reply_wire(s->rq, &w);
@@ -136,7 +156,6 @@ static void serve(struct agent *a, struct http_request *rq, enum tree_kind kind)
 	s->o = o;
 	s->rq = rq;
 	s->kind = kind;
-	s->has_nonce = kind == TREE_HELLO;
 	memcpy(s->nonce, w.nonce, sizeof(s->nonce));
 	s->next = o->serving;
 	if (s->next)

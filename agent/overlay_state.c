@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Who this agent is: identity, incarnation, epochs that must never go back, in
- * one file of the state directory; its addresses; the proof that it knows the
- * token of the overlay.
+ * one file of the state directory; its addresses.
  */
 #include <errno.h>
 #include <ifaddrs.h>
@@ -10,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/auth.h"
 #include "agent/json.h"
 #include "agent/overlay_private.h"
 #include "agent/state.h"
@@ -195,33 +193,25 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	return ret;
 }
 
-void overlay_identity(struct overlay *o)
+/* There is none, or what is there is no identity: it will not be another. */
+static bool needs_new(int err)
+{
+	return err == -ENOENT || err == -EINVAL || err == -EBADMSG ||
+	       err == -EFBIG || err == -ELOOP;
+}
+
+int overlay_identity(struct overlay *o)
 {
 	const char *dir = o->agent->conf->state_dir;
 	struct tree_stored s = { 0 };
+	int ret = dir[0] ? node_load(dir, &s) : -ENOENT;
 
-	if (!dir[0] || node_load(dir, &s))
+	/* who it was may be read the next time */
+	if (ret && !needs_new(ret))
+		return ret;
+	if (ret)
 		random_bytes(s.id.b, sizeof(s.id.b));
 	s.incarnation = MAX(s.incarnation + 1, clock_wall_ms());
 	(void)overlay_store(o, &s);
-}
-
-/* ---- proof ---- */
-
-bool overlay_proof(const struct overlay *o, const uint8_t nonce[TREE_NONCE],
-		   const struct node_id *id, const struct endpoint *asked,
-		   uint8_t out[TREE_PROOF])
-{
-	const char *token = peers_token(o->agent->peers);
-	uint8_t text[50];
-
-	if (!token)
-		return false;
-	memcpy(text, nonce, 16);
-	memcpy(text + 16, id->b, 16);
-	memcpy(text + 32, asked->addr.b, 16);
-	text[48] = (uint8_t)(asked->port >> 8);
-	text[49] = (uint8_t)asked->port;
-	auth_proof(token, strlen(token), text, sizeof(text), out);
-	return true;
+	return 0;
 }

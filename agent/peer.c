@@ -9,20 +9,25 @@
  * bodies together have one too.  Nothing is followed: no redirect, no proxy,
  * no environment, no name is resolved.
  *
+ * Our token is told to nobody who did not prove that it knows it.  The proof is
+ * one of a connection: on each new one goes hello first, without the token, and
+ * the message after it on the same.  Which connection a message takes is the
+ * library's choice, so that it is looked at once more before the first byte.
+ *
  * A call belongs to its caller until its callback ran or it was cancelled.
  */
 #include "agent/peer.h"
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/hello.h"
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -32,13 +37,16 @@
 #define HOST_CONNECTIONS 16
 #define CONNECTIONS      16 /* kept besides one for each child */
 #define IDLE_S           4L /* a server of ours closes after 5 */
-#define TOKEN_MAX        128
+#define HELLO_MAX        4096
+#define TRIES            4 /* connections lost to others or to the server */
 
 /* A connection, in use or kept for the next call. */
 struct line {
 	struct line *next;
 	curl_socket_t fd;
 	struct endpoint to;
+	bool proven; /* the other end knows our token */
+	bool shut;   /* by us: it is not used any more */
 };
 
 struct peers {
@@ -48,7 +56,7 @@ struct peers {
 	const struct endpoint *listen;
 	size_t n_listen;
 	struct loop_timer timer;
-	char token[TOKEN_MAX + 1]; /* "" none */
+	char token[HELLO_TOKEN_MAX + 1]; /* "" none */
 	struct peer_call *calls;
 	size_t held; /* bytes of all bodies */
 };
@@ -60,17 +68,30 @@ struct watch {
 	curl_socket_t fd;
 };
 
+/* One request. */
+struct transfer {
+	CURL *easy; /* NULL: none */
+	struct curl_slist *headers;
+	size_t reply_max;
+};
+
+/* A message, and hello before it while that is under way. */
 struct peer_call {
 	struct peer_call *next, **at;
 	struct peers *peers;
-	CURL *easy;
-	struct curl_slist *headers;
+	struct transfer hello, message;
+	uint8_t nonce[TREE_NONCE];
+	unsigned tries;
 	struct loop_timer timer;
 	struct endpoint to;
+	struct line *line; /* that it goes over */
 	struct buf body;
-	size_t reply_max, header_bytes;
+	size_t header_bytes;
+	uint32_t connect_ms;
 	uint64_t began_ms;
+	bool fresh;
 	bool opened, connected; /* a new socket; any connection */
+	bool unproven;          /* not over this connection without hello */
 	int refused;            /* -errno that a callback of ours decided on */
 	char error[CURL_ERROR_SIZE];
 	void (*done)(void *arg, const struct peer_reply *r);
@@ -79,7 +100,7 @@ struct peer_call {
 
 /* ---- sockets and time ---- */
 
-static void call_finish(struct peer_call *c, int err);
+static void transfer_over(struct peer_call *c, int err);
 static int curl_errno(const struct peer_call *c, CURLcode code);
 
 static void collect(struct peers *p)
@@ -93,7 +114,7 @@ static void collect(struct peers *p)
 		if (m->msg != CURLMSG_DONE)
 			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c);
-		call_finish(c, curl_errno(c, m->data.result));
+		transfer_over(c, curl_errno(c, m->data.result));
 	}
 }
 
@@ -199,6 +220,17 @@ int peers_bind(const struct peers *p, int fd, const struct endpoint *to)
 		       : 0;
 }
 
+static const struct transfer *transfer(const struct peer_call *c)
+{
+	return c->hello.easy ? &c->hello : &c->message;
+}
+
+/* Its token goes only where it is known. */
+static bool needs_proof(const struct peer_call *c)
+{
+	return c->peers->token[0] && !c->hello.easy;
+}
+
 /* Only to the address that was meant, and never to one that is no host. */
 static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 				 struct curl_sockaddr *sa)
@@ -213,6 +245,10 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 	    (addr_classify(&to.addr) != ADDR_UNICAST &&
 	     addr_classify(&to.addr) != ADDR_LOOPBACK)) {
 		c->refused = -EACCES;
+		return CURL_SOCKET_BAD;
+	}
+	if (needs_proof(c)) {
+		c->unproven = true;
 		return CURL_SOCKET_BAD;
 	}
 	line = calloc(1, sizeof(*line));
@@ -245,19 +281,58 @@ static int socket_close(void *arg, curl_socket_t fd)
 	line = *at;
 	if (line)
 		*at = line->next;
+	for (struct peer_call *c = p->calls; c && line; c = c->next)
+		if (c->line == line)
+			c->line = NULL;
 	free(line);
 	return close(fd);
 }
 
-bool peer_idle(const struct peers *p, const struct endpoint *to)
+static int lines_idle(const struct peers *p, const struct endpoint *to)
 {
 	int n = 0;
 
 	for (const struct line *l = p->lines; l; l = l->next)
-		n += endpoint_equal(&l->to, to);
+		n += endpoint_equal(&l->to, to) && !l->shut &&
+		     (l->proven || !p->token[0]);
 	for (const struct peer_call *c = p->calls; c; c = c->next)
-		n -= endpoint_equal(&c->to, to);
-	return n > 0;
+		n -= endpoint_equal(&c->to, to) && !c->hello.easy;
+	return n;
+}
+
+bool peer_idle(const struct peers *p, const struct endpoint *to)
+{
+	return lines_idle(p, to) > 0;
+}
+
+/* The library finds them closed and takes them for no other call. */
+static void lines_shut(struct peers *p, const struct endpoint *to)
+{
+	for (struct line *l = p->lines; l; l = l->next) {
+		bool used = !endpoint_equal(&l->to, to);
+
+		for (struct peer_call *c = p->calls; c && !used; c = c->next)
+			used = c->line == l;
+		if (!used && !shutdown(l->fd, SHUT_RDWR))
+			l->shut = true;
+	}
+}
+
+static struct line *line_find(const struct peers *p, const struct endpoint *to,
+			      int local_port)
+{
+	for (struct line *l = p->lines; l; l = l->next) {
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		struct endpoint local;
+
+		if (endpoint_equal(&l->to, to) &&
+		    !getsockname(l->fd, (struct sockaddr *)&ss, &len) &&
+		    !endpoint_from_sockaddr((struct sockaddr *)&ss, &local) &&
+		    local.port == local_port)
+			return l;
+	}
+	return NULL;
 }
 
 static int request_begins(void *arg, char *ip, char *local_ip, int port,
@@ -268,7 +343,11 @@ static int request_begins(void *arg, char *ip, char *local_ip, int port,
 	(void)ip;
 	(void)local_ip;
 	(void)port;
-	(void)local_port;
+	c->line = line_find(c->peers, &c->to, local_port);
+	if (needs_proof(c) && (!c->line || !c->line->proven)) {
+		c->unproven = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
 	c->connected = true;
 	return CURL_PREREQFUNC_OK;
 }
@@ -290,7 +369,7 @@ static size_t take_body(char *data, size_t size, size_t n, void *arg)
 	struct peer_call *c = arg;
 	size_t len = size * n;
 
-	if (len > c->reply_max - c->body.len)
+	if (len > transfer(c)->reply_max - c->body.len)
 		c->refused = -EMSGSIZE;
 	else if (len > HELD_MAX - c->peers->held)
 		c->refused = -ENOBUFS;
@@ -306,7 +385,7 @@ static int connect_errno(const struct peer_call *c)
 {
 	long e = 0;
 
-	curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &e);
+	curl_easy_getinfo(transfer(c)->easy, CURLINFO_OS_ERRNO, &e);
 	return e == ECONNREFUSED ? -ECONNREFUSED : -EHOSTUNREACH;
 }
 
@@ -337,6 +416,13 @@ static int curl_errno(const struct peer_call *c, CURLcode code)
 
 /* ---- calls ---- */
 
+static void transfer_free(struct transfer *t)
+{
+	curl_easy_cleanup(t->easy);
+	curl_slist_free_all(t->headers);
+	*t = (struct transfer){ 0 };
+}
+
 /* Out of the library and the list; memory stays. */
 static void call_detach(struct peer_call *c)
 {
@@ -347,15 +433,15 @@ static void call_detach(struct peer_call *c)
 		c->next->at = c->at;
 	c->at = NULL;
 	loop_timer_cancel(&c->timer);
-	curl_multi_remove_handle(c->peers->multi, c->easy);
+	curl_multi_remove_handle(c->peers->multi, transfer(c)->easy);
 	c->peers->held -= c->body.len;
 }
 
 static void call_free(struct peer_call *c)
 {
 	call_detach(c);
-	curl_easy_cleanup(c->easy);
-	curl_slist_free_all(c->headers);
+	transfer_free(&c->hello);
+	transfer_free(&c->message);
 	buf_fini(&c->body);
 	free(c);
 }
@@ -369,7 +455,8 @@ static void call_finish(struct peer_call *c, int err)
 	long status = 0;
 
 	if (!err) {
-		curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
+		curl_easy_getinfo(transfer(c)->easy, CURLINFO_RESPONSE_CODE,
+				  &status);
 		r.status = (int)status;
 	} else {
 		char to[ENDPOINT_TEXT_LEN];
@@ -392,34 +479,35 @@ static void call_expired(void *arg)
 	call_finish(c, c->opened && !c->connected ? -EHOSTUNREACH : -ETIMEDOUT);
 }
 
-static int header_add(struct peer_call *c, const char *line)
+static int header_add(struct transfer *t, const char *line)
 {
-	struct curl_slist *l = curl_slist_append(c->headers, line);
+	struct curl_slist *l = curl_slist_append(t->headers, line);
 
 	if (!l)
 		return -ENOMEM;
-	c->headers = l;
+	t->headers = l;
 	return 0;
 }
 
-static int set_headers(struct peer_call *c, const struct peer_request *rq)
+/* token: "" none */
+static int set_headers(struct transfer *t, const struct peer_request *rq,
+		       const char *token)
 {
-	char auth[TOKEN_MAX + 32];
-	int ret = header_add(c, "Accept: application/json");
+	char auth[HELLO_TOKEN_MAX + 32];
+	int ret = header_add(t, "Accept: application/json");
 
 	if (!ret)
-		ret = header_add(c, "Expect:");
+		ret = header_add(t, "Expect:");
 	if (!ret && rq->body)
-		ret = header_add(c, "Content-Type: application/json");
-	if (!ret && !rq->bare && c->peers->token[0]) {
-		snprintf(auth, sizeof(auth), "Authorization: Bearer %s",
-			 c->peers->token);
-		ret = header_add(c, auth);
+		ret = header_add(t, "Content-Type: application/json");
+	if (!ret && token[0]) {
+		snprintf(auth, sizeof(auth), "Authorization: Bearer %s", token);
+		ret = header_add(t, auth);
 		explicit_bzero(auth, sizeof(auth));
 	}
 	for (size_t i = 0;
 	     !ret && i < ARRAY_SIZE(rq->headers) && rq->headers[i]; i++)
-		ret = header_add(c, rq->headers[i]);
+		ret = header_add(t, rq->headers[i]);
 	return ret;
 }
 
@@ -437,10 +525,11 @@ static void set_method(CURL *e, const struct peer_request *rq)
 	curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, rq->body ? rq->body : "");
 }
 
-static int set_options(struct peer_call *c, const struct peer_request *rq)
+static int set_options(struct peer_call *c, const struct transfer *t,
+		       const struct peer_request *rq)
 {
 	char to[ENDPOINT_TEXT_LEN], url[ENDPOINT_TEXT_LEN + 256];
-	CURL *e = c->easy;
+	CURL *e = t->easy;
 	bool failed;
 
 	endpoint_format(&rq->to, 0, to);
@@ -473,10 +562,115 @@ static int set_options(struct peer_call *c, const struct peer_request *rq)
 		 curl_easy_setopt(e, CURLOPT_WRITEDATA, c) ||
 		 curl_easy_setopt(e, CURLOPT_ERRORBUFFER, c->error) ||
 		 curl_easy_setopt(e, CURLOPT_PRIVATE, c) ||
-		 curl_easy_setopt(e, CURLOPT_HTTPHEADER, c->headers) ||
+		 curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) ||
 		 curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)rq->fresh);
 	set_method(e, rq);
 	return failed ? -ENOMEM : 0;
+}
+
+static int transfer_make(struct peer_call *c, struct transfer *t,
+			 const struct peer_request *rq, const char *token)
+{
+	t->easy = curl_easy_init();
+	t->reply_max = rq->reply_max;
+	if (t->easy && !set_headers(t, rq, token) && !set_options(c, t, rq))
+		return 0;
+	transfer_free(t);
+	return -ENOMEM;
+}
+
+/* ---- hello before the token ---- */
+
+static int hello_make(struct peer_call *c)
+{
+	struct peer_request rq = { .to = c->to,
+				   .method = HTTP_POST,
+				   .path = HELLO_PATH,
+				   .timeout_ms = c->connect_ms,
+				   .connect_ms = c->connect_ms,
+				   .reply_max = HELLO_MAX,
+				   .headers = { HELLO_API },
+				   .fresh = c->fresh };
+	struct buf b = BUF_INIT;
+	int ret = -ENOMEM;
+
+	random_bytes(c->nonce, sizeof(c->nonce));
+	hello_write(c->nonce, &b);
+	rq.body = b.data;
+	rq.len = b.len;
+	if (!b.failed)
+		ret = transfer_make(c, &c->hello, &rq, "");
+	buf_fini(&b);
+	return ret;
+}
+
+/* The message, or hello if it cannot go over what is there. */
+static int call_go(struct peer_call *c, bool idle)
+{
+	struct peers *p = c->peers;
+
+	if (c->fresh)
+		lines_shut(p, &c->to);
+	if (p->token[0] && (c->fresh || !idle)) {
+		if (hello_make(c))
+			return -ENOMEM;
+		c->opened = c->connected = false;
+	}
+	c->fresh = c->unproven = false;
+	c->line = NULL;
+	if (!curl_multi_add_handle(p->multi, transfer(c)->easy))
+		return 0;
+	transfer_free(&c->hello);
+	return -ENOMEM;
+}
+
+static void call_again(struct peer_call *c, bool idle)
+{
+	curl_multi_remove_handle(c->peers->multi, transfer(c)->easy);
+	transfer_free(&c->hello);
+	c->peers->held -= c->body.len;
+	buf_fini(&c->body);
+	c->header_bytes = 0;
+	if (call_go(c, idle))
+		call_finish(c, -ENOMEM);
+}
+
+/* Its answer is the right proof: the message, over the same connection. */
+static void hello_over(struct peer_call *c)
+{
+	const char *body = c->body.data ? c->body.data : "";
+	const struct peers *p = c->peers;
+	long status = 0;
+	int err;
+
+	curl_easy_getinfo(c->hello.easy, CURLINFO_RESPONSE_CODE, &status);
+	if (status >= 400) {
+		call_finish(c, 0);
+		return;
+	}
+	err = status != 200 ? -EPROTO
+			    : hello_check(p->token, c->nonce, &c->to, body,
+					  c->body.len);
+	if (err) {
+		call_finish(c, err);
+		return;
+	}
+	if (c->line)
+		c->line->proven = true;
+	call_again(c, true);
+}
+
+static void transfer_over(struct peer_call *c, int err)
+{
+	/* what is idle has one in it less: this call */
+	if (c->unproven && ++c->tries < TRIES)
+		call_again(c, lines_idle(c->peers, &c->to) >= 0);
+	else if (c->unproven)
+		call_finish(c, -ECONNRESET);
+	else if (c->hello.easy && !err)
+		hello_over(c);
+	else
+		call_finish(c, err);
 }
 
 struct peer_call *
@@ -484,20 +678,23 @@ peer_start(struct peers *p, const struct peer_request *rq,
 	   void (*done)(void *arg, const struct peer_reply *r), void *arg)
 {
 	struct peer_call *c = calloc(1, sizeof(*c));
+	struct peer_request message = *rq;
 
 	if (!c)
 		return NULL;
 	c->peers = p;
 	c->to = rq->to;
-	c->reply_max = rq->reply_max;
+	c->connect_ms = rq->connect_ms;
+	c->fresh = rq->fresh;
 	c->began_ms = clock_mono_ms();
 	c->done = done;
 	c->arg = arg;
-	c->easy = curl_easy_init();
-	if (!c->easy || set_headers(c, rq) || set_options(c, rq) ||
+	/* with a token hello is what opens one */
+	message.fresh &= !p->token[0];
+	if (transfer_make(c, &c->message, &message, p->token) ||
 	    loop_timer_in(p->loop, &c->timer, rq->timeout_ms, call_expired, c))
 		goto fail;
-	if (curl_multi_add_handle(p->multi, c->easy))
+	if (call_go(c, peer_idle(p, &c->to)))
 		goto fail;
 	c->next = p->calls;
 	if (c->next)
@@ -519,38 +716,6 @@ void peer_cancel(struct peer_call *c)
 
 /* ---- all together ---- */
 
-/* The token is read once; 0 or -errno after a line that says why. */
-static int token_read(struct peers *p, const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-	struct stat st;
-	ssize_t n = -1;
-
-	if (fd < 0) {
-		int saved = errno;
-
-		log_err("%s", path);
-		return -saved;
-	}
-	if (!fstat(fd, &st) && S_ISREG(st.st_mode) && !(st.st_mode & 077) &&
-	    (st.st_uid == geteuid() || st.st_uid == 0))
-		n = read(fd, p->token, sizeof(p->token));
-	close(fd);
-	while (n > 0 && (p->token[n - 1] == '\n' || p->token[n - 1] == '\r'))
-		n--;
-	if (n <= 0 || n > TOKEN_MAX) {
-		log_errx("%s: must be a file of mode 0600 with one token",
-			 path);
-		return -EINVAL;
-	}
-	p->token[n] = '\0';
-	if (strspn(p->token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrst"
-			     "uvwxyz0123456789-_=") == (size_t)n)
-		return 0;
-	log_errx("%s: is not a token", path);
-	return -EINVAL;
-}
-
 int peers_open(struct peers **out, struct loop *l, const char *token_file,
 	       const struct endpoint *listen, size_t n_listen)
 {
@@ -563,7 +728,7 @@ int peers_open(struct peers **out, struct loop *l, const char *token_file,
 	p->listen = listen;
 	p->n_listen = n_listen;
 	if (token_file && token_file[0]) {
-		ret = token_read(p, token_file);
+		ret = hello_token_read(token_file, p->token);
 		if (ret)
 			goto fail;
 		ret = -ENOMEM;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * HTTP client towards other agents (libcurl multi inside our loop): keep-alive,
- * no redirects, no proxies, caps on headers and body, addresses checked.  Only
- * peer.c knows the library.
+ * no redirects, no proxies, caps on headers and body, addresses checked, no
+ * token over a connection whose other end has not proved that it knows it.
+ * Only peer.c knows the library.
  */
 #ifndef LINNET_PEER_H
 #define LINNET_PEER_H
@@ -22,7 +23,8 @@ struct peer_reply {
 	int status;       /* HTTP status; 0: none came */
 	int err;          /* 0; -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
 			     -EHOSTUNREACH, -EMSGSIZE (too large),
-			     -ENOBUFS (all replies together), -EPROTO */
+			     -ENOBUFS (all replies together), -EPROTO,
+			     -EKEYREJECTED (it does not know our token) */
 	const char *body; /* NUL-terminated, borrowed */
 	size_t len;
 	uint32_t elapsed_ms;
@@ -38,8 +40,7 @@ struct peer_request {
 	uint32_t timeout_ms, connect_ms;
 	size_t reply_max;
 	const char *headers[8]; /* "Name: value", NULL-ended; copied */
-	bool fresh;             /* on a new connection */
-	bool bare;              /* without our token */
+	bool fresh; /* on a new connection: those that are kept are closed */
 };
 
 /*
@@ -56,12 +57,16 @@ void peers_free(struct peers *p);
 int peers_bind(const struct peers *p, int fd, const struct endpoint *to);
 /* So many addresses are talked to all the time: their connections are kept. */
 void peers_expect(struct peers *p, unsigned n_children);
-/* done is called once, never from inside this call.  NULL: no memory. */
+/*
+ * Hello goes before, where no connection is kept that has seen it; a refusal
+ * of it is the reply.  done is called once, never from inside this call.  NULL:
+ * no memory.
+ */
 struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,
 	   void (*done)(void *arg, const struct peer_reply *r), void *arg);
 void peer_cancel(struct peer_call *c); /* done is not called */
-/* A connection to it is open that no call uses. */
+/* A connection to it is open that no call uses, and that has seen hello. */
 bool peer_idle(const struct peers *p, const struct endpoint *to);
 /* Own token for proofs of identity; NULL: none.  Never to be written out. */
 const char *peers_token(const struct peers *p);

@@ -26,7 +26,6 @@ struct exchange {
 	struct exchange *next;
 	struct registry *registry;
 	struct peer_call *call;
-	struct sending *hello; /* before it, where nothing was proved yet */
 	enum blocks_act act;
 	uint64_t ref;
 	struct tree_block head;
@@ -41,7 +40,6 @@ static void exchange_free(struct exchange *x)
 		at = &(*at)->next;
 	*at = x->next;
 	peer_cancel(x->call);
-	overlay_prove_cancel(x->hello);
 	free(x);
 }
 
@@ -233,34 +231,6 @@ static int exchange_start(struct exchange *x, const struct blocks_msg *m,
 	return x->call ? 0 : -ENOMEM;
 }
 
-static void proved(void *arg, int err)
-{
-	struct exchange *x = arg;
-	struct registry *r = x->registry;
-	struct blocks_msg m = { .act = x->act, .head = x->head };
-
-	x->hello = NULL;
-	if (!err)
-		err = exchange_start(x, &m, NULL);
-	if (!err)
-		return;
-	blocks_done(r->blocks, x->ref, err, NULL);
-	exchange_free(x);
-	if (r->dirty)
-		registry_save(r);
-}
-
-/* A question to a candidate; our token is told to who knows it alone. */
-static int candidate_start(struct exchange *x, const struct blocks_msg *m)
-{
-	struct overlay *o = x->registry->agent->overlay;
-
-	if (overlay_proven(o, &x->to))
-		return exchange_start(x, m, NULL);
-	x->hello = overlay_prove(o, &x->to, EXCHANGE_MS, proved, x);
-	return x->hello ? 0 : -ENOMEM;
-}
-
 int registry_exchange(void *ctx, const struct node_id *id,
 		      const struct endpoint *at, const struct blocks_msg *m,
 		      uint64_t ref)
@@ -279,8 +249,7 @@ int registry_exchange(void *ctx, const struct node_id *id,
 	x->to = child ? child->ep : *at;
 	x->next = r->exchanges;
 	r->exchanges = x;
-	ret = child ? exchange_start(x, m, child->lease)
-		    : candidate_start(x, m);
+	ret = exchange_start(x, m, child ? child->lease : NULL);
 	if (ret)
 		exchange_free(x);
 	return ret;

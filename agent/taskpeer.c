@@ -264,10 +264,26 @@ static void item_write(struct json_out *o, const struct blocks_item *it,
 	json_close(o, ']');
 }
 
+/*
+ * Seeds go to those alone that may need the set back: the parent, and root
+ * candidates, which call from where all know them.
+ */
+static bool may_have_seeds(const struct agent *a, const struct http_request *rq)
+{
+	const struct endpoint *root;
+	size_t n = overlay_roots(a->overlay, &root);
+
+	for (size_t i = 0; i < n; i++)
+		if (addr_equal(&root[i].addr, &rq->client.addr))
+			return true;
+	return overlay_under(a->overlay, http_header(rq, "X-Linnet-Lease"));
+}
+
 /* ?owner=root, ?owner=ID; &full=1: with all there is to a task. */
 static void serve_list(void *ctx, struct http_request *rq)
 {
-	struct registry *r = ((struct agent *)ctx)->registry;
+	const struct agent *a = ctx;
+	const struct registry *r = a->registry;
 	const char *s = rq->query + strlen("owner=");
 	struct node_id owner;
 	struct blocks_msg list;
@@ -282,6 +298,10 @@ static void serve_list(void *ctx, struct http_request *rq)
 		return;
 	}
 	full = strcmp(s + strcspn(s, "&"), "&full=1") == 0;
+	if (full && !may_have_seeds(a, rq)) {
+		reply_error(rq, ERR_FORBIDDEN, "", "");
+		return;
+	}
 	blocks_list(r->blocks, &owner, &list);
 	http_reply_init(&reply, 200, HTTP_JSON);
 	json_out_init(&o, &reply.body);

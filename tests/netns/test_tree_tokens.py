@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tokens between agents: who is told one, what a stranger gets to know."""
+import contextlib
+import json
+import threading
+
+import pytest
+
+from lab import Lab, wait_until
+from test_tree import Middle, Server, middle, token_files
+from tree import Node, request
+
+BOSS = {"Authorization": "Bearer boss"}
+HELLO = "/api/v1/peer/hello"
+SPEC = {"filter": {"proto": "icmp"}, "key": "src", "increment": "pkt"}
+
+
+@contextlib.contextmanager
+def pair():
+    """A root and its child, which share a token, and a task."""
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)  # the agents are not root
+        args = token_files(lab, "fleet", "peer", "f" * 43)
+        root, child = (Node(h, [], args=args) for h in lab.hosts)
+        for node in (root, child):
+            node.start()
+        r = root.post("/api/v1/overlay/children", {"host": child.address},
+                      headers=BOSS)
+        assert r.status == 201, r.text
+        r = root.post("/api/v1/tasks", SPEC, headers=BOSS)
+        assert r.status == 201, r.text
+        task = f"/api/v1/tasks/{r.json()['data']['id']}"
+        wait_complete(root, task)
+        yield root, child, task
+
+
+def ask(root, task):
+    return root.get(task + "/totals", headers=BOSS)
+
+
+def wait_complete(root, task):
+    def complete():
+        r = ask(root, task)
+        return (r.status == 200
+                and r.json()["meta"]["coverage"]["complete"])
+    wait_until(complete, 15, "a complete answer")
+
+
+class Stranger(Middle):
+    """Says that it is the child, and has no proof."""
+
+    def _pass(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.path, "Authorization" in self.headers))
+        self.reply(200, json.dumps({
+            "node_id": self.server.node_id, "incarnation": 1,
+            "overlay": "linnet", "proof": "00" * 32,
+            "nonce": "00" * 16}).encode())
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+
+def test_t49_another_one_answers_at_a_childs_address():
+    """Whoever proved it once has gone: the next one there sees hello alone."""
+    with pair() as (root, child, task):
+        node_id = child.get("/api/v1/overlay",
+                            headers=BOSS).json()["data"]["node_id"]
+        child.agent.kill()
+        server = Server(child, 8000)
+        server.RequestHandlerClass, server.seen = Stranger, []
+        server.node_id = node_id
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            # a question, a probe, a change, and beats
+            r = ask(root, task)
+            reasons = r.json()["meta"]["coverage"]["missing"]
+            assert [m["reason"] for m in reasons] == ["denied"], reasons
+            root.post("/api/v1/probes", {"kind": "bw", "dst": child.address,
+                                         "duration_s": 1}, headers=BOSS)
+            root.post(task, {}, method="DELETE", headers=BOSS)
+            before = len(server.seen)
+            wait_until(lambda: len(server.seen) > before + 2, 15, "beats")
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+        assert set(server.seen) == {(HELLO, False)}, set(server.seen)
+
+
+class Recorder(Middle):
+    """Passes all on, and knows what came over which connection."""
+
+    def setup(self):
+        super().setup()
+        self.line = []
+        self.server.lines.append(self.line)
+
+    def _pass(self):
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length) if length else None
+        keep = {k: v for k, v in self.headers.items()
+                if k.startswith("X-") or k in ("Content-Type",
+                                               "Authorization")}
+        self.line.append((self.path, "Authorization" in keep))
+        r = self._send(self.command, self.path, body, keep)
+        self.reply(r.status, r.text.encode())
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+
+def test_hello_once_a_connection():
+    """Each begins with one; what is asked over a kept one costs none."""
+    with pair() as (root, child, task):
+        with middle(child) as server:
+            server.RequestHandlerClass, server.lines = Recorder, []
+            wait_complete(root, task)
+            n = len(server.lines)
+            for _ in range(20):
+                wait_complete(root, task)
+            lines = [line for line in server.lines if line]
+        assert len(lines) <= n + 1, lines  # one more beside a beat
+        for line in lines:
+            assert line[0] == (HELLO, False), line
+            assert all(token for _, token in line[1:]), line
+        asked = [p for line in lines for p, _ in line if p.endswith("/ask")]
+        assert len(asked) > 20
+
+
+def test_a_stranger_is_told_who_and_no_more():
+    """Where the root is, is for peers."""
+    with pair() as (_root, child, _task):
+        body = {"nonce": "ab" * 16}
+        r = child.post(HELLO, body)
+        assert r.status == 200
+        assert set(r.json()) == {"node_id", "overlay", "proof"}, r.text
+        assert "X-Linnet-Epoch" not in r.headers
+        r = child.post(HELLO, body, headers=BOSS)
+        assert set(r.json()) == {"node_id", "overlay", "proof"}, r.text
+        r = child.post(HELLO, body, headers={
+            "Authorization": "Bearer " + "f" * 43})
+        assert {"rooted", "root_addr"} <= set(r.json()), r.text
+
+
+def test_seeds_are_for_who_may_need_them_back():
+    """A list of tasks has theirs for the parent and for root candidates."""
+    with Lab(3) as lab:
+        lab.dir.chmod(0o711)  # the agents are not root
+        args = token_files(lab, "fleet", "peer", "f" * 43)
+        peer = {"Authorization": "Bearer " + "f" * 43}
+        root, spare, other = (Node(h, [], args=args) for h in lab.hosts)
+        root.args += ["--seed", root.address, "--root", root.address,
+                      "--root", spare.address]
+        root.start()
+        wait_until(lambda: root.get("/api/v1/overlay", headers=BOSS)
+                   .json()["data"]["role"] == "root", 15, "it is the root")
+        # not before it has asked the others what they hold
+        wait_until(lambda: root.post("/api/v1/tasks", SPEC, headers=BOSS)
+                   .status == 201, 20, "the task is taken")
+        path = "/api/v1/peer/tasks?owner=root"
+
+        def listed(node, full):
+            r = request(node.host, root.address, "GET", path + full,
+                        headers=peer)
+            return r.status, "seed" in r.text
+        assert listed(spare, "&full=1") == (200, True)
+        assert listed(other, "") == (200, False)
+        assert listed(other, "&full=1") == (403, False)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
