@@ -109,6 +109,8 @@ int main(int argc, char **argv)
 		log_errx("%s", why);
 		ret = EXIT_CONFIG;
 	}
+	if (!ret && overlay_check(&p.conf) != 0)
+		ret = EXIT_CONFIG;
 	if (!ret && p.conf.check)
 		conf_print(&p.conf);
 	else if (!ret)

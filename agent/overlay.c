@@ -185,6 +185,14 @@ static void parent_changed(struct overlay *o)
 		log_info("no parent: looking for another");
 }
 
+/* Not from inside the machine. */
+static void tell_drained(struct overlay *o)
+{
+	if (o->drained)
+		loop_timer_in(o->agent->loop, &o->leave, 0, o->drained,
+			      o->drained_arg);
+}
+
 static void env_event(void *ctx, enum tree_event e, const struct node_id *id)
 {
 	struct overlay *o = ctx;
@@ -199,10 +207,10 @@ static void env_event(void *ctx, enum tree_event e, const struct node_id *id)
 		parent_changed(o);
 		registry_place(o->agent);
 	}
-	/* not from inside the machine */
-	if (e == TREE_EVENT_DRAINED && o->drained)
-		loop_timer_in(o->agent->loop, &o->leave, 0, o->drained,
-			      o->drained_arg);
+	if (e == TREE_EVENT_DRAINED) {
+		o->left = true;
+		tell_drained(o);
+	}
 }
 
 static const struct tree_env env = {
@@ -288,6 +296,18 @@ static int member_open(struct overlay *o)
 	return 0;
 }
 
+int overlay_check(const struct conf *c)
+{
+	struct member *m;
+	int ret = 0;
+
+	if (c->list_file[0])
+		ret = static_open(&m, c, overlay_is_endpoint);
+	if (c->list_file[0] && !ret)
+		member_static.close(m);
+	return ret;
+}
+
 int overlay_open(struct overlay **out, struct agent *a)
 {
 	const struct conf *c = a->conf;
@@ -302,9 +322,10 @@ int overlay_open(struct overlay **out, struct agent *a)
 		o->alarm[i].id = i;
 	}
 	ret = member_open(o);
+	if (!ret)
+		ret = overlay_identity(o);
 	if (ret)
 		goto fail;
-	overlay_identity(o);
 	find_self(o);
 	o->conf = (struct tree_conf){ .overlay = c->overlay_name,
 				      .rack = c->rack,
@@ -529,7 +550,9 @@ uint32_t overlay_expected(const struct overlay *o)
 
 const struct tree_peer *overlay_members(const struct overlay *o, unsigned *n)
 {
-	return tree_members(o->tree, n);
+	/* its own rows are newer than what it announced of them */
+	*n = 0;
+	return tree_is_root(o->tree) ? NULL : tree_members(o->tree, n);
 }
 
 static bool same_host(const struct endpoint *ep, const struct ip_addr *a,
@@ -695,7 +718,10 @@ void overlay_drain(struct overlay *o, void (*drained)(void *arg), void *arg)
 {
 	o->drained = drained;
 	o->drained_arg = arg;
-	tree_drain(o->tree);
+	if (o->left)
+		tell_drained(o); /* a client asked for it before */
+	else
+		tree_drain(o->tree);
 }
 
 void overlay_accept(struct overlay *o)

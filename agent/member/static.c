@@ -108,6 +108,16 @@ static bool has_double(const struct member *m)
 	return found;
 }
 
+/* Of the last line. */
+static unsigned depth(const struct member *m)
+{
+	unsigned level = 0;
+
+	for (size_t i = m->n - 1; i; i = (i - 1) / m->fanout)
+		level++;
+	return level;
+}
+
 static uint64_t list_hash(const struct member *m)
 {
 	const struct hash_key key = { { 6 } };
@@ -176,6 +186,10 @@ int static_open(struct member **out, const struct conf *c,
 			 c->list_file);
 	else if (has_double(m))
 		log_errx("%s: a host is named twice", c->list_file);
+	else if (depth(m) > TREE_LEVELS)
+		log_errx("%s: %zu hosts are more than %u levels with a fanout "
+			 "of %zu",
+			 c->list_file, m->n, TREE_LEVELS, m->fanout);
 	else
 		ret = 0;
 out:

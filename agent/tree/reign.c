@@ -88,12 +88,19 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	return x;
 }
 
-static struct extra *extra_find(const struct reign *r, const struct node_id *id)
+/* Among the first n. */
+static struct extra *extra_among(const struct reign *r, uint32_t n,
+				 const struct node_id *id)
 {
-	for (uint32_t i = 0; i < r->n_extra; i++)
+	for (uint32_t i = 0; i < n; i++)
 		if (id_equal(&r->extra[i].row.id, id))
 			return &r->extra[i];
 	return NULL;
+}
+
+static struct extra *extra_find(const struct reign *r, const struct node_id *id)
+{
+	return extra_among(r, r->n_extra, id);
 }
 
 static void extra_remove(struct tree *t, struct extra *x)
@@ -108,6 +115,7 @@ static void extras_begin(struct tree *t)
 	const struct member_ops *p = t->conf->provider;
 	struct tree_row row = { .level = 1 };
 	struct endpoint *ep;
+	uint32_t announced;
 	int n;
 
 	if (!p->founds && !reign_reserve(t, t->n_members)) {
@@ -118,17 +126,18 @@ static void extras_begin(struct tree *t)
 				reign_extra(t, &row);
 		}
 	}
-	ep = p->expected ? calloc(ROWS_NAMED, sizeof(*ep)) : NULL;
+	announced = t->reign->n_extra;
+	ep = p->expected ? calloc(TREE_MEMBERS, sizeof(*ep)) : NULL;
 	if (!ep)
 		return;
-	n = p->expected(t->conf->member, ep, ROWS_NAMED);
+	n = p->expected(t->conf->member, ep, TREE_MEMBERS);
 	if (n > 0 && !reign_reserve(t, (uint32_t)n)) {
 		for (int i = 0; i < n; i++) {
 			if (endpoint_equal(&ep[i], &t->conf->self))
 				continue;
 			rows_derived_id(&ep[i], &row.id);
 			row.ep = ep[i];
-			if (!extra_find(t->reign, &row.id))
+			if (!extra_among(t->reign, announced, &row.id))
 				reign_extra(t, &row);
 		}
 	}

@@ -2,6 +2,7 @@
 /* Lost parents, lost roots, partitions, moves that cross, drained agents. */
 #include <string.h>
 
+#include "common/util.h"
 #include "tree_world.h"
 
 /* A heap of fan-out k, each parent below 10.0.0.0's order of joining. */
@@ -513,6 +514,38 @@ static void test_static_list(void **state)
 	world_free(w);
 }
 
+#define MANY 20000
+
+static int many_expected(struct member *m, struct endpoint *out, size_t max)
+{
+	unsigned n = (unsigned)MIN(max, MANY);
+
+	(void)m;
+	for (unsigned i = 0; i < n; i++) {
+		out[i].port = 8000;
+		addr_from_v4(&out[i].addr,
+			     (const uint8_t[]){ 10, 1, (uint8_t)(i >> 8),
+						(uint8_t)i });
+	}
+	return (int)n;
+}
+
+/* More lines than members are announced. */
+static void test_long_list(void **state)
+{
+	const struct member_ops many = { .name = "static",
+					 .expected = many_expected };
+	struct world *w = world_new(1, &many, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	world_start_all(w);
+	world_run(w, 5000);
+	assert_int_equal(world_roots_now(w), 1);
+	assert_int_equal(tree_expected(w->node[0].tree), 1 + MANY);
+	world_free(w);
+}
+
 /* ---- leaving ---- */
 
 static void test_drain(void **state)
@@ -625,6 +658,7 @@ int main(void)
 		cmocka_unit_test(test_manual_parent_lost),
 		cmocka_unit_test(test_only_configured_parents),
 		cmocka_unit_test(test_static_list),
+		cmocka_unit_test(test_long_list),
 		cmocka_unit_test(test_drain),
 		cmocka_unit_test(test_leave_lost),
 		cmocka_unit_test(test_drained_root),

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How an agent of a tree begins and ends: what it reads, what it waits for."""
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lab import AGENT_UID, BUILD, wait_until
+from test_tree_overlay import joining, places, up_at, wait_up, write_list
+from tree import request
+
+
+def check(place, *args):
+    """Status and words of the program when it only looks at what it is told."""
+    done = subprocess.run(
+        [BUILD / "agent/linnet-agent", "--check", "--insecure", "--listen",
+         place.address, "--user", str(AGENT_UID), *map(str, args)],
+        capture_output=True, text=True, timeout=10)
+    return done.returncode, done.stderr
+
+
+def test_list_that_cannot_be():
+    """--check reads it; without that the status is the same."""
+    with places(3, start=False) as p:
+        path = write_list(p[0].host.lab, p)
+        assert check(p[0], "--list", path)[0] == 0
+        bad = path.with_name("bad")
+        for text, word in (("no address\n", "line 1"),
+                           (p[1].address + "\n", "names this host"),
+                           (f"{p[0].address}\n" * 2, "named twice")):
+            bad.write_text(text)
+            status, words = check(p[0], "--list", bad)
+            assert status == 78 and word in words, (text, status, words)
+        # 2^17 lines are 17 levels and one more
+        bad.write_text(p[0].address + "\n" + "".join(
+            f"10.{i >> 16}.{i >> 8 & 255}.{i & 255}\n" for i in range(1, 2**17)
+        ))
+        status, words = check(p[0], "--list", bad, "--fanout", "2")
+        assert status == 78 and "levels" in words, words
+        assert check(p[0], "--list", bad, "--fanout", "3")[0] == 0
+        p[0].args = ["--list", path.with_name("none")]
+        p[0].start(wait=False)
+        assert p[0].agent.wait(10) == 78
+
+
+def test_stopped_after_it_was_drained():
+    """Who has left already has nothing to wait for."""
+    with places(2, start=False) as p:
+        joining(p, p[:1], 2)
+        for q in p:
+            q.args += ["--drain"]
+            q.start()
+        wait_up(p[0], p)
+        r = request(p[1].host, p[1].address, "POST", "/api/v1/overlay/drain")
+        assert r.status == 204, r.text
+        wait_until(lambda: up_at(p[0]) == {p[0].address}, 15, "it has left")
+        began = time.monotonic()
+        p[1].agent.signal(signal.SIGTERM)
+        assert p[1].agent.wait(10) == 0
+        assert time.monotonic() - began < 5
+
+
+def test_identity_that_cannot_be_read_now():
+    """Another one is drawn only where there is none."""
+    with places(1) as (place,):
+        node_id = place.overlay()["node_id"]
+        place.agent.stop()
+        kept = place.state_dir / "node.json"
+        kept.chmod(0)
+        place.start(wait=False)
+        assert place.agent.wait(10) == 1
+        assert "node.json" in place.agent.log()
+        kept.chmod(0o600)
+        place.start()
+        assert place.overlay()["node_id"] == node_id
+        # nobody will ever read this one again
+        place.agent.stop()
+        kept.write_text("{")
+        place.start()
+        assert place.overlay()["node_id"] != node_id
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__]))
