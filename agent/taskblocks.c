@@ -178,6 +178,17 @@ static enum blocks_role role_of(const struct overlay *o)
 							: BLOCKS_ALONE;
 }
 
+static void rename_own(struct registry *r, const struct node_id *self)
+{
+	const struct block *own;
+
+	if (!blocks_rename(r->blocks, self))
+		return;
+	own = blocks_of(r->blocks, self);
+	for (unsigned i = 0; own && i < own->n; i++)
+		((struct entry *)own->item[i].content)->t.owner = *self;
+}
+
 void registry_place(struct agent *a)
 {
 	struct registry *r = a->registry;
@@ -191,6 +202,7 @@ void registry_place(struct agent *a)
 
 	if (!r)
 		return;
+	rename_own(r, overlay_self(a->overlay));
 	blocks_place(r->blocks, &p);
 	if (r->dirty)
 		registry_save(r);

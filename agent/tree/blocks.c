@@ -268,6 +268,22 @@ void blocks_place(struct blocks *b, const struct blocks_place *p)
 		accession(b);
 }
 
+bool blocks_rename(struct blocks *b, const struct node_id *self)
+{
+	struct block *own = block_find(b, &b->self);
+
+	if (node_id_equal(&b->self, self))
+		return false;
+	b->self = *self;
+	exchanges_void(b);
+	if (own) {
+		own->head.owner = *self;
+		own->heard = (struct tree_block){ 0 };
+		block_declare(b, own);
+	}
+	return true;
+}
+
 void blocks_tick(struct blocks *b)
 {
 	struct block *k = block_find(b, &block_of_root);

@@ -4,9 +4,8 @@
  * and has one owner: the root, whoever it is, or an inner agent on the path.
  * Its (term, index) rises with each change of its owner, its hash is that of
  * what is held; beats carry the three, and who holds less gets what differs
- * from its parent.  What a task is, is not known here.
- *
- * Reaches the world only through struct blocks_env, which never calls back.
+ * from its parent.  What a task is, is not known here; the world is reached
+ * only through struct blocks_env, which never calls back.
  */
 #ifndef LINNET_TREE_BLOCKS_H
 #define LINNET_TREE_BLOCKS_H
@@ -53,7 +52,6 @@ enum blocks_word {
 	BLOCKS_HALF,    /* 503: a new root does not know the set yet */
 	BLOCKS_FULL     /* 507 */
 };
-
 enum blocks_act {
 	BLOCKS_LIST,  /* ids, generations, hashes of an owner's block */
 	BLOCKS_FETCH, /* the same with contents */
@@ -110,6 +108,8 @@ int blocks_restore(struct blocks *b, const struct tree_block *head,
 
 /* ---- events ---- */
 void blocks_place(struct blocks *b, const struct blocks_place *p);
+/* This agent's id now: what it owned is its own under that.  True: another. */
+bool blocks_rename(struct blocks *b, const struct node_id *self);
 void blocks_tick(struct blocks *b); /* once a second */
 /* Rows of a beat's reply (child) or of the parent's beat (NULL), after which
  * what is of nobody on the path is dropped. */

@@ -46,7 +46,8 @@ int tree_word_status(enum tree_word w);       /* HTTP */
 int tree_word_parse(const char *s, enum tree_word *out); /* or -EINVAL */
 
 enum tree_event {
-	TREE_EVENT_PARENT, /* attached, detached, became or ceased to be root */
+	TREE_EVENT_PARENT, /* attached, detached, became or ceased to be root,
+			      has another id */
 	TREE_EVENT_CHILD,  /* id: its state changed, it came or went */
 	TREE_EVENT_ROWS,   /* rows or members changed */
 	TREE_EVENT_DRAINED

@@ -516,6 +516,7 @@ void seek_new_identity(struct tree *t)
 		rows_touch(t);
 		if (t->place == PLACE_ROOT)
 			(void)reign_raise(t, t->seen.term);
+		event(t, TREE_EVENT_PARENT, NULL);
 	}
 	link_detach(t);
 	if (t->place == PLACE_DETACHED)

@@ -285,6 +285,29 @@ static void test_off_the_path(void **state)
 	assert_non_null(blocks_find(w->node[5].b, 1, NULL));
 }
 
+/* Another one had its id: what is its own is so under the new one. */
+static void test_renamed(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item in = item_of(1, 1, 0);
+	struct node *n = &w->node[1];
+	struct tree_block head;
+
+	blocks_change(n->b, &in);
+	assert_true(rounds_until_equal(w, 8) <= 8);
+	n->id.b[15] ^= 0x80;
+	assert_true(blocks_rename(n->b, &n->id));
+	assert_false(blocks_rename(n->b, &n->id));
+	assert_true(blocks_owns(n->b, &n->id));
+	assert_true(rounds_until_equal(w, 8) <= 4);
+	assert_non_null(blocks_find(w->node[4].b, 1, &head));
+	assert_true(node_id_equal(&head.owner, &n->id));
+	/* and it may still be changed */
+	assert_int_equal(blocks_remove(n->b, 1), BLOCKS_DONE);
+	assert_true(rounds_until_equal(w, 8) <= 4);
+	assert_null(blocks_find(w->node[4].b, 1, NULL));
+}
+
 /* Nobody is above: what others owned may go, until they are back. */
 static void test_alone(void **state)
 {
@@ -433,6 +456,7 @@ int main(void)
 		ROW(test_lie),
 		ROW(test_away),
 		ROW(test_off_the_path),
+		ROW(test_renamed),
 		ROW(test_alone),
 		ROW(test_conflict),
 		cmocka_unit_test(test_histories),

@@ -283,6 +283,7 @@ void tasks_place(struct agent *a)
 	};
 	uint64_t now = p.term;
 
+	(void)blocks_rename(a->blocks, tree_self(a->tree));
 	p.role = tree_is_root(a->tree)  ? BLOCKS_ROOT
 		 : tree_rooted(a->tree) ? BLOCKS_BELOW
 					: BLOCKS_ALONE;
