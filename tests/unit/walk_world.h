@@ -691,7 +691,7 @@ static struct walk_query *world_begin(struct world *w, uint32_t budget_ms,
 	return query;
 }
 
-static void world_query(struct world *w, uint32_t budget_ms)
+static inline void world_query(struct world *w, uint32_t budget_ms)
 {
 	uint64_t began = w->now_ms;
 
@@ -707,8 +707,8 @@ static void world_query(struct world *w, uint32_t budget_ms)
 }
 
 /* A request of the test's own to agent to, as from its parent. */
-static struct xfer *world_send(struct world *w, unsigned to, uint8_t query,
-			       unsigned round)
+static inline struct xfer *world_send(struct world *w, unsigned to,
+				      uint8_t query, unsigned round)
 {
 	struct xfer *x = &w->xfer[w->n_xfers];
 
@@ -724,10 +724,29 @@ static struct xfer *world_send(struct world *w, unsigned to, uint8_t query,
 	return x;
 }
 
-static struct xfer *world_go(struct world *w, struct xfer *x)
+static inline struct xfer *world_go(struct world *w, struct xfer *x)
 {
 	world_ask(w, (unsigned)(x - w->xfer));
 	return x;
+}
+
+/* 0 with three children, each with three. */
+static inline struct world *thirteen(void)
+{
+	struct world *w = world_new();
+
+	for (unsigned i = 0; i < 12; i++)
+		world_add(w, i / 3);
+	return w;
+}
+
+static inline uint64_t sum_of(const struct world *w, const struct sum *s)
+{
+	uint64_t v = 0;
+
+	for (unsigned i = 0; i < w->n; i++)
+		v += s->has[i] ? w->agent[i].value : 0;
+	return v;
 }
 
 #endif
