@@ -21,6 +21,7 @@ struct agent {
 	struct queries *queries;
 	struct kept *kept;
 	struct standing *standing;
+	struct alarms *alarms;
 	struct probes *probes;
 	struct msnm *msnm;   /* NULL: built without */
 	uint64_t started_ms; /* wall clock */

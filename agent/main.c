@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "agent/agent.h"
+#include "agent/alarm.h"
 #include "agent/auth.h"
 #include "agent/kept.h"
 #include "agent/manager.h"
@@ -70,8 +71,8 @@ static int agent_run(struct program *p)
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
 	    kept_open(&a->kept) || standing_open(&a->standing, a) ||
-	    probes_open(&a->probes, a) || msnm_open(&a->msnm, a) ||
-	    service_open(&p->service, a))
+	    alarms_open(&a->alarms, a) || probes_open(&a->probes, a) ||
+	    msnm_open(&a->msnm, a) || service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
 	manager_start(&p->manager, a);
@@ -83,6 +84,7 @@ out:
 	queries_free(a->queries);
 	kept_free(a->kept);
 	standing_free(a->standing);
+	alarms_free(a->alarms);
 	registry_free(a->registry);
 	overlay_free(a->overlay);
 	a->overlay = NULL; /* connections still end below */

@@ -16,9 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/alarm.h"
 #include "agent/monlink.h"
 #include "agent/overlay.h"
 #include "agent/registry_private.h"
+#include "agent/standing.h"
 #include "common/util.h"
 
 #define TICK_MS   1000
@@ -412,6 +414,8 @@ static void tick(void *arg)
 
 	registry_place(r->agent);
 	blocks_tick(r->blocks);
+	standing_tick(r->agent->standing);
+	alarms_tick(r->agent->alarms);
 	for (unsigned i = r->n; i-- > 0;) {
 		/* a sketch takes its counters along, behind it in the rows */
 		if (i >= r->n || !r->row[i]->expire_ms ||

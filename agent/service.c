@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/agent.h"
+#include "agent/alarm.h"
 #include "agent/messages.h"
 #include "agent/msnm.h"
 #include "agent/overlay.h"
@@ -33,6 +34,7 @@ static int routes_collect(struct service *s)
 	} tables[] = {
 		{ message_routes, message_n_routes },
 		{ answer_routes, answer_n_routes },
+		{ alarm_routes, alarm_n_routes },
 		{ v1_routes, v1_n_routes },
 		{ resource_routes, resource_n_routes },
 		{ overlay_api_routes, overlay_api_n_routes },

@@ -5,7 +5,7 @@
  * from question and window: the root's question finds the answer, or meets it.
  * When that is, agent/tree/standing.c says; who may be in it, walk_serve.c.
  *
- * Looks once a second, or when the next window is due.  Of each question the
+ * Looks each second, and when the next window is due.  Of each question the
  * last window that was asked for and answered is kept, no answers.
  */
 #include "agent/standing.h"
@@ -20,8 +20,6 @@
 #include "agent/tree/standing.h"
 #include "common/log.h"
 #include "common/util.h"
-
-#define LOOK_MS 1000
 
 struct standing_row {
 	uint64_t task, generation;                      /* task 0: free */
@@ -173,7 +171,7 @@ static void look(void *arg)
 {
 	struct standing *s = arg;
 	const struct registry *r = s->agent->registry;
-	uint64_t wall_ms = clock_wall_ms(), next = wall_ms + LOOK_MS;
+	uint64_t wall_ms = clock_wall_ms(), next = UINT64_MAX;
 
 	for (unsigned i = 0; i < registry_rows(r); i++) {
 		const struct task *t = registry_at(r, i);
@@ -181,9 +179,18 @@ static void look(void *arg)
 		if (stands(t))
 			next = MIN(next, task_look(s, t, wall_ms));
 	}
-	if (loop_timer_in(s->agent->loop, &s->timer, next - wall_ms + 1, look,
-			  s))
+	/* farther off, the next tick is there before */
+	if (next > wall_ms + STANDING_TICK_MS)
+		loop_timer_cancel(&s->timer);
+	else if (loop_timer_in(s->agent->loop, &s->timer, next - wall_ms + 1,
+			       look, s))
 		log_warnx("no memory for a timer");
+}
+
+void standing_tick(struct standing *s)
+{
+	if (s)
+		look(s);
 }
 
 uint64_t standing_last(const struct agent *a, const struct answer_request *rq,
@@ -219,10 +226,6 @@ int standing_open(struct standing **out, struct agent *a)
 	s->agent = a;
 	random_bytes(&r, sizeof(r));
 	s->jitter_ms = r % STANDING_JITTER_MS;
-	if (loop_timer_in(a->loop, &s->timer, LOOK_MS, look, s)) {
-		free(s);
-		return -ENOMEM;
-	}
 	*out = s;
 	return 0;
 }

@@ -12,6 +12,8 @@ struct standing;
 
 int standing_open(struct standing **out, struct agent *a); /* or -ENOMEM */
 void standing_free(struct standing *s);
+/* Once a second; NULL: not open yet. */
+void standing_tick(struct standing *s);
 /* The newest window that is answered already, if this question stands and
  * the answer about newest is not there yet; else newest. */
 uint64_t standing_last(const struct agent *a, const struct answer_request *rq,

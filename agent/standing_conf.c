@@ -4,6 +4,7 @@
 #include "agent/standing_conf.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "agent/fields.h"
@@ -61,6 +62,29 @@ static int ask_parse(const char *s, size_t len, const struct task_spec *t,
 	return -EINVAL;
 }
 
+static int number(const char *s, const char *end, uint64_t max, uint64_t *out)
+{
+	return parse_u64(s, (size_t)(end - s), 1, max, out);
+}
+
+static int alarm_parse(const char *s, const char *end,
+		       struct standing_alarm *out)
+{
+	const char *over_end = memchr(s, '&', (size_t)(end - s));
+	uint64_t hosts = 0;
+
+	if (out->limit || end - s < 6 || memcmp(s, "over=", 5) != 0 ||
+	    number(s + 5, over_end ? over_end : end, UINT64_MAX / 2,
+		   &out->limit))
+		return -EINVAL;
+	if (over_end &&
+	    (end - over_end < 8 || memcmp(over_end, "&hosts=", 7) != 0 ||
+	     number(over_end + 7, end, 1u << 20, &hosts)))
+		return -EINVAL;
+	out->hosts = (uint32_t)hosts;
+	return 0;
+}
+
 int standing_conf_parse(const char *text, const struct task_spec *t,
 			struct standing_conf *out)
 {
@@ -74,6 +98,11 @@ int standing_conf_parse(const char *text, const struct task_spec *t,
 		struct standing_ask *a = &conf.ask[conf.n];
 
 		len = strcspn(s, " ");
+		if (strncmp(s, "alarm?", 6) == 0) {
+			if (alarm_parse(s + 6, s + len, &conf.alarm))
+				return -EINVAL;
+			continue;
+		}
 		if (conf.n == STANDING_ASKS || ask_parse(s, len, t, a))
 			return -EINVAL;
 		for (unsigned i = 0; i < conf.n; i++)
@@ -83,4 +112,20 @@ int standing_conf_parse(const char *text, const struct task_spec *t,
 	}
 	*out = conf;
 	return 0;
+}
+
+void standing_conf_hosts(char text[TASK_PARAMS_LEN], uint32_t hosts)
+{
+	char *s = strstr(text, "alarm?"), add[24];
+	size_t len, n;
+
+	if (!s || strstr(text, "&hosts="))
+		return;
+	n = (size_t)snprintf(add, sizeof(add), "&hosts=%u", hosts);
+	s += strcspn(s, " ");
+	len = strlen(s) + 1;
+	if ((size_t)(s - text) + n + len > TASK_PARAMS_LEN)
+		return;
+	memmove(s + n, s, len);
+	memcpy(s, add, n);
 }

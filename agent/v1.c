@@ -600,11 +600,15 @@ static void post_task(void *ctx, struct http_request *rq)
 		return;
 	}
 	coverage_begin(c->agent, c->f.host_only, &c->scope);
-	if (task_parse(body, &t, &e))
+	if (task_parse(body, &t, &e)) {
 		v1_refuse(c, &e);
-	else if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),
-				  task_created, c))
+		goto out;
+	}
+	standing_conf_hosts(t.params, c->scope.expected);
+	if (!registry_create(c->agent, &t, c->f.host_only, v1_budget(c),
+			     task_created, c))
 		v1_error(c, ERR_INTERNAL, "", "");
+out:
 	json_free(body);
 }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #define STANDING_JITTER_MS 20
+#define STANDING_TICK_MS   1100 /* what is due is looked for that often */
 
 /* One agent's place; jitter_ms: below STANDING_JITTER_MS, its own. */
 struct standing_place {

@@ -33,6 +33,24 @@ def create(node, **members):
     return r
 
 
+def send_to(tree, i, n):
+    """n datagrams of 100 bytes to a node from its neighbour."""
+    a, b = tree.nodes[i - 1], tree.nodes[i]
+    spray(a.host, [udp_packet(a.address, b.address, 1111, 53, bytes(72))] * n,
+          2000)
+
+
+def windows_of(tree, n):
+    """A window in which a leaf got n datagrams, and nobody anything else."""
+    for _ in range(5):
+        k = now() + 1
+        begin(k)
+        send_to(tree, 3, n)
+        if now() == k:
+            return k
+    raise AssertionError("too slow for a window, five times")
+
+
 def send(nodes, n):
     """Each node sends n datagrams of 100 bytes to the next one."""
     for a, b in zip(nodes, nodes[1:] + nodes[:1]):
@@ -222,3 +240,63 @@ def test_standing():
             before = after
         # two questions a window, each once: the root asks 1 and 2, 2 asks 3
         assert counted == [[0, 2, 2, 2]] * 2
+
+
+# ---- alarms: silence is an answer, death is not ----
+
+def states(node, path):
+    """start of a window -> what is said of it, the youngest first"""
+    r = node.get(path + "/alarm")
+    assert r.status == 200, r.text
+    return {w["start"]: w for w in r.json()["data"]["windows"]}
+
+
+def alarm_state(tree, path, k, *wanted, seconds=8):
+    def state():
+        w = states(tree.root, path).get(moment(k)[:-1] + ".000Z")
+        return w and w["state"] in wanted and w
+    return wait_until(state, seconds, f"window {k} to be {wanted}")
+
+
+def test_alarm():
+    with Tree(SHAPE) as tree:
+        r = create(tree.root, sketches=["hll"],
+                   standing=["alarm?over=4000", "totals"])
+        assert r.status == 201, r.text
+        task = r.json()["data"]
+        assert task["standing"] == ["alarm?over=4000&hosts=4", "totals"]
+        path = "/api/v1/tasks/" + task["id"]
+        wait_until(lambda: tree.nodes[2].get(path + "/alarm").json()["data"][
+            "limit"] == 2000, 3, "its share of the limit")
+        # each has spoken once: from then on it is silent
+        alarm_state(tree, path, now() + 1, "quiet", seconds=12)
+        # what all have together is known by silence alone
+        before = asked(tree)
+        first = windows_of(tree, 5)
+        w = alarm_state(tree, path, first, "quiet")
+        assert (w["lower"], w["upper"], w["missing"]) == (0, 3000, []), w
+        per_window = [(b - a) / (now() - first + 1)
+                      for a, b in zip(before, asked(tree))]
+        assert max(per_window) < 2, per_window  # those of "totals"
+        # much at a leaf is told at once
+        k = windows_of(tree, 50)
+        w = alarm_state(tree, path, k, "over", "quiet", "blind", seconds=3)
+        assert w["state"] == "over" and w["lower"] == 5000, w
+        # more than its share, but not more than all may have
+        k = windows_of(tree, 30)
+        w = alarm_state(tree, path, k, "over", "quiet", "blind")
+        assert (w["state"], w["lower"]) == ("quiet", 3000), w
+        # who cannot count is not silent, nor is who is dead
+        leaf = tree.nodes[3]
+
+        def blind(why):
+            k = now() + 1
+            w = alarm_state(tree, path, k, "over", "quiet", "blind")
+            assert (w["state"], w["upper"]) == ("blind", None), w
+            assert [(m["host"], m["reason"]) for m in w["missing"]] == [
+                (leaf.address, why)], w
+        leaf.monitor.signal(signal.SIGTERM)
+        leaf.monitor.wait()
+        blind("monitor_down")
+        leaf.agent.kill()
+        blind("unreachable")

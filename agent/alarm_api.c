@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a child says to its parent of a window, and what clients are told:
+ *
+ *   POST /api/v1/peer/alarm {"task", "task_hash", "window", "least", "most",
+ *                            "sure", "blind"}, under the child's lease
+ *   GET /api/v1/tasks/ID/alarm
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/alarm_private.h"
+#include "agent/json.h"
+#include "agent/peer.h"
+#include "agent/registry.h"
+#include "agent/standing_conf.h"
+#include "agent/v1.h"
+#include "common/util.h"
+
+#define TELL_MS    1000
+#define CONNECT_MS 250
+#define BODY_MAX   1024
+
+static const char path[] = "/api/v1/peer/alarm";
+
+/* ---- to the parent ---- */
+
+static void told(void *arg, const struct peer_reply *r)
+{
+	struct alarm_window *w = arg;
+	struct alarm *al = w->alarm;
+
+	w->call = NULL;
+	/* what it does not take now it will not take later */
+	w->told = !r->err && r->status < 500 && r->status != 409;
+	if (!r->err && r->status == 204)
+		al->spoke = tree_lease(overlay_tree(al->all->agent->overlay));
+}
+
+static void put_hex(struct json_out *o, const char *name, uint64_t v)
+{
+	char text[17];
+
+	hex_u64(v, text);
+	json_put_str(o, name, text);
+}
+
+void alarm_tell(struct alarm_window *w)
+{
+	struct agent *a = w->alarm->all->agent;
+	const struct endpoint *parent = overlay_parent(a->overlay);
+	struct peer_request rq = { .method = HTTP_POST,
+				   .path = path,
+				   .timeout_ms = TELL_MS,
+				   .connect_ms = CONNECT_MS,
+				   .reply_max = BODY_MAX };
+	char lease[EPOCH_TEXT + 24], text[EPOCH_TEXT];
+	struct epoch own = tree_lease(overlay_tree(a->overlay));
+	struct buf b = { 0 };
+	struct json_out o;
+
+	if (!parent || w->call)
+		return;
+	json_out_init(&o, &b);
+	json_open(&o, NULL, '{');
+	put_hex(&o, "task", w->alarm->task.id);
+	put_hex(&o, "task_hash", task_hash(&w->alarm->task));
+	json_put_u64(&o, "window", w->number);
+	json_put_u64(&o, "least", w->sum.least);
+	json_put_u64(&o, "most", w->sum.most);
+	json_put_bool(&o, "sure", w->sum.sure);
+	json_put_bool(&o, "blind", w->final && !w->sum.sure);
+	json_close(&o, '}');
+	epoch_format(&own, text);
+	snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s", text);
+	rq.to = *parent;
+	rq.body = b.data;
+	rq.len = b.len;
+	rq.headers[0] = "X-Linnet-Api: 1.0";
+	rq.headers[1] = lease;
+	if (!b.failed)
+		w->call = peer_start(a->peers, &rq, told, w);
+	buf_fini(&b);
+}
+
+/* ---- from a child ---- */
+
+/* The child that speaks under this lease. */
+static bool child_by_lease(const struct agent *a, const struct epoch *lease,
+			   struct tree_child *out)
+{
+	const struct tree *t = overlay_tree(a->overlay);
+
+	for (unsigned i = 0; i < tree_n_children(t); i++) {
+		tree_child_at(t, i, out);
+		if (!epoch_none(lease) &&
+		    epoch_compare(&out->lease, lease) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int said_parse(const struct json *v, uint64_t *task, uint64_t *hash,
+		      uint64_t *window, struct alarm_said *out)
+{
+	const char *s;
+	size_t len;
+
+	if (json_str(json_get(v, "task"), 16, &s, &len) ||
+	    hex_parse_u64(s, len, task) ||
+	    json_str(json_get(v, "task_hash"), 16, &s, &len) ||
+	    hex_parse_u64(s, len, hash) ||
+	    json_u64(json_get(v, "window"), 1, (uint64_t)1 << 48, window) ||
+	    json_u64(json_get(v, "least"), 0, UINT64_MAX, &out->least) ||
+	    json_u64(json_get(v, "most"), out->least, UINT64_MAX, &out->most) ||
+	    json_bool(json_get(v, "sure"), &out->sure) ||
+	    json_bool(json_get(v, "blind"), &out->blind))
+		return -1;
+	return 0;
+}
+
+static enum error_code said_serve(struct agent *a, const struct json *v,
+				  const struct epoch *lease)
+{
+	uint64_t id, hash, window;
+	struct alarm_said said;
+	struct tree_child c;
+	const struct task *t;
+	struct alarm *al;
+
+	if (said_parse(v, &id, &hash, &window, &said))
+		return ERR_MALFORMED;
+	if (!child_by_lease(a, lease, &c))
+		return ERR_MOVED;
+	t = registry_find(a->registry, id);
+	al = t && task_hash(&t->spec) == hash
+		     ? alarm_find(a->alarms, id, t->spec.generation)
+		     : NULL;
+	if (!al)
+		return ERR_UNAVAILABLE; /* it may come yet */
+	said.id = c.id;
+	return alarm_heard(al, window, &said, lease) ? ERR_VALUE : ERR_NONE;
+}
+
+static void serve_alarm(void *ctx, struct http_request *rq)
+{
+	const char *text = http_header(rq, "X-Linnet-Lease");
+	struct epoch lease = { 0 };
+	enum error_code code = ERR_MALFORMED;
+	struct http_reply r;
+	struct json *v = NULL;
+	struct error e;
+
+	if (!json_parse(rq->body, rq->body_len, &v) && text &&
+	    !epoch_parse(text, &lease))
+		code = said_serve(ctx, v, &lease);
+	json_free(v);
+	if (code) {
+		error_set(&e, code, "", "");
+		http_send_error(rq, &e);
+		return;
+	}
+	http_reply_init(&r, 204, NULL);
+	http_send(rq, &r);
+}
+
+/* ---- clients ---- */
+
+static void put_missing(struct json_out *o, const struct coverage_report *rep)
+{
+	json_open(o, "missing", '[');
+	for (uint32_t i = 0; rep && i < rep->n_missing; i++) {
+		json_open(o, NULL, '{');
+		json_put_str(o, "host", rep->missing[i].host);
+		json_put_str(o, "reason",
+			     missing_reason_name(rep->missing[i].reason));
+		json_close(o, '}');
+	}
+	json_close(o, ']');
+}
+
+static void put_alarm_window(struct json_out *o, const struct alarm_window *w)
+{
+	static const char *const states[] = {
+		[ALARM_WAIT] = "pending", [ALARM_QUIET] = "quiet",
+		[ALARM_OVER] = "over",    [ALARM_ASK] = "pending",
+		[ALARM_BLIND] = "blind",
+	};
+
+	json_open(o, NULL, '{');
+	v1_put_time(o, "start", w->number * w->alarm->task.window_ms);
+	json_put_str(o, "state", states[w->verdict]);
+	json_put_count(o, "lower", w->sum.least);
+	if (w->sum.sure)
+		json_put_count(o, "upper", w->sum.most);
+	else
+		json_put_null(o, "upper");
+	put_missing(o, w->report);
+	json_close(o, '}');
+}
+
+static void get_alarm(void *ctx, struct http_request *rq)
+{
+	struct v1_call *c = v1_call_new(ctx, rq, 0, NULL);
+	const struct task *t = c ? v1_task(c) : NULL;
+	struct http_reply r;
+	struct json_out o;
+	struct alarm *al;
+
+	if (!t)
+		return;
+	al = alarm_find(c->agent->alarms, t->spec.id, t->spec.generation);
+	v1_begin(&r, &o, 200);
+	json_open(&o, "data", '{');
+	if (al)
+		json_put_count(&o, "limit", alarm_limit(al));
+	else
+		json_put_null(&o, "limit");
+	json_open(&o, "windows", '[');
+	for (uint64_t i = 0; al && i < ALARM_WINDOWS && i < al->last; i++) {
+		uint64_t number = al->last - i;
+		const struct alarm_window *w =
+			&al->window[number % ALARM_WINDOWS];
+
+		if (w->number == number && w->begun)
+			put_alarm_window(&o, w);
+	}
+	json_close(&o, ']');
+	json_close(&o, '}');
+	v1_end(c, &r, &o);
+}
+
+const struct http_route alarm_routes[] = {
+	{ .pattern = path,
+	  .methods = HTTP_POST,
+	  .role = ROLE_PEER,
+	  .bodies = HTTP_BODY_JSON,
+	  .body_max = BODY_MAX,
+	  .fn = serve_alarm },
+	{ .pattern = "/api/v1/tasks/*/alarm",
+	  .methods = HTTP_GET | HTTP_HEAD,
+	  .role = ROLE_READ,
+	  .fn = get_alarm },
+};
+const size_t alarm_n_routes = ARRAY_SIZE(alarm_routes);
