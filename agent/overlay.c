@@ -141,10 +141,32 @@ static void child_changed(struct overlay *o, const struct node_id *id)
 	else if (node_id_equal(&o->told[at].id, id) &&
 		 o->told[at].state == c.state)
 		return;
-	o->told[at].id = *id;
+	if (!node_id_equal(&o->told[at].id, id))
+		o->told[at] = (struct told){ .id = *id };
 	o->told[at].state = c.state;
 	endpoint_format(&c.ep, 8000, text);
 	log_info("child %s is %s", text, child_state_name(c.state));
+}
+
+/* Who has another list of hosts is elsewhere in its own tree than in ours. */
+void overlay_beaten(struct overlay *o, const struct endpoint *ep,
+		    const struct tree_msg *m)
+{
+	uint64_t hash = m->u.beaten.list_hash;
+	struct told *told = NULL;
+	char text[ENDPOINT_TEXT_LEN];
+
+	if (!o->ops->hash || hash == o->ops->hash(o->member))
+		hash = 0;
+	for (unsigned i = 0; i < TREE_CHILDREN; i++)
+		if (node_id_equal(&o->told[i].id, &m->u.beaten.id))
+			told = &o->told[i];
+	if (!told || told->list_hash == hash)
+		return;
+	told->list_hash = hash;
+	endpoint_format(ep, 8000, text);
+	if (hash)
+		log_warnx("child %s has another list of hosts", text);
 }
 
 /* Clients' children outlive this process; those of the configuration do, too. */

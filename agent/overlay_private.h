@@ -48,9 +48,10 @@ struct overlay {
 	char lease[EPOCH_TEXT]; /* the text that overlay_lease() gave */
 	struct child child[TREE_CHILDREN]; /* as readers see them */
 	/* what the log said last of a child */
-	struct {
+	struct told {
 		struct node_id id;
 		enum child_state state;
+		uint64_t list_hash; /* another one than ours; 0: none */
 	} told[TREE_CHILDREN];
 	bool started, was_root, left;
 	struct endpoint parent; /* that the log named; port 0: none */
@@ -79,5 +80,9 @@ int overlay_identity(struct overlay *o);
 bool overlay_is_endpoint(const struct conf *c, const struct endpoint *ep);
 /* Where others reach this agent; false: only they can tell. */
 bool overlay_address(const struct conf *c, struct endpoint *out);
+
+/* overlay.c: this child answered a beat. */
+void overlay_beaten(struct overlay *o, const struct endpoint *ep,
+		    const struct tree_msg *m);
 
 #endif

@@ -49,6 +49,7 @@ static void sent(void *arg, const struct peer_reply *r)
 	struct overlay *o = s->o;
 	uint64_t ref = s->ref;
 	struct tree_wire w = { .m.kind = s->kind };
+	struct endpoint to;
 	int err = r->err;
 
 	s->call = NULL;
@@ -60,9 +61,12 @@ static void sent(void *arg, const struct peer_reply *r)
 		err = tree_wire_read(s->kind, r->status, r->body, r->len, &w);
 		err = err == -EINVAL ? -EPROTO : err;
 	}
+	to = s->to;
 	/* out of the list first: the machine may send again at once */
 	sending_free(s);
 	tree_done(o->tree, ref, err, err ? NULL : &w.m);
+	if (!err && w.m.kind == TREE_BEAT && w.m.word == TREE_OK)
+		overlay_beaten(o, &to, &w.m);
 	tree_wire_fini(&w);
 }
 

@@ -87,8 +87,7 @@ bool registry_is_local(const struct registry *r, uint64_t id);
 /* It was put by the parent of this agent. */
 bool registry_from_above(const struct registry *r, const struct task *t);
 
-/* Hash of all tasks that travel; hash of one task's content, for asks. */
-uint64_t registry_hash(const struct registry *r);
+/* Of a task's content, for asks. */
 uint64_t task_hash(const struct task_spec *t);
 /* The members of a filter; peer: in numbers, as agents exchange it. */
 void task_put_filter(struct json_out *o, const struct filter *f, bool peer);

@@ -61,15 +61,6 @@ bool entry_from_above(const struct registry *r, const struct entry *e)
 	return !e->local && !blocks_owns(r->blocks, &e->t.owner);
 }
 
-uint64_t registry_hash(const struct registry *r)
-{
-	uint64_t sum = 0;
-
-	for (unsigned i = 0; i < blocks_count(r->blocks); i++)
-		sum += blocks_at(r->blocks, i)->head.hash;
-	return sum;
-}
-
 /* ---- what the blocks ask for ---- */
 
 /* Another generation: new counts, the same row. */

@@ -45,6 +45,23 @@ def test_list_that_cannot_be():
         assert p[0].agent.wait(10) == 78
 
 
+def test_another_list():
+    """The parent says which child has one."""
+    with places(3, start=False) as p:
+        path = write_list(p[0].host.lab, p)
+        other = path.with_name("other")
+        other.write_text("".join(f"{q.address}\n" for q in p[:2]))
+        for q, its in zip(p, (path, other, path)):
+            q.args = ["--list", its, "--fanout", 2]
+            q.start(wait=False)
+        for q in p:
+            q.agent.wait_ready(20)
+        wait_up(p[0], p)
+        wait_until(lambda: f"child {p[1].address} has another list"
+                   in p[0].agent.log(), 5, "it is told")
+        assert p[0].agent.log().count("another list") == 1
+
+
 def test_stopped_after_it_was_drained():
     """Who has left already has nothing to wait for."""
     with places(2, start=False) as p:

@@ -157,6 +157,15 @@ void run(struct world *w, bool (*until)(struct world *w))
 	loop_timer_cancel(&w->guard);
 }
 
+uint64_t registry_hash(const struct registry *r)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < blocks_count(r->blocks); i++)
+		sum += blocks_at(r->blocks, i)->head.hash;
+	return sum;
+}
+
 void agent_up(struct world *w)
 {
 	struct agent *a = &w->a;

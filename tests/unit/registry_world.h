@@ -26,6 +26,8 @@ struct world {
 	struct loop_timer guard;
 };
 
+/* Of all tasks that travel. */
+uint64_t registry_hash(const struct registry *r);
 void agent_up(struct world *w);
 void agent_down(struct world *w);
 int setup(void **state);
