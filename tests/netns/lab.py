@@ -29,6 +29,10 @@ BUILD = Path(os.environ.get("LINNET_BUILD", TREE / "build")).resolve()
 MONITOR_UID, AGENT_UID = 64101, 64102
 CLONE_NEWNET = 0x40000000
 SANITIZER = re.compile(r"\w+Sanitizer|: runtime error: ")
+# signals that nobody but the kernel or the program itself sends
+CRASHES = {-getattr(signal, "SIG" + name) for name in
+           ("SEGV", "BUS", "FPE", "ILL", "ABRT", "SYS", "TRAP")}
+OURS = re.compile(r"/(agent|monitor)/linnet-(agent|monitor)$")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -218,15 +222,21 @@ class Process:
         return self.popen.wait(seconds)
 
     def stop(self, seconds=5):
-        """Asks it to end; kills it and fails if it does not."""
+        """Asks it to end; fails if it crashed, or one of ours ends badly, and
+        kills it and fails if it does not end."""
+        asked = self.alive()
         self.signal(signal.SIGTERM)
         try:
-            return self.wait(seconds)
+            status = self.wait(seconds)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
             self.wait()
             raise AssertionError(f"{self.argv[0]} ignored SIGTERM for "
                                  f"{seconds} s:\n{self.log()}") from None
+        ours = asked and any(OURS.search(a) for a in self.argv)
+        assert status not in CRASHES and not (ours and status), \
+            f"{self.argv[0]} ended with status {status}:\n{self.log()}"
+        return status
 
     def kill(self):
         self.signal(signal.SIGKILL)

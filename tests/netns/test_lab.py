@@ -90,6 +90,36 @@ def test_leftovers_are_found():
     assert stray.wait(5) == -signal.SIGKILL
 
 
+def test_bad_ends_are_found():
+    """A crash at any time; of our programs each end on request but 0."""
+    network = Lab(2)
+    try:
+        host = network.hosts[0]
+        crashed = host.start(["sh", "-c", "kill -SEGV $$"])
+        crashed.wait()
+        with pytest.raises(AssertionError, match="ended with status -11"):
+            network.check()
+        host.processes.clear()
+        path = network.dir / "agent" / "linnet-agent"
+        path.parent.mkdir()
+        path.write_text("#!/usr/bin/python3\nimport signal, sys\n"
+                        "signal.signal(15, lambda *_: sys.exit(23))\n"
+                        "print('ready', flush=True)\nsignal.pause()\n")
+        path.chmod(0o755)
+        leaky = host.start([path])
+        wait_until(lambda: leaky.log(), 5, "it runs")
+        with pytest.raises(AssertionError, match="ended with status 23"):
+            leaky.stop()
+        # what a test ended itself, or saw end, is its own affair
+        network.check()
+        killed = host.start(["sleep", "60"])
+        killed.kill()
+        host.start(["sleep", "60"])
+        network.check()
+    finally:
+        network.close()
+
+
 def test_nothing_survives_the_test_process():
     """SIGKILL of the process that made the lab."""
     code = ("import lab, time; l = lab.Lab(2); "
