@@ -124,6 +124,7 @@ static const struct field beat_reply[] = {
 	{ "hosts", &type_u32, AT(beaten.hosts), HOSTS },
 	{ "height", &type_u32, AT(beaten.height), HEIGHT },
 	{ "rows_hash", &type_hash, AT(beaten.rows_hash) },
+	{ "whole", &type_bool, AT(beaten.whole), MAYBE },
 	{ "members_hash", &type_hash, AT(beaten.members_hash), MAYBE },
 	{ "list_hash", &type_hash, AT(beaten.list_hash), MAYBE },
 	{ "blocks", &type_block, AT(beaten.blocks), MAYBE,

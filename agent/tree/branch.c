@@ -189,10 +189,19 @@ void branch_news(struct tree *t)
 	}
 }
 
-/* Its rows tell of it once all agents between have fetched them. */
+/*
+ * Its rows tell of it once all agents between have fetched them: each says in
+ * its beats that it has.
+ */
 void branch_grows(const struct tree *t, struct branch *b)
 {
-	b->growing_ms = now_ms(t) + (2 + b->pub.height) * 2 * BEAT_MS;
+	b->grown_ms = now_ms(t);
+	b->whole = false;
+}
+
+bool branch_known(const struct branch *b)
+{
+	return b->joined && b->whole && b->told_hash == b->said_hash;
 }
 
 /* ---- a place ---- */
@@ -203,9 +212,10 @@ void branch_granted(struct tree *t, struct branch *b,
 	const struct hash_key key = { { 6 } };
 
 	tree_cancel(t, &b->ref);
-	if (b->joined && !id_equal(&b->pub.id, &m->id)) {
-		/* another host at this address, or the same one reborn */
-		rows_forget(t, b, true);
+	if (!id_equal(&b->pub.id, &m->id)) {
+		/* another host at this address, or the same one reborn, or
+		 * one that was known by its address alone */
+		rows_forget(t, b, ROWS_LEFT);
 		b->joined = false;
 	}
 	if (!b->joined)
@@ -228,6 +238,7 @@ void branch_granted(struct tree *t, struct branch *b,
 	if (!b->joined)
 		b->pub.hosts = m->hosts;
 	b->until_ms = now_ms(t) + GRANT_MS;
+	branch_grows(t, b);
 	rows_touch(t);
 	branch_start(t, b, FIRST_BEAT_MS);
 }
@@ -325,9 +336,9 @@ static void say_beat(struct tree *t, struct branch *b)
 		beat_later(t, b);
 }
 
-void branch_forget(struct tree *t, struct branch *b)
+void branch_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 {
-	rows_forget(t, b, true);
+	rows_forget(t, b, fate);
 	branch_drop(t, b);
 }
 
@@ -352,7 +363,7 @@ static void beat_failed(struct tree *t, struct branch *b, int err)
 		set_state(t, b, CHILD_DOWN);
 		if (t->conf->forget_ms && !b->pub.by_hand &&
 		    now_ms(t) - b->down_ms >= t->conf->forget_ms)
-			branch_forget(t, b);
+			branch_forget(t, b, ROWS_GONE);
 		else
 			branch_retry(t, b, DOWN_RETRY_MS);
 		return;
@@ -389,7 +400,7 @@ static void beat_moved(struct tree *t, struct branch *b,
 		return;
 	}
 	if (other || elsewhere) {
-		rows_forget(t, b, other);
+		rows_forget(t, b, other ? ROWS_LEFT : ROWS_ELSEWHERE);
 		if (!b->pub.by_hand) {
 			branch_drop(t, b);
 			return;
@@ -409,7 +420,7 @@ static void beat_moved(struct tree *t, struct branch *b,
 	b->pub.err = -ENOTCONN;
 	if (t->conf->forget_ms && !b->pub.by_hand &&
 	    now_ms(t) - b->down_ms >= t->conf->forget_ms)
-		branch_forget(t, b);
+		branch_forget(t, b, ROWS_GONE);
 	else
 		branch_retry(t, b, DOWN_RETRY_MS);
 }
@@ -466,11 +477,11 @@ static void beat_answered(struct tree *t, struct branch *b,
 		b->joined = true;
 		b->pub.lease = b->granted;
 		b->pub.incarnation = b->granted_incarnation;
-		branch_grows(t, b); /* as may others have, where it was */
 		rows_touch(t);
 		climb_tell(t, TREE_GRANT_CONFIRM, b, &b->granted);
 	}
 	b->said_hash = m->u.beaten.rows_hash;
+	b->whole = m->u.beaten.whole && b->sent_ms > b->grown_ms;
 	b->bad_rows &= b->said_hash != b->told_hash;
 	b->members_said = m->u.beaten.members_hash;
 	beat_sizes(t, b, m);
@@ -555,7 +566,7 @@ void branch_forget_above(struct tree *t)
 		if (b->pub.by_hand) {
 			byhand_refused(t, b, TREE_CYCLE);
 		} else {
-			rows_forget(t, b, false);
+			rows_forget(t, b, ROWS_ELSEWHERE);
 			branch_drop(t, b);
 		}
 	}
@@ -596,5 +607,5 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		return;
 	}
 	tree_refuse(t, ref, TREE_LEAVE, TREE_OK);
-	branch_forget(t, b);
+	branch_forget(t, b, ROWS_LEFT);
 }

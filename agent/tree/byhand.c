@@ -42,8 +42,10 @@ static bool added_only_now(const struct branch *b)
 /* It does not want, or must not: not expected, tried again rarely. */
 void byhand_refused(struct tree *t, struct branch *b, enum tree_word w)
 {
-	if (b->joined)
-		rows_forget(t, b, w != TREE_PARENT && w != TREE_CYCLE);
+	rows_forget(t, b,
+		    b->joined && (w == TREE_PARENT || w == TREE_CYCLE)
+			    ? ROWS_ELSEWHERE
+			    : ROWS_GONE);
 	b->joined = b->lost = false;
 	b->pub.lease = (struct epoch){ 0 };
 	b->pub.state = CHILD_EXPECTED;
@@ -124,8 +126,7 @@ static void hello_done(struct tree *t, struct branch *b, int err,
 		return;
 	}
 	if (!id_equal(&b->pub.id, &m->u.hello.id)) {
-		if (b->joined)
-			rows_forget(t, b, true);
+		rows_forget(t, b, ROWS_LEFT);
 		b->joined = b->lost = false;
 		b->pub.state = CHILD_EXPECTED;
 		b->pub.id = m->u.hello.id;
@@ -258,7 +259,7 @@ int tree_remove(struct tree *t, const struct endpoint *ep,
 	at = t->n_removed++ % ARRAY_SIZE(t->removed);
 	t->removed[at] = b->pub.id;
 	t->removed_ms[at] = now_ms(t);
-	branch_forget(t, b);
+	branch_forget(t, b, ROWS_GONE);
 	return 0;
 }
 

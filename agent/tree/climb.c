@@ -392,9 +392,8 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		ended(t, b, m);
 		return;
 	}
+	branch_grows(t, b); /* also if not: the child takes it for possible */
 	w = may_pass(t, m);
-	if (w == TREE_OK)
-		branch_grows(t, b);
 	if (w != TREE_OK)
 		tree_refuse(t, ref, TREE_GRANT, w);
 	else if (t->place == PLACE_ROOT)
@@ -452,6 +451,13 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 	}
 	if (m->word == TREE_OK) /* the root's own grant is no rival's */
 		tree_epoch_heard(t, &m->epoch);
+	if (m->word == TREE_MOVED) {
+		struct epoch lease = c->lease;
+
+		climb_refuse(t, c, TREE_DETACHED);
+		link_disowned(t, &lease);
+		return;
+	}
 	if (m->word != TREE_OK || !m->u.granted.granted) {
 		climb_refuse(t, c, m->word == TREE_OK ? TREE_BAD : m->word);
 		return;

@@ -53,6 +53,12 @@ static void parent_lost(struct tree *t)
 	seek_start(t, NULL, random_below(t, 500));
 }
 
+void link_disowned(struct tree *t, const struct epoch *lease)
+{
+	if (tree_under(t, lease))
+		parent_lost(t);
+}
+
 /* ---- a lease ---- */
 
 void link_commit(struct tree *t, const struct endpoint *parent,
@@ -105,6 +111,7 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 		m.u.beaten.hosts = tree_hosts(t);
 		m.u.beaten.height = tree_height(t);
 		m.u.beaten.rows_hash = rows_hash(t);
+		m.u.beaten.whole = rows_whole(t);
 		m.u.beaten.members_hash = t->members_hash;
 		if (t->conf->provider->hash)
 			m.u.beaten.list_hash =
@@ -165,6 +172,8 @@ static void hear_rest(struct tree *t, const struct tree_msg *m)
 	memcpy(t->root_ep, m->u.beat.roots,
 	       t->n_root_ep * sizeof(t->root_ep[0]));
 	t->fleet = m->u.beat.fleet;
+	if (reign_candidate(t))
+		reign_count(t, t->fleet);
 	t->offset_ms = m->u.beat.offset_ms;
 	t->error_ms = m->u.beat.error_ms;
 	t->env->blocks_heard(t->ctx, NULL, m->u.beat.blocks,

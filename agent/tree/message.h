@@ -181,6 +181,7 @@ struct tree_msg {
 			struct endpoint ep;
 			uint32_t hosts, height;
 			uint64_t rows_hash, members_hash, list_hash;
+			bool whole; /* those rows are all that are below */
 			unsigned n_blocks;
 			struct tree_block blocks[TREE_LEVELS_MAX];
 			uint64_t t2_ms, t3_ms;

@@ -66,7 +66,7 @@ struct branch {
 	uint64_t until_ms; /* granted, and not counted before its first beat */
 	uint64_t down_ms;  /* monotonic, since when */
 	uint64_t rows_at_ms; /* not fetched before */
-	uint64_t growing_ms; /* more may be below than it told, until then */
+	uint64_t grown_ms;   /* when a grant for somebody below passed last */
 	uint64_t told_hash, said_hash; /* of its rows: held, in its beats */
 	uint64_t members_said;
 	struct tree_row *rows, *page; /* what it told; being fetched */
@@ -88,6 +88,7 @@ struct branch {
 	bool saying_invite;
 	bool drain;
 	bool bad_rows;   /* what it says of its rows cannot be */
+	bool whole;      /* what it says is all that is below it */
 	bool announcing; /* side is an announcement */
 };
 
@@ -130,8 +131,11 @@ struct reign {
 	struct extra *extra;
 	uint32_t n_extra, cap_extra;
 	uint32_t floor; /* expected at least; 0: none */
-	bool rival;     /* a higher epoch was heard */
-	bool asking;    /* candidates; answers are judged at the timer */
+	bool counted;   /* it was told of how many */
+	/* until then: others reigned, and none says of how many */
+	uint64_t blind_ms;
+	bool rival;  /* a higher epoch was heard */
+	bool asking; /* candidates; answers are judged at the timer */
 	uint64_t ref[TREE_ROOTS];
 	uint64_t announced_ms, since_ms;
 	uint64_t sure_ms; /* by then all that live have come */
@@ -183,6 +187,7 @@ struct tree {
 	struct epoch reign_epoch; /* own latest grant as a root */
 	uint64_t term;            /* highest used as a root */
 	uint32_t stored_fleet;
+	uint64_t counted_ms; /* when that was stored */
 
 	/* the parent, the last of path[]; kept when it is lost */
 	struct epoch lease, held; /* held: highest ever */
@@ -319,6 +324,12 @@ void climb_tell(struct tree *t, enum tree_grant_act act, const struct branch *b,
 void climb_drop_all(struct tree *t);
 
 /* ---- branch.c ---- */
+/* What becomes of a child that is one no more, and of those below it. */
+enum rows_fate {
+	ROWS_ELSEWHERE, /* members by another way */
+	ROWS_LEFT,      /* it is no member any more, those below it are */
+	ROWS_GONE       /* none of them is */
+};
 struct branch *branch_new(struct tree *t, const struct endpoint *ep);
 void branch_drop(struct tree *t, struct branch *b);
 struct branch *branch_by_id(const struct tree *t, const struct node_id *id);
@@ -337,8 +348,10 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms);
 /* The next beats carry news: soon, but not all at once. */
 void branch_news(struct tree *t);
-/* A grant for somebody below it passed. */
+/* A grant for it or somebody below it passed. */
 void branch_grows(const struct tree *t, struct branch *b);
+/* No answer can come by way of it from a host that has no row here. */
+bool branch_known(const struct branch *b);
 /* Children that were, and now are above this agent. */
 void branch_forget_above(struct tree *t);
 void branch_free_all(struct tree *t);
@@ -346,8 +359,8 @@ bool branch_removed_lately(const struct tree *t, const struct node_id *id);
 
 /* Tries again after a while, later each time. */
 void branch_retry(struct tree *t, struct branch *b, uint32_t max_ms);
-/* It is no member any more, nor are those below it. */
-void branch_forget(struct tree *t, struct branch *b);
+/* Drops it; it is no member any more. */
+void branch_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 
 /* ---- byhand.c ---- */
 void byhand_hello(struct tree *t, struct branch *b);
@@ -363,6 +376,8 @@ void link_beat(struct tree *t, const struct endpoint *from,
 	       const struct tree_msg *m, uint64_t ref);
 void link_timer(struct tree *t);
 void link_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m);
+/* The parent says that this lease is none of its. */
+void link_disowned(struct tree *t, const struct epoch *lease);
 /* Drops the lease; what comes next is the caller's to say. */
 void link_detach(struct tree *t);
 void link_commit(struct tree *t, const struct endpoint *parent,
@@ -389,6 +404,8 @@ bool seek_exhausted(const struct tree *t);
 bool reign_candidate(const struct tree *t);
 /* 0, or -errno: not a root, for want of memory or disk. */
 int reign_begin(struct tree *t);
+/* There are so many: kept over restarts. */
+void reign_count(struct tree *t, uint32_t fleet);
 /* Gives up being a root to move below another. */
 void reign_resign(struct tree *t);
 void reign_end(struct tree *t);
@@ -418,8 +435,10 @@ void rows_done(struct tree *t, struct branch *b, int err,
 	       const struct tree_msg *m);
 void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref);
-/* The child leaves: its rows are members elsewhere (gone: nowhere). */
-void rows_forget(struct tree *t, struct branch *b, bool gone);
+/* The child is one no more. */
+void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
+/* All that is below, however far, has a row. */
+bool rows_whole(const struct tree *t);
 uint64_t rows_members_hash(struct tree *t);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);

@@ -150,6 +150,8 @@ void tree_accept_rows(struct tree *t)
 		return;
 	t->reign->floor = 0;
 	t->reign->sure_ms = 0;
+	t->reign->blind_ms = 0;
+	t->reign->counted = true;
 	for (uint32_t i = 0; i < t->reign->n_extra;) {
 		if (t->reign->extra[i].pending)
 			i++;
@@ -171,7 +173,8 @@ bool reign_candidate(const struct tree *t)
 
 static int reign_new(struct tree *t)
 {
-	uint32_t fleet = MAX(t->fleet, t->stored_fleet);
+	uint32_t fleet = t->fleet ? t->fleet : t->stored_fleet;
+	bool first = epoch_none(&t->seen);
 	int ret;
 
 	t->reign = calloc(1, sizeof(*t->reign));
@@ -187,6 +190,8 @@ static int reign_new(struct tree *t)
 	if (!t->conf->provider->founds) {
 		t->reign->sure_ms = now_ms(t) + SURE_MS;
 		t->reign->floor = fleet > 1 ? fleet : 0;
+		t->reign->counted = fleet;
+		t->reign->blind_ms = fleet || first ? 0 : now_ms(t) + TRUST_MS;
 	}
 	extras_begin(t);
 	return 0;
@@ -209,8 +214,9 @@ int reign_begin(struct tree *t)
 	t->n_path = 0;
 	t->unrooted_ms = 0;
 	rows_touch(t);
+	/* another one may have begun at the same moment */
 	timer_at(t, TIMER_REIGN,
-		 now_ms(t) + CHECK_MS / 2 + random_below(t, CHECK_MS / 2));
+		 now_ms(t) + 2 * ROUND_MS + random_below(t, ROUND_MS));
 	seek_place(t);
 	branch_news(t);
 	event(t, TREE_EVENT_PARENT, NULL);
@@ -223,8 +229,26 @@ static void cancel_all(struct tree *t, uint64_t *ref)
 		tree_cancel(t, &ref[i]);
 }
 
+/*
+ * Who may be a root later, perhaps after a restart and alone, knows how many
+ * there were.  Many more are noted at once, else now and then.
+ */
+void reign_count(struct tree *t, uint32_t fleet)
+{
+	uint32_t old = t->stored_fleet;
+
+	if (t->conf->provider->founds || !fleet || fleet == old ||
+	    (fleet <= old + old / 4 && now_ms(t) < t->counted_ms + CHECK_MS))
+		return;
+	t->counted_ms = now_ms(t);
+	t->stored_fleet = fleet;
+	if (tree_store(t))
+		t->stored_fleet = old; /* next time */
+}
+
 void reign_resign(struct tree *t)
 {
+	t->fleet = tree_expected(t);
 	t->place = PLACE_DETACHED;
 	t->reign->asking = false;
 	cancel_all(t, t->reign->ref);
@@ -322,6 +346,22 @@ static void pending_row(struct tree *t, const struct tree_mover *mover,
 	x->hosts = mover->hosts;
 }
 
+/* A reign that is young hears from those of others how many there were. */
+static void learn_count(struct tree *t, const struct tree_mover *mover)
+{
+	struct reign *r = t->reign;
+
+	if (epoch_none(&mover->seen) ||
+	    (mover->seen.term == t->reign_epoch.term &&
+	     mover->seen.root == t->reign_epoch.root))
+		return;
+	if (mover->fleet > r->floor)
+		r->floor = mover->fleet;
+	if (mover->fleet)
+		r->counted = true;
+	r->blind_ms = r->counted ? 0 : r->since_ms + TRUST_MS;
+}
+
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 			   const struct endpoint *ep, struct epoch *out)
 {
@@ -335,11 +375,8 @@ enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 	if (epoch_compare(&next, &mover->seen) <= 0 &&
 	    reign_raise(t, mover->seen.term))
 		return TREE_BUSY;
-	/* a reign that is young learns how many there were */
-	if (!t->conf->provider->founds && mover->fleet > r->floor &&
-	    mover->seen.term < t->reign_epoch.term &&
-	    now_ms(t) < r->since_ms + TRUST_MS)
-		r->floor = mover->fleet;
+	if (!t->conf->provider->founds && now_ms(t) < r->since_ms + TRUST_MS)
+		learn_count(t, mover);
 	t->reign_epoch.n++;
 	epoch_take(t);
 	r->open[r->n_open++] =
@@ -378,7 +415,6 @@ static bool others(const struct tree *t)
 static void keep_house(struct tree *t)
 {
 	struct reign *r = t->reign;
-	uint32_t fleet;
 
 	open_purge(t);
 	for (uint32_t i = 0; i < r->n_extra && t->conf->forget_ms;) {
@@ -387,14 +423,7 @@ static void keep_house(struct tree *t)
 		else
 			i++;
 	}
-	fleet = tree_expected(t);
-	if (fleet != t->stored_fleet && !t->conf->provider->founds) {
-		uint32_t old = t->stored_fleet;
-
-		t->stored_fleet = fleet;
-		if (tree_store(t))
-			t->stored_fleet = old; /* next time */
-	}
+	reign_count(t, tree_expected(t));
 }
 
 static void judge_root(struct tree *t)
@@ -442,13 +471,18 @@ void reign_rounds_start(struct tree *t)
 static void judge_candidate(struct tree *t)
 {
 	struct seek *s = t->seek;
+	unsigned before = 0;
 
 	if (!s || !s->round_on)
 		return;
+	while (!endpoint_equal(&t->conf->roots[before], &t->conf->self))
+		before++;
 	s->rounds++;
 	s->quiet = s->earlier || s->elsewhere ? 0 : s->quiet + 1;
+	/* those before it that never stand: one after the other, not all */
 	if (((s->quiet >= 2 && seek_exhausted(t)) ||
-	     (s->rounds >= ROUNDS_MAX && !s->elsewhere && seek_exhausted(t))) &&
+	     (s->rounds >= ROUNDS_MAX / 2 * (1 + before) && !s->elsewhere &&
+	      seek_exhausted(t))) &&
 	    !reign_begin(t))
 		return;
 	s->earlier = s->elsewhere = false;

@@ -154,21 +154,22 @@ static void grave_add(struct tree *t, const struct tree_row *row)
  * Without memory nothing is noted: a root goes on expecting those that are
  * gone, and misses for a moment those that are elsewhere.
  */
-void rows_forget(struct tree *t, struct branch *b, bool gone)
+static void row_forget(struct tree *t, const struct tree_row *row, bool gone)
+{
+	if ((gone || row->gone) && !graves_reserve(t, 1))
+		grave_add(t, row);
+	else if (!gone && !row->gone && t->reign && !reign_reserve(t, 1))
+		reign_extra(t, row);
+}
+
+void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 {
 	struct tree_row self = child_row(t, b);
-	uint32_t n = MAX(b->n_rows, 1);
 
-	if (b->joined && gone && !graves_reserve(t, n)) {
-		grave_add(t, &self);
-		for (uint32_t i = 1; i < b->n_rows; i++)
-			grave_add(t, &b->rows[i]);
-	} else if (b->joined && !gone && t->reign && !reign_reserve(t, n)) {
-		reign_extra(t, &self);
-		for (uint32_t i = 1; i < b->n_rows; i++)
-			if (!b->rows[i].gone)
-				reign_extra(t, &b->rows[i]);
-	}
+	if (branch_counts(b))
+		row_forget(t, &self, fate != ROWS_ELSEWHERE);
+	for (uint32_t i = 1; b->joined && i < b->n_rows; i++)
+		row_forget(t, &b->rows[i], fate == ROWS_GONE);
 	tree_cancel(t, &b->side);
 	rows_page_drop(b);
 	free(b->rows);
@@ -233,18 +234,36 @@ static void collect(struct tree *t, struct rowset *s)
 		rowset_add(s, &t->reign->extra[i].row);
 }
 
+/* The child that tells of the i-th row, or NULL. */
+static const struct branch *teller(const struct tree *t, uint32_t i)
+{
+	uint32_t first = 1;
+
+	for (unsigned k = 0; k < t->n_children; k++) {
+		uint32_t n = MAX(t->child[k]->n_rows, 1);
+
+		if (!branch_counts(t->child[k]))
+			continue;
+		if (i < first + n)
+			return t->child[k];
+		first += n;
+	}
+	return NULL;
+}
+
 /* Is what was granted told of by now, with all that is below it? */
 static bool extra_told(const struct tree *t, const struct rowset *s,
 		       const struct extra *x, const struct tree_row *w)
 {
-	uint32_t below;
+	const struct branch *b = teller(t, (uint32_t)(w - s->row));
 
 	if (rowset_order(w, &x->row) < 0)
 		return false;
-	if (w->gone || !x->pending)
+	if (w->gone || !x->pending || (b && branch_known(b)))
 		return true;
-	below = rowset_below(s, w);
-	return below + 1 >= x->hosts || now_ms(t) >= x->since_ms + UNTOLD_MS;
+	/* less may be below than it thought when it asked */
+	return rowset_below(s, w) + 1 >= x->hosts ||
+	       now_ms(t) >= x->since_ms + UNTOLD_MS;
 }
 
 /* They are the last of the set, in their order. */
@@ -327,6 +346,8 @@ void rows_resolve(struct tree *t)
 	number_change(t);
 	if (t->reign && t->n_rows >= t->reign->floor)
 		t->reign->floor = 0;
+	if (t->place == PLACE_ROOT && t->n_rows > t->stored_fleet)
+		reign_count(t, t->n_rows);
 }
 
 const struct tree_row *tree_rows(struct tree *t, uint32_t *n)
@@ -353,13 +374,28 @@ bool tree_settled(struct tree *t)
 {
 	rows_resolve(t);
 	if (t->dirty || t->conflict || t->pending ||
-	    (t->reign && (t->reign->floor || now_ms(t) < t->reign->sure_ms)))
+	    (t->reign && (t->reign->floor || now_ms(t) < t->reign->blind_ms ||
+			  now_ms(t) < t->reign->sure_ms)))
 		return false;
 	for (unsigned i = 0; i < t->n_children; i++) {
 		const struct branch *b = t->child[i];
 
 		if (b->until_ms ||
 		    (b->joined && !b->lost && b->told_hash != b->said_hash))
+			return false;
+	}
+	return true;
+}
+
+bool rows_whole(const struct tree *t)
+{
+	for (const struct climb *c = t->climbs; c; c = c->next)
+		if (c->ours && !c->probing)
+			return false;
+	for (unsigned i = 0; i < t->n_children; i++) {
+		const struct branch *b = t->child[i];
+
+		if (b->until_ms || (b->joined && !b->lost && !branch_known(b)))
 			return false;
 	}
 	return true;

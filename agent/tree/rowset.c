@@ -5,7 +5,8 @@
  * whose host is heard, then that which says it is gone (one that was removed
  * takes its subtree elsewhere, and leases below it stay).  A host that is not
  * heard does not count if another one is heard at its address: it was reborn
- * with another id.
+ * with another id; nor does an address where nobody was seen yet, if somebody
+ * is known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -208,7 +209,7 @@ static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
 	s->younger_incarnation = MAX(a->incarnation, b->incarnation);
 }
 
-/* Those that are not heard, where another host is. */
+/* Those that are not heard, or were never, where another host is. */
 static void decide_addresses(struct rowset *s)
 {
 	bool any = false;
@@ -220,10 +221,22 @@ static void decide_addresses(struct rowset *s)
 	for (uint32_t i = 0; i < s->n; i++)
 		if (s->flag[i] == FLAG_UP)
 			*at_slot(s, &s->row[i].ep) = i + 1;
-	for (uint32_t i = 0; i < s->n; i++)
-		if (!s->flag[i] && !s->row[i].gone &&
-		    *at_slot(s, &s->row[i].ep))
+	for (uint32_t i = 0; i < s->n; i++) {
+		const struct tree_row *r = &s->row[i];
+
+		if (!s->flag[i] && !r->gone && r->incarnation &&
+		    !*at_slot(s, &r->ep))
+			*at_slot(s, &r->ep) = i + 1;
+	}
+	for (uint32_t i = 0; i < s->n; i++) {
+		uint32_t at = s->flag[i] || s->row[i].gone
+				      ? 0
+				      : *at_slot(s, &s->row[i].ep);
+
+		if (at && at != i + 1 &&
+		    (s->flag[at - 1] == FLAG_UP || !s->row[i].incarnation))
 			s->flag[i] |= FLAG_LOSER;
+	}
 }
 
 void rowset_decide(struct rowset *s)

@@ -11,7 +11,7 @@ struct rowset {
 	uint32_t n, room;
 	uint32_t n_told;      /* of them, the rest is not told of by a child */
 	uint32_t *slot, mask; /* by id: index + 1 */
-	uint32_t *at_slot;    /* by address: of those that are up */
+	uint32_t *at_slot;    /* by address: up, or else seen before */
 	struct tree_row *out;
 	uint32_t n_out, n_gone;
 	bool conflict; /* two tell of one host, and both hear it */

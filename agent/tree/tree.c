@@ -479,8 +479,8 @@ void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out)
 	const struct branch *b = t->child[i];
 
 	*out = b->pub;
-	out->rows_known = b->joined && b->told_hash == b->said_hash &&
-			  now_ms(t) >= b->growing_ms;
+	out->rows_known = branch_known(b);
+	out->most = MAX(b->n_rows, 1); /* also those that are gone */
 }
 
 bool tree_under(const struct tree *t, const struct epoch *lease)

@@ -44,9 +44,10 @@ struct tree_child {
 	enum tree_word refused; /* why it did not join at last, or TREE_OK */
 	int err;                /* -errno of its silence while not up */
 	uint32_t hosts, height; /* of its subtree, itself included: 1, 0 */
-	bool rows_known;        /* the rows held are those it has */
-	uint32_t rtt_us;        /* of its last beat */
-	uint64_t seen_ms;       /* wall clock of its last beat; 0: never */
+	bool rows_known;        /* the rows held are all that are below */
+	uint32_t most;    /* then: hosts that may answer; one may be back */
+	uint32_t rtt_us;  /* of its last beat */
+	uint64_t seen_ms; /* wall clock of its last beat; 0: never */
 	double offset_ms, error_ms; /* its clock against ours */
 	bool by_hand;               /* tree_add() */
 };

@@ -43,6 +43,7 @@ struct asked {
 	uint8_t id[16];
 	uint64_t start_us, end_us;
 	bool lies; /* somebody lied meanwhile */
+	bool root; /* the one asked, when it was */
 	bool *must, *healthy;
 };
 
@@ -125,7 +126,7 @@ static void lie(struct world *w, uint32_t agent, struct ask_msg *m)
 		m->coverage.answered++;
 		break;
 	case 1:
-		m->coverage.digest ^= 1;
+		m->coverage.digest ^= chance_u64(&w->chance) | 1;
 		break;
 	case 2:
 		m->coverage.answered++;
@@ -561,7 +562,7 @@ static void asked_done(void *arg, void *part, const struct coverage *c)
 
 	walk_report(a->walk, c, &q->scope, &r);
 	if (p && words_of(w))
-		teeth_part(w, q, p, r.complete && a->root);
+		teeth_part(w, q, p, r.complete && q->root);
 	for (uint32_t i = 0; i < c->n_missing; i++)
 		world_note(w, q->agent, agent_of_id(w, &c->missing[i].id),
 			   missing_reason_name(c->missing[i].reason));
@@ -584,7 +585,7 @@ static void asked_done(void *arg, void *part, const struct coverage *c)
 	/* with an empty disk it cannot know that there are others */
 	if (q->must)
 		judge_hosts(w, q, p, &r,
-			    r.complete && a->root &&
+			    r.complete && q->root &&
 				    !(a->amnesia && q->scope.expected == 1));
 	free(part);
 	asked_drop(q);
@@ -603,6 +604,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 		abort();
 	q->w = w;
 	q->agent = agent;
+	q->root = a->root;
 	q->start_us = w->now_us;
 	q->end_us = w->now_us + budget_ms * MS;
 	walk_scope(a->walk, false, &q->scope);

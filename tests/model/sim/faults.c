@@ -280,6 +280,7 @@ static void drain_end(struct world *w, uint32_t i)
 static void old_begin(struct world *w, uint32_t i)
 {
 	w->agent[i].old = !w->agent[i].old;
+	restart_begin(w, i);
 }
 
 static void corrupt_begin(struct world *w, uint32_t i)
@@ -330,7 +331,7 @@ static const struct fault {
 	[FAULT_MOVE] = { "move", "a parent removes a child", move_begin, NULL },
 	[FAULT_DRAIN] = { "drain", "drains, is started again", drain_begin,
 			  drain_end },
-	[FAULT_OLD] = { "old", "becomes one of the version before, or back",
+	[FAULT_OLD] = { "old", "restarts as the version before, or back",
 			old_begin, NULL },
 	[FAULT_CORRUPT] = { "corrupt", "its parts are wrong", corrupt_begin,
 			    corrupt_end },

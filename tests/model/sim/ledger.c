@@ -160,6 +160,28 @@ static bool below(const struct world *w, uint32_t agent, uint32_t top)
 	return false;
 }
 
+/* The same by edges that both ends know. */
+static bool held_below(const struct world *w, uint32_t agent, uint32_t top)
+{
+	for (unsigned s = 0; s <= TREE_LEVELS && agent != top; s++) {
+		uint32_t up = w->agent[agent].parent;
+		const struct tree *t = up == NOBODY ? NULL : w->agent[up].tree;
+		bool held = false;
+
+		for (unsigned i = 0; t && i < tree_n_children(t); i++) {
+			struct tree_child c;
+
+			tree_child_at(t, i, &c);
+			held |= !epoch_compare(&c.lease,
+					       &w->agent[agent].lease);
+		}
+		if (!held)
+			return false;
+		agent = up;
+	}
+	return agent == top;
+}
+
 /* Its whole branch is no member until it is attached again. */
 void ledger_removed(struct world *w, uint32_t agent)
 {
@@ -167,17 +189,20 @@ void ledger_removed(struct world *w, uint32_t agent)
 		if (!w->agent[i].member || !below(w, i, agent))
 			continue;
 		w->agent[i].member = false;
-		w->agent[i].removed = agent;
+		w->ledger.n_removed += !w->agent[i].removed;
+		w->agent[i].removed = true;
 	}
 }
 
+/* With it, those that it brings. */
 static void removed_back(struct world *w, uint32_t agent)
 {
-	for (uint32_t i = 0; i < w->n; i++) {
-		if (w->agent[i].removed != agent)
+	for (uint32_t i = 0; w->ledger.n_removed && i < w->n; i++) {
+		if (!w->agent[i].removed || !held_below(w, i, agent))
 			continue;
-		w->agent[i].removed = NOBODY;
-		w->agent[i].member |= below(w, i, agent);
+		w->ledger.n_removed--;
+		w->agent[i].removed = false;
+		w->agent[i].member = true;
 	}
 }
 
@@ -215,25 +240,22 @@ static void view_of(struct world *w, uint32_t agent, struct view *v)
 static void check_move(struct world *w, uint32_t agent, const struct view *v)
 {
 	struct agent *a = &w->agent[agent];
-	bool fresh = epoch_compare(&v->lease, &a->lease) != 0, back = false;
+	bool fresh = epoch_compare(&v->lease, &a->lease) != 0;
 
 	agent_disturb(w, agent);
-	if (v->parent != NOBODY && !a->member) {
-		a->member = true;
-		back = a->removed == agent;
-	}
+	a->member |= v->parent != NOBODY;
 	a->amnesia &= v->parent == NOBODY;
 	if (v->parent == NOBODY && a->parent != NOBODY && !v->root)
 		parent_lost(w, a, agent, a->parent);
 	a->parent = v->parent;
-	if (back)
-		removed_back(w, agent);
 	if (!epoch_none(&v->lease)) {
 		if (fresh)
 			check_lease(w, agent, &v->lease);
 		check_path(w, agent);
 	}
 	a->lease = v->lease;
+	if (v->parent != NOBODY)
+		removed_back(w, agent);
 	if (v->parent != NOBODY || v->root)
 		repaired(w, a);
 }
@@ -311,6 +333,50 @@ static void look_children(struct world *w, uint32_t agent)
 	}
 }
 
+/* Those below that hold each other, as both ends of each edge say. */
+static uint32_t held_hosts(const struct world *w, uint32_t agent,
+			   unsigned level)
+{
+	const struct tree *t = w->agent[agent].tree;
+	uint32_t n = 1;
+
+	for (unsigned i = 0; i < tree_n_children(t); i++) {
+		struct tree_child c;
+		uint32_t to;
+
+		tree_child_at(t, i, &c);
+		to = agent_at(w, &c.ep);
+		if (to != NOBODY && w->agent[to].tree && level < TREE_LEVELS &&
+		    !epoch_none(&c.lease) &&
+		    !epoch_compare(&c.lease, &w->agent[to].lease))
+			n += held_hosts(w, to, level + 1);
+	}
+	return n;
+}
+
+/* Else a question would take a child that says the truth for a liar. */
+static void look_known(struct world *w, uint32_t agent)
+{
+	const struct tree *t = w->agent[agent].tree;
+
+	for (unsigned i = 0; i < tree_n_children(t); i++) {
+		struct tree_child c;
+		uint32_t to, n;
+
+		tree_child_at(t, i, &c);
+		to = agent_at(w, &c.ep);
+		if (!c.rows_known || to == NOBODY || !w->agent[to].tree ||
+		    epoch_compare(&c.lease, &w->agent[to].lease))
+			continue;
+		n = held_hosts(w, to, 0);
+		if (n > c.most)
+			world_fail(w,
+				   "O5: agent %u takes %u for all below %u, "
+				   "there are %u",
+				   agent, c.most, to, n);
+	}
+}
+
 /*
  * Each row after its parent, its own right behind it; members that no child
  * tells of stand at the end of a root's.
@@ -371,6 +437,7 @@ void ledger_look(struct world *w)
 			continue;
 		look_children(w, i);
 		look_rows(w, i);
+		look_known(w, i);
 	}
 	for (uint32_t i = 0; i < w->n && !w->failed; i++) {
 		if (!w->agent[i].tree)

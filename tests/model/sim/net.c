@@ -123,6 +123,7 @@ static void msg_age(struct tree_msg *m, bool reply)
 		return;
 	if (reply) {
 		m->u.beaten.members_hash = m->u.beaten.list_hash = 0;
+		m->u.beaten.whole = false;
 		return;
 	}
 	m->u.beat.n_uncles = m->u.beat.n_roots = 0;

@@ -152,10 +152,10 @@ struct agent {
 	/* the ledger's */
 	uint32_t parent; /* as the machine says, or NOBODY */
 	bool root, detached;
-	bool member;      /* of the overlay: it joined, and nobody removed it */
-	uint32_t removed; /* with whom an admin took it away */
-	bool amnesia;     /* lost its disk and was in no tree since */
-	bool liar;        /* its parts are wrong */
+	bool member;  /* of the overlay: it joined, and nobody removed it */
+	bool removed; /* an admin took it away, or its branch */
+	bool amnesia; /* lost its disk and was in no tree since */
+	bool liar;    /* its parts are wrong */
 	uint64_t disturbed_us; /* when a fault of it began or ended last */
 	struct epoch lease, seen, highest; /* highest lease ever held */
 	uint64_t orphan_us;                /* since; NEVER: is none */
@@ -175,7 +175,8 @@ struct ledger {
 	uint64_t *repair_us; /* how long each orphan was one */
 	uint32_t n_repairs, max_repairs;
 	uint64_t moves, checks;
-	uint32_t *count; /* scratch of whole looks */
+	uint32_t *count;    /* scratch of whole looks */
+	uint32_t n_removed; /* agents that an admin took away */
 };
 
 /* ---- the world ---- */

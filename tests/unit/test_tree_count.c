@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Who is expected, however members and roots are lost; who may be a root. */
+#include <string.h>
+
+#include "common/util.h"
+#include "tree_world.h"
+
+static struct world *grown(unsigned n, unsigned fanout, unsigned roots)
+{
+	struct world *w = world_new(n, &world_join, 1);
+
+	world_roots(w, roots);
+	for (unsigned i = 0; i < n; i++) {
+		w->node[i].conf.fanout = fanout;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 60000);
+	return w;
+}
+
+/* Another disk: nothing is known, and the id is higher than all others. */
+static void lose_state(struct world *w, unsigned i)
+{
+	memset(&w->node[i].stored, 0, sizeof(w->node[i].stored));
+	memset(w->node[i].stored.id.b, 0xf0 + (int)i, sizeof(struct node_id));
+}
+
+/* What was below a host that was reborn is still expected. */
+static void test_reborn_above(void **state)
+{
+	struct world *w = grown(3, 1, 1);
+
+	(void)state;
+	assert_int_equal(world_parent(w, 2), 1);
+	world_kill(w, 2);
+	world_run(w, 5000);
+	world_kill(w, 1);
+	lose_state(w, 1);
+	world_start(w, 1);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 1), 0);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_free(w);
+}
+
+/* So is what was below one that leaves. */
+static void test_left_above(void **state)
+{
+	struct world *w = grown(3, 1, 1);
+
+	(void)state;
+	world_kill(w, 2);
+	world_run(w, 5000);
+	tree_drain(w->node[1].tree);
+	world_run(w, 20000);
+	assert_true(w->node[1].drained);
+	assert_int_equal(tree_expected(w->node[0].tree), 2);
+	world_free(w);
+}
+
+/* A root without its disk begins with the first term, which there was. */
+static void test_fleet_of_same_term(void **state)
+{
+	struct world *w = grown(5, 4, 1);
+
+	(void)state;
+	world_kill(w, 4);
+	world_kill(w, 0);
+	lose_state(w, 0);
+	w->node[0].group = 1;
+	world_start(w, 0);
+	world_run(w, 3000);
+	w->node[0].group = 0;
+	world_run(w, 30000);
+	for (unsigned i = 1; i < 4; i++)
+		assert_int_equal(world_parent(w, i), 0);
+	assert_int_equal(tree_lease(w->node[1].tree).term, 1);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	assert_false(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/* Nobody it meets was told how many there were; but there were some. */
+static void test_fleet_of_nobody(void **state)
+{
+	struct world *w = grown(4, 4, 1);
+
+	(void)state;
+	for (unsigned i = 1; i < 4; i++)
+		world_kill(w, i);
+	world_kill(w, 0);
+	lose_state(w, 0);
+	world_start(w, 0);
+	world_start(w, 1);
+	world_run(w, 30000);
+	assert_int_equal(world_parent(w, 1), 0);
+	assert_false(tree_settled(w->node[0].tree));
+	/* not for ever: who lives has come by then */
+	world_run(w, 40000);
+	assert_true(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/* A candidate was never a root, restarts, and reaches nobody. */
+static void test_fleet_of_candidate(void **state)
+{
+	struct world *w = grown(6, 5, 2);
+
+	(void)state;
+	world_kill(w, 1);
+	w->node[1].group = 1;
+	world_start(w, 1);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 1), -1);
+	assert_in_range(tree_expected(w->node[1].tree), 5, 6);
+	assert_false(tree_settled(w->node[1].tree));
+	world_free(w);
+}
+
+/* As many as soon as they are there, not seconds later. */
+static void test_fleet_of_restarted(void **state)
+{
+	struct world *w = world_new(6, &world_join, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	world_start(w, 0);
+	world_run(w, 1500);
+	for (unsigned i = 1; i < 6; i++)
+		world_start(w, i);
+	world_run(w, 1200);
+	for (unsigned i = 0; i < 6; i++)
+		world_kill(w, i);
+	world_start(w, 0);
+	world_run(w, 15000);
+	assert_in_range(tree_expected(w->node[0].tree), 5, 6);
+	assert_false(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/* A host is added before it runs: known by its address, then by its id. */
+static void test_added_before_it_runs(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 1);
+
+	(void)state;
+	world_start(w, 0);
+	world_start(w, 1);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 1, 2), TREE_WAIT);
+	world_run(w, 4000);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_start(w, 2);
+	for (unsigned i = 0; i < 800; i++) {
+		world_run(w, 20);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+	}
+	assert_int_equal(world_parent(w, 2), 1);
+	/* never seen, and taken away again */
+	world_kill(w, 2);
+	lose_state(w, 2);
+	assert_int_equal(tree_remove(w->node[1].tree, &w->node[2].ep, NULL), 0);
+	assert_int_equal(world_add(w, 1, 2), TREE_WAIT);
+	world_run(w, 4000);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	assert_int_equal(tree_remove(w->node[1].tree, &w->node[2].ep, NULL), 0);
+	world_run(w, 4000);
+	assert_int_equal(tree_expected(w->node[0].tree), 2);
+	world_free(w);
+}
+
+/* ---- what a child may count ---- */
+
+static bool known(const struct world *w, unsigned at, unsigned child)
+{
+	struct tree_child c;
+
+	for (unsigned i = 0; i < tree_n_children(w->node[at].tree); i++) {
+		tree_child_at(w->node[at].tree, i, &c);
+		if (endpoint_equal(&c.ep, &w->node[child].ep))
+			return c.rows_known;
+	}
+	return false;
+}
+
+/* No rows come from 2 to 1. */
+static bool see_no_rows(struct world *w, unsigned from, unsigned to,
+			const struct tree_msg *m, bool reply)
+{
+	(void)w, (void)reply;
+	return !(m->kind == TREE_ROWS && from == 2 && to == 1);
+}
+
+static void test_rows_known_below(void **state)
+{
+	struct world *w = world_new(4, &world_join, 1);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		w->node[i].conf.fanout = 1;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 60000);
+	world_run(w, 5000);
+	assert_true(known(w, 0, 1) && known(w, 1, 2));
+	w->see = see_no_rows;
+	world_start(w, 3);
+	for (unsigned i = 0; i < 15; i++) {
+		world_run(w, 1000);
+		if (world_parent(w, 3) == 2)
+			assert_false(known(w, 0, 1) || known(w, 1, 2));
+	}
+	assert_int_equal(world_parent(w, 3), 2);
+	w->see = NULL;
+	world_run(w, 15000);
+	assert_true(known(w, 0, 1) && known(w, 1, 2));
+	assert_true(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/* ---- who is the root ---- */
+
+/* The parent does not know it: it hears so with the next that asks it. */
+static void test_disowned(void **state)
+{
+	struct world *w = grown(3, 1, 1);
+	struct tree_msg join = { .kind = TREE_JOIN };
+	struct tree_mover *m = &join.u.join.mover;
+
+	(void)state;
+	m->id = w->node[2].stored.id;
+	m->incarnation = w->node[2].stored.incarnation;
+	m->ep = w->node[2].ep;
+	m->hosts = 1;
+	memcpy(m->overlay, w->node[2].conf.overlay,
+	       strlen(w->node[2].conf.overlay));
+	assert_int_equal(tree_remove(w->node[0].tree, &w->node[1].ep, NULL), 0);
+	assert_int_equal(world_parent(w, 1), 0);
+	assert_int_equal(world_ask(w, 2, 1, &join, NULL), TREE_DETACHED);
+	assert_int_equal(world_parent(w, 1), -2);
+	world_free(w);
+}
+
+/* It answers, and never becomes one. */
+static void lie_no_root(struct node *n, struct tree_msg *m)
+{
+	(void)n;
+	if (m->kind == TREE_HELLO)
+		m->u.hello.root = m->u.hello.rooted = false;
+	else
+		m->word = TREE_DETACHED;
+}
+
+static void test_candidates_in_turn(void **state)
+{
+	struct world *w = world_new(3, &world_join, 1);
+
+	(void)state;
+	world_roots(w, 3);
+	w->node[0].lie = lie_no_root;
+	world_start_all(w);
+	for (unsigned i = 0; i < 80; i++) {
+		world_run(w, 100);
+		assert_int_not_equal(world_parent(w, 2), -1);
+	}
+	assert_int_equal(world_parent(w, 1), -1);
+	assert_int_equal(world_parent(w, 2), 1);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_reborn_above),
+		cmocka_unit_test(test_left_above),
+		cmocka_unit_test(test_fleet_of_same_term),
+		cmocka_unit_test(test_fleet_of_nobody),
+		cmocka_unit_test(test_fleet_of_candidate),
+		cmocka_unit_test(test_fleet_of_restarted),
+		cmocka_unit_test(test_added_before_it_runs),
+		cmocka_unit_test(test_rows_known_below),
+		cmocka_unit_test(test_disowned),
+		cmocka_unit_test(test_candidates_in_turn),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
