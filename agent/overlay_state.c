@@ -8,6 +8,7 @@
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agent/json.h"
 #include "agent/overlay_private.h"
@@ -193,11 +194,14 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	return ret;
 }
 
-/* There is none, or what is there is no identity: it will not be another. */
-static bool needs_new(int err)
+/*
+ * There is none, what is there is none and never will be, or the directory is
+ * not ours: then the new one is for this run, and takes the place of no other.
+ */
+static bool needs_new(const char *dir, int err)
 {
 	return err == -ENOENT || err == -EINVAL || err == -EBADMSG ||
-	       err == -EFBIG || err == -ELOOP;
+	       err == -EFBIG || err == -ELOOP || access(dir, R_OK | X_OK);
 }
 
 int overlay_identity(struct overlay *o)
@@ -207,7 +211,7 @@ int overlay_identity(struct overlay *o)
 	int ret = dir[0] ? node_load(dir, &s) : -ENOENT;
 
 	/* who it was may be read the next time */
-	if (ret && !needs_new(ret))
+	if (ret && !needs_new(dir, ret))
 		return ret;
 	if (ret)
 		random_bytes(s.id.b, sizeof(s.id.b));
