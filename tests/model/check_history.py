@@ -9,11 +9,12 @@ A line is a JSON object, times in seconds of one clock:
   {"host": H, "value": V}             what this host alone counts
   {"member": H, "at": T, "in": B}     it joined for good, or was taken out
   {"answer": …, "began": T, "ended": T, "budget": S, "value": V,
-   "expected": N, "answered": N, "complete": B, "missing": {H: REASON},
-   "missing_more": N}                 what one client was told
+   "missed": V, "expected": N, "answered": N, "complete": B,
+   "missing": {H: REASON}, "missing_more": N}   what one client was told
 
-An answer is wrong if its value is not that of the hosts that are not missing
-(a host twice, or one of which nothing is known), if the numbers do not add up,
+An answer is wrong if its value, and what it says was missed, is not that of
+the hosts that are not missing (a host twice, or one of which nothing is known),
+if the numbers do not add up,
 if it calls itself complete and lacks a host that was a member all the time, or
 if it came later than its budget and 0.1 s.  --teeth: at least a tenth of the
 answers are complete and a tenth are not, else the history shows nothing.  The
@@ -29,6 +30,8 @@ LATE_S = 0.1
 
 def sum_of(values, n, total):
     """n of the values add up to total"""
+    if 2 * n > len(values):  # the others are fewer
+        n, total = len(values) - n, sum(values) - total
     sums = {(0, 0)}
     for v in values:
         sums |= {(k + 1, s + v) for k, s in sums if k < n and s + v <= total}
@@ -75,7 +78,7 @@ class History:
         there = [v for h, v in self.value.items() if h not in missing]
         if a["answered"] > len(there):
             yield "double"
-        elif not sum_of(there, a["answered"], a["value"]):
+        elif not sum_of(there, a["answered"], a["value"] + a["missed"]):
             yield "double" if a["value"] > sum(there) else "value"
 
 

@@ -32,7 +32,9 @@ def answer_row(began, reply):
     answered, expected = reply.answered
     missing = reply.missing
     return {"answer": "", "began": began, "ended": began + reply.seconds,
-            "budget": BUDGET, "value": reply.json()[0], "expected": expected,
+            "budget": BUDGET, "value": reply.json()[0],
+            "missed": int(reply.headers["X-Linnet-Missed-Packets"]),
+            "expected": expected,
             "answered": answered, "complete": reply.complete,
             "missing": missing,
             "missing_more": expected - answered - len(missing)}
@@ -120,7 +122,7 @@ def test_t56b_history():
 
 
 GOOD = {"answer": "", "began": 5, "ended": 5.2, "budget": 1, "value": 30,
-        "expected": 3, "answered": 2, "complete": False,
+        "missed": 0, "expected": 3, "answered": 2, "complete": False,
         "missing": {"c": "timeout"}, "missing_more": 0}
 WHOLE = {**GOOD, "value": 37, "answered": 3, "complete": True, "missing": {}}
 
@@ -130,6 +132,8 @@ WHOLE = {**GOOD, "value": 37, "answered": 3, "complete": True, "missing": {}}
     ({"value": 40}, "double"),
     ({"answered": 3, "expected": 4}, "double"),
     ({"value": 20}, "value"),
+    ({"value": 20, "missed": 10}, None),
+    ({"value": 30, "missed": 10}, "value"),
     ({"answered": 3}, "numbers"),
     ({"ended": 6.2}, "late"),
     ({"complete": True}, "complete without the missing"),
