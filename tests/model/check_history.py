@@ -12,13 +12,13 @@ A line is a JSON object, times in seconds of one clock:
    "missed": V, "expected": N, "answered": N, "complete": B,
    "missing": {H: REASON}, "missing_more": N}   what one client was told
 
-An answer is wrong if its value, and what it says was missed, is not that of
+An answer is wrong if its value, with what it says was missed, is not that of
 the hosts that are not missing (a host twice, or one of which nothing is known),
-if the numbers do not add up,
-if it calls itself complete and lacks a host that was a member all the time, or
-if it came later than its budget and 0.1 s.  --teeth: at least a tenth of the
-answers are complete and a tenth are not, else the history shows nothing.  The
-last line counts; the exit status is 1 if anything is wrong.
+if the numbers do not add up, if it calls itself complete and lacks a host that
+was a member all the time, or if it came later than its budget and 0.1 s.
+--teeth: at least a tenth of the answers are complete and a tenth are not, else
+the history shows nothing.  The last line counts; the exit status is 1 if
+anything is wrong.
 """
 import argparse
 import json
