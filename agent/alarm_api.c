@@ -37,14 +37,6 @@ static void told(void *arg, const struct peer_reply *r)
 		al->spoke = tree_lease(overlay_tree(al->all->agent->overlay));
 }
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
 void alarm_tell(struct alarm_window *w)
 {
 	struct agent *a = w->alarm->all->agent;
@@ -63,8 +55,8 @@ void alarm_tell(struct alarm_window *w)
 		return;
 	json_out_init(&o, &b);
 	json_open(&o, NULL, '{');
-	put_hex(&o, "task", w->alarm->task.id);
-	put_hex(&o, "task_hash", task_hash(&w->alarm->task));
+	json_put_hex(&o, "task", w->alarm->task.id);
+	json_put_hex(&o, "task_hash", task_hash(&w->alarm->task));
 	json_put_u64(&o, "window", w->number);
 	json_put_u64(&o, "least", w->sum.least);
 	json_put_u64(&o, "most", w->sum.most);
@@ -103,13 +95,8 @@ static bool child_by_lease(const struct agent *a, const struct epoch *lease,
 static int said_parse(const struct json *v, uint64_t *task, uint64_t *hash,
 		      uint64_t *window, struct alarm_said *out)
 {
-	const char *s;
-	size_t len;
-
-	if (json_str(json_get(v, "task"), 16, &s, &len) ||
-	    hex_parse_u64(s, len, task) ||
-	    json_str(json_get(v, "task_hash"), 16, &s, &len) ||
-	    hex_parse_u64(s, len, hash) ||
+	if (json_hex(json_get(v, "task"), task) ||
+	    json_hex(json_get(v, "task_hash"), hash) ||
 	    json_u64(json_get(v, "window"), 1, (uint64_t)1 << 48, window) ||
 	    json_u64(json_get(v, "least"), 0, UINT64_MAX, &out->least) ||
 	    json_u64(json_get(v, "most"), out->least, UINT64_MAX, &out->most) ||

@@ -23,14 +23,6 @@
 
 /* ---- the body of a question ---- */
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
 static void put_keys(struct json_out *o, const struct ask *ask)
 {
 	size_t len = key_len((enum key_type)ask->task.key);
@@ -75,8 +67,8 @@ void ask_write(struct buf *b, const struct ask *ask, const uint8_t query_id[16])
 	json_put_str(&o, "query", id);
 	json_put_u64(&o, "round", ask->round);
 	json_put_str(&o, "message", row->name);
-	put_hex(&o, "task", ask->task.id);
-	put_hex(&o, "task_hash", task_hash(&ask->task));
+	json_put_hex(&o, "task", ask->task.id);
+	json_put_hex(&o, "task_hash", task_hash(&ask->task));
 	json_open(&o, "args", '{');
 	if (row->share) {
 		json_put_real(&o, "threshold", ask->share);

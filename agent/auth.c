@@ -120,9 +120,7 @@ static bool name_valid(const char *s)
 {
 	size_t len = strlen(s);
 
-	return len >= 1 && len <= 64 &&
-	       strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-			 "0123456789._:-") == len;
+	return len >= 1 && len <= 64 && name_chars(s, len);
 }
 
 /* "ROLE NAME SHA256HEX"; the line is cut into words. */

@@ -231,12 +231,8 @@ static int set_monitor_user(void *ctx, const char *value, char *error)
 /* What travels between agents as a name. */
 static int store_name(char *out, size_t size, const char *value, char *error)
 {
-	for (const char *s = value; *s; s++) {
-		if (!(*s >= 'a' && *s <= 'z') && !(*s >= 'A' && *s <= 'Z') &&
-		    !(*s >= '0' && *s <= '9') && !strchr("._:-", *s))
-			return complain(error,
-					"must be of A-Z, a-z, 0-9, . _ : -");
-	}
+	if (!name_chars(value, strlen(value)))
+		return complain(error, "must be of A-Z, a-z, 0-9, . _ : -");
 	return store_text(out, size, value, error);
 }
 

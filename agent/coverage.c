@@ -223,12 +223,11 @@ void coverage_encode(struct json_out *o, const char *name,
 		     const struct coverage *c)
 {
 	const struct ctl_volume *m = &c->loss.matched, *r = &c->loss.received;
-	char digest[17], epoch[EPOCH_TEXT];
+	char epoch[EPOCH_TEXT];
 
-	hex_u64(c->digest, digest);
 	json_open(o, name, '{');
 	json_put_u64(o, "answered", c->answered);
-	json_put_str(o, "digest", digest);
+	json_put_hex(o, "digest", c->digest);
 	put_missing(o, c);
 	put_pair(o, "matched", m->packets, m->bytes);
 	put_pair(o, "received", r->packets, r->bytes);
@@ -357,13 +356,10 @@ static int get_epoch(const struct json *v, struct epoch *out)
 int coverage_decode(const struct json *v, struct coverage *out)
 {
 	struct coverage c = { 0 };
-	const char *s;
-	size_t len;
 
 	if (json_type(v) != JSON_OBJECT ||
 	    get_u32(v, "answered", HOSTS_MAX, &c.answered) ||
-	    json_str(json_get(v, "digest"), 16, &s, &len) ||
-	    hex_parse_u64(s, len, &c.digest) || get_missing(v, &c) ||
+	    json_hex(json_get(v, "digest"), &c.digest) || get_missing(v, &c) ||
 	    get_reasons(v, &c) || get_volume(v, "matched", &c.loss.matched) ||
 	    get_volume(v, "received", &c.loss.received) ||
 	    get_u32(v, "hosts_missed", c.answered, &c.hosts_missed) ||

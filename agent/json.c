@@ -412,6 +412,14 @@ int json_str(const struct json *v, size_t max, const char **out, size_t *len)
 	return 0;
 }
 
+int json_hex(const struct json *v, uint64_t *out)
+{
+	const char *s;
+	size_t len;
+
+	return json_str(v, 16, &s, &len) ? -EINVAL : hex_parse_u64(s, len, out);
+}
+
 int json_scalar_text(const struct json *v, char *out, size_t size)
 {
 	const char *s;

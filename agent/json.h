@@ -43,6 +43,8 @@ const char *json_member(const struct json *obj, size_t i,
 
 /* Exact types: 0 or -EINVAL / -ERANGE; v may be NULL (-EINVAL). */
 int json_u64(const struct json *v, uint64_t min, uint64_t max, uint64_t *out);
+/* 16 hexadecimal digits. */
+int json_hex(const struct json *v, uint64_t *out);
 int json_real(const struct json *v, double min, double max, double *out);
 int json_bool(const struct json *v, bool *out);
 /* Text without control bytes, at most max bytes; borrowed. */

@@ -31,14 +31,6 @@ static void put_flag(struct json_out *o, const char *name, bool v, bool v1)
 		json_put_u64(o, name, v);
 }
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
 static void put_start(struct json_out *o, uint64_t interval, uint32_t window_s)
 {
 	char text[TIME_TEXT_LEN];
@@ -97,7 +89,7 @@ static void put_top(struct json_out *o, const struct msnm_entry *en)
 static void put_model(struct json_out *o, const struct msnm_entry *en)
 {
 	json_open(o, "model", '{');
-	put_hex(o, "id", en->used.id);
+	json_put_hex(o, "id", en->used.id);
 	json_put_u64(o, "generation", en->used.generation);
 	json_put_u64(o, "revision", en->used.revision);
 	modelfile_put_whole(o, "n", en->used.n);

@@ -82,7 +82,6 @@ static void answer(struct msnm_wait *w)
 	struct msnm_wait **at = &w->m->waits;
 	struct http_reply r;
 	struct json_out o;
-	char schema[17];
 
 	while (*at != w)
 		at = &(*at)->next;
@@ -93,10 +92,9 @@ static void answer(struct msnm_wait *w)
 	json_open(&o, NULL, '{');
 	json_put_str(&o, "phase", msnm_phase_name(msnm_phase_of(m)));
 	json_put_bool(&o, "settled", msnm_settled(m));
-	hex_u64(features_schema((enum feature_semantics)m->conf.semantics,
-				m->conf.window_s, m->conf.blocks),
-		schema);
-	json_put_str(&o, "schema", schema);
+	json_put_hex(&o, "schema",
+		     features_schema((enum feature_semantics)m->conf.semantics,
+				     m->conf.window_s, m->conf.blocks));
 	json_open(&o, "values", '[');
 	if (en)
 		put_value(&o, en);

@@ -23,22 +23,6 @@
 #define CONF_FILE  "msnm.json"
 #define MODEL_FILE "msnm-model.json"
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
-static int get_hex(const struct json *v, uint64_t *out)
-{
-	const char *s;
-	size_t len;
-
-	return json_str(v, 16, &s, &len) ? -EINVAL : hex_parse_u64(s, len, out);
-}
-
 static uint64_t filter_id(const struct msnm *m)
 {
 	const struct hash_key key = { { 8 } };
@@ -51,7 +35,7 @@ static void put_set(struct json_out *o, uint64_t id, const struct msnm_set *set)
 	char text[33];
 
 	json_open(o, NULL, '{');
-	put_hex(o, "model", id);
+	json_put_hex(o, "model", id);
 	json_open(o, "children", '[');
 	for (unsigned i = 0; i < set->n; i++) {
 		json_open(o, NULL, '[');
@@ -104,7 +88,7 @@ static int conf_write(struct msnm *m, const struct msnm_model *old,
 	json_open(&o, NULL, '{');
 	json_put_u64(&o, "v", 1);
 	json_put_str(&o, "params", text);
-	put_hex(&o, "filter", filter_id(m));
+	json_put_hex(&o, "filter", filter_id(m));
 	json_put_u64(&o, "generation", m->e.generation);
 	json_open(&o, "models", '[');
 	/* what was refused is not said to be for the filter of now */
@@ -188,7 +172,7 @@ static int conf_read(struct msnm *m, uint64_t model, struct msnm_set *set)
 	if (json_parse(b.data, b.len, &v) ||
 	    json_str(json_get(v, "params"), MSNM_TEXT_LEN, &s, &len) ||
 	    msnm_conf_parse(&conf, s) ||
-	    get_hex(json_get(v, "filter"), &filter) ||
+	    json_hex(json_get(v, "filter"), &filter) ||
 	    json_u64(json_get(v, "generation"), 0, UINT64_MAX, &generation))
 		goto out;
 	conf.enabled = false;
@@ -200,7 +184,7 @@ static int conf_read(struct msnm *m, uint64_t model, struct msnm_set *set)
 	for (size_t i = 0; i < json_len(list) && ret; i++) {
 		const struct json *one = json_at(list, i);
 
-		if (!get_hex(json_get(one, "model"), &id) && id == model)
+		if (!json_hex(json_get(one, "model"), &id) && id == model)
 			ret = get_set(one, set);
 	}
 out:

@@ -106,14 +106,6 @@ static int get_id(const struct json *v, struct node_id *out)
 	return json_str(v, 32, &s, &len) ? -EINVAL : node_id_parse(s, len, out);
 }
 
-static int get_hash(const struct json *v, uint64_t *out)
-{
-	const char *s;
-	size_t len;
-
-	return json_str(v, 16, &s, &len) ? -EINVAL : hex_parse_u64(s, len, out);
-}
-
 /* Epochs came to the file later than the rest. */
 static int get_epochs(const struct json *v, struct tree_stored *s)
 {
@@ -146,7 +138,7 @@ static int node_load(const char *dir, struct tree_stored *out)
 		return ret;
 	ret = json_parse(b.data, b.len, &v);
 	if (!ret && (get_id(json_get(v, "node_id"), &s.id) ||
-		     get_hash(json_get(v, "machine"), &machine) ||
+		     json_hex(json_get(v, "machine"), &machine) ||
 		     json_u64(json_get(v, "incarnation"), 0, UINT64_MAX / 2,
 			      &s.incarnation) ||
 		     get_epochs(v, &s)))
@@ -166,7 +158,7 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 {
 	struct overlay *o = ctx;
 	const char *dir = o->agent->conf->state_dir;
-	char id[33], hash[17], seen[EPOCH_TEXT];
+	char id[33], seen[EPOCH_TEXT];
 	struct buf b = BUF_INIT;
 	struct json_out out;
 	int ret;
@@ -175,12 +167,11 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	if (!dir[0])
 		return 0;
 	node_id_format(&s->id, id);
-	hex_u64(machine_hash(), hash);
 	epoch_format(&s->seen, seen);
 	json_out_init(&out, &b);
 	json_open(&out, NULL, '{');
 	json_put_str(&out, "node_id", id);
-	json_put_str(&out, "machine", hash);
+	json_put_hex(&out, "machine", machine_hash());
 	json_put_u64(&out, "incarnation", s->incarnation);
 	json_put_str(&out, "seen", seen);
 	json_put_u64(&out, "term", s->term);

@@ -56,14 +56,6 @@ static const uint32_t *shape_of(const struct part *p, const char **name)
 	return NULL;
 }
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
 static void put_columns(struct json_out *o, const struct columns *c)
 {
 	json_open(o, "data", '{');
@@ -90,10 +82,10 @@ void part_write(struct json_out *o, const char *name, const struct part *p)
 	json_open(o, name, '{');
 	json_put_str(o, "kind", part_kind_name(p->kind));
 	json_put_u64(o, "v", PART_VERSION);
-	put_hex(o, "task", p->task);
+	json_put_hex(o, "task", p->task);
 	json_put_u64(o, "gen", p->generation);
 	json_put_u64(o, "hash", HASH_ID);
-	put_hex(o, "fp", p->fp);
+	json_put_hex(o, "fp", p->fp);
 	json_put_str(o, "key", key_type_name(p->params.key));
 	json_put_str(o, "inc", increment_name(p->params.increment));
 	json_open(o, "par", '{');
@@ -117,17 +109,6 @@ void part_write(struct json_out *o, const char *name, const struct part *p)
 	columns_free(&c);
 }
 
-static int get_hex(const struct json *obj, const char *name, uint64_t *out)
-{
-	const char *s;
-	size_t len;
-
-	if (json_str(json_get(obj, name), 16, &s, &len) ||
-	    hex_parse_u64(s, len, out))
-		return -EINVAL;
-	return 0;
-}
-
 /* Kind, task, seed: 0, -EINVAL, or a refusal. */
 static int check_head(const struct json *v, const struct part *mine)
 {
@@ -136,7 +117,8 @@ static int check_head(const struct json *v, const struct part *mine)
 	if (json_u64(json_get(v, "v"), 0, UINT32_MAX, &version) ||
 	    json_u64(json_get(v, "hash"), 0, UINT32_MAX, &hash) ||
 	    json_u64(json_get(v, "gen"), 0, UINT64_MAX, &gen) ||
-	    get_hex(v, "task", &task) || get_hex(v, "fp", &fp))
+	    json_hex(json_get(v, "task"), &task) ||
+	    json_hex(json_get(v, "fp"), &fp))
 		return -EINVAL;
 	if (version != PART_VERSION || hash != HASH_ID)
 		return MERGE_PARAMS;

@@ -54,16 +54,12 @@ void registry_exchanges_free(struct registry *r)
 /* [id, generation, hash] */
 static int row_parse(const struct json *v, struct blocks_item *out)
 {
-	const char *s;
-	size_t len;
-
-	if (json_str(json_at(v, 0), 16, &s, &len) ||
-	    hex_parse_u64(s, len, &out->id) ||
-	    json_u64(json_at(v, 1), 1, UINT64_MAX, &out->generation) ||
-	    json_str(json_at(v, 2), 16, &s, &len) ||
-	    hex_parse_u64(s, len, &out->hash))
-		return -EINVAL;
-	return 0;
+	return json_hex(json_at(v, 0), &out->id) ||
+			       json_u64(json_at(v, 1), 1, UINT64_MAX,
+					&out->generation) ||
+			       json_hex(json_at(v, 2), &out->hash)
+		       ? -EINVAL
+		       : 0;
 }
 
 struct listing {

@@ -244,11 +244,9 @@ static void put_probe(struct json_out *o, const char *name,
 		      const struct probe *p)
 {
 	static const char *const states[] = { "running", "done", "failed" };
-	char id[17];
 
-	hex_u64(p->id, id);
 	json_open(o, name, '{');
-	json_put_str(o, "id", id);
+	json_put_hex(o, "id", p->id);
 	json_put_str(o, "kind", probe_kind_name(p->kind));
 	v1_put_host(o, "src", &p->src);
 	v1_put_host(o, "dst", &p->dst);

@@ -17,24 +17,6 @@
 #define WALL_MAX      ((uint64_t)1 << 48)
 #define FEATURES_NAME "features"
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char text[17];
-
-	hex_u64(v, text);
-	json_put_str(o, name, text);
-}
-
-static int get_hex(const struct json *obj, const char *name, uint64_t *out)
-{
-	const char *s;
-	size_t len;
-
-	return json_str(json_get(obj, name), 16, &s, &len)
-		       ? -EINVAL
-		       : hex_parse_u64(s, len, out);
-}
-
 /* ---- blocks ---- */
 
 static const struct node_id of_root; /* zero */
@@ -119,7 +101,7 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 
 	hex_encode(t->spec.seed.b, sizeof(t->spec.seed.b), seed);
 	json_open(o, name, '{');
-	put_hex(o, "id", t->spec.id);
+	json_put_hex(o, "id", t->spec.id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
 	json_open(o, "filter", '{');
@@ -151,7 +133,7 @@ void entry_write(struct json_out *o, const char *name, const struct entry *e,
 			     e->expire_ms > now ? e->expire_ms - now : 1);
 	json_put_str(o, "origin", t->origin == ORIGIN_V1 ? "v1" : "legacy");
 	json_put_bool(o, "is_sketch", t->is_sketch);
-	put_hex(o, "sketch", t->sketch);
+	json_put_hex(o, "sketch", t->sketch);
 	json_put_real(o, "threshold", t->threshold);
 	if (state) {
 		owner_format(&t->owner, owner);
@@ -268,7 +250,7 @@ static int get_spec(const struct json *v, struct task_spec *out)
 	const char *s;
 	size_t len;
 
-	if (get_hex(v, "id", &out->id) ||
+	if (json_hex(json_get(v, "id"), &out->id) ||
 	    json_u64(json_get(v, "generation"), 1, UINT64_MAX,
 		     &out->generation) ||
 	    get_filter(json_get(v, "filter"), &out->filter) ||
@@ -285,12 +267,6 @@ static int get_spec(const struct json *v, struct task_spec *out)
 	out->increment = (uint8_t)inc;
 	out->window_ms = (uint32_t)window;
 	return 0;
-}
-
-static bool name_valid(const char *s)
-{
-	return s[strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx"
-			   "yz0123456789._:-")] == '\0';
 }
 
 static int get_state(const struct json *v, struct incoming *e)
@@ -323,7 +299,7 @@ int entry_parse(const struct json *v, struct incoming *out, bool state)
 		     ? get_features(v, t)
 		     : get_standing(json_get(v, "standing"), t)) ||
 	    !task_valid(&t->spec) ||
-	    json_str(json_get(v, "name"), 64, &s, &len) || !name_valid(s))
+	    json_str(json_get(v, "name"), 64, &s, &len) || !name_chars(s, len))
 		return -EINVAL;
 	memcpy(t->name, s, len);
 	if (json_u64(json_get(v, "created_ms"), 0, WALL_MAX, &t->created_ms) ||
@@ -331,7 +307,7 @@ int entry_parse(const struct json *v, struct incoming *out, bool state)
 	    json_str(json_get(v, "origin"), 8, &s, &len) ||
 	    (strcmp(s, "v1") != 0 && strcmp(s, "legacy") != 0) ||
 	    json_bool(json_get(v, "is_sketch"), &t->is_sketch) ||
-	    get_hex(v, "sketch", &t->sketch) ||
+	    json_hex(json_get(v, "sketch"), &t->sketch) ||
 	    json_real(json_get(v, "threshold"), 0, 1, &t->threshold))
 		return -EINVAL;
 	t->origin = s[0] == 'v' ? ORIGIN_V1 : ORIGIN_LEGACY;

@@ -390,16 +390,13 @@ void entry_write_put(struct buf *b, const struct entry *e,
 		     const uint64_t *evict, unsigned n_evict)
 {
 	struct json_out o;
-	char id[17];
 
 	json_out_init(&o, b);
 	json_open(&o, NULL, '{');
 	entry_write(&o, "task", e, false);
 	json_open(&o, "evict", '[');
-	for (unsigned i = 0; i < n_evict; i++) {
-		hex_u64(evict[i], id);
-		json_put_str(&o, NULL, id);
-	}
+	for (unsigned i = 0; i < n_evict; i++)
+		json_put_hex(&o, NULL, evict[i]);
 	json_close(&o, ']');
 	json_close(&o, '}');
 }

@@ -102,13 +102,9 @@ static unsigned evict_parse(const struct json *list,
 			    uint64_t out[2 * REGISTRY_EVICT])
 {
 	unsigned n = 0;
-	const char *s;
-	size_t len;
 
 	for (size_t i = 0; i < json_len(list) && n < 2 * REGISTRY_EVICT; i++)
-		if (!json_str(json_at(list, i), 16, &s, &len) &&
-		    !hex_parse_u64(s, len, &out[n]))
-			n++;
+		n += !json_hex(json_at(list, i), &out[n]);
 	return n;
 }
 
@@ -249,18 +245,14 @@ static void serve_delete(void *ctx, struct http_request *rq)
 static void item_write(struct json_out *o, const struct blocks_item *it,
 		       bool full)
 {
-	char text[17];
-
 	if (full) {
 		entry_write(o, NULL, it->content, false);
 		return;
 	}
 	json_open(o, NULL, '[');
-	hex_u64(it->id, text);
-	json_put_str(o, NULL, text);
+	json_put_hex(o, NULL, it->id);
 	json_put_u64(o, NULL, it->generation);
-	hex_u64(it->hash, text);
-	json_put_str(o, NULL, text);
+	json_put_hex(o, NULL, it->hash);
 	json_close(o, ']');
 }
 

@@ -26,8 +26,7 @@ static void block_write(struct json_out *o, const struct block *k)
 	json_put_str(o, NULL, text);
 	json_put_u64(o, NULL, k->head.term);
 	json_put_u64(o, NULL, k->head.index);
-	hex_u64(k->want, text);
-	json_put_str(o, NULL, text);
+	json_put_hex(o, NULL, k->want);
 	json_close(o, ']');
 }
 
@@ -114,8 +113,7 @@ static int block_load(struct registry *r, const struct json *v,
 	    owner_parse(s, len, &head.owner) ||
 	    json_u64(json_at(v, 1), 0, UINT64_MAX, &head.term) ||
 	    json_u64(json_at(v, 2), 0, UINT64_MAX, &head.index) ||
-	    json_str(json_at(v, 3), 16, &s, &len) ||
-	    hex_parse_u64(s, len, &want))
+	    json_hex(json_at(v, 3), &want))
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++) {
 		if (in[i].local || !node_id_equal(&in[i].t.owner, &head.owner))

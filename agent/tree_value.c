@@ -72,20 +72,13 @@ static int get_bool(const struct json *v, const struct field *f, void *out)
 
 static void put_hash(struct json_out *o, const char *name, const void *v)
 {
-	char text[17];
-
-	hex_u64(*(const uint64_t *)v, text);
-	json_put_str(o, name, text);
+	json_put_hex(o, name, *(const uint64_t *)v);
 }
 
 static int get_hash(const struct json *v, const struct field *f, void *out)
 {
-	const char *s;
-	size_t len;
-
 	(void)f;
-	return json_str(v, 16, &s, &len) || hex_parse_u64(s, len, out) ? -EINVAL
-								       : 0;
+	return json_hex(v, out) ? -EINVAL : 0;
 }
 
 static void put_epoch(struct json_out *o, const char *name, const void *v)
@@ -106,19 +99,6 @@ static int get_epoch(const struct json *v, const struct field *f, void *out)
 						     : epoch_parse(s, out);
 }
 
-/* Names of overlays and racks, which may be none. */
-static bool is_name(const char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		char c = s[i];
-
-		if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') &&
-		    !(c >= '0' && c <= '9') && !strchr("._:-", c))
-			return false;
-	}
-	return true;
-}
-
 static void put_name(struct json_out *o, const char *name, const void *v)
 {
 	json_put_str(o, name, v);
@@ -129,7 +109,7 @@ static int get_name(const struct json *v, const struct field *f, void *out)
 	const char *s;
 	size_t len;
 
-	if (json_str(v, f->max, &s, &len) || !is_name(s, len))
+	if (json_str(v, f->max, &s, &len) || !name_chars(s, len))
 		return -EINVAL;
 	memcpy(out, s, len + 1);
 	return 0;

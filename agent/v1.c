@@ -245,11 +245,8 @@ static void put_standing(struct json_out *o, const char *s)
 static void put_task(struct json_out *o, const char *name,
 		     const struct agent *a, const struct task *t)
 {
-	char id[17];
-
-	hex_u64(t->spec.id, id);
 	json_open(o, name, '{');
-	json_put_str(o, "id", id);
+	json_put_hex(o, "id", t->spec.id);
 	json_put_u64(o, "generation", t->spec.generation);
 	json_put_str(o, "name", t->name);
 	json_open(o, "filter", '{');
@@ -416,16 +413,6 @@ bad:
 		  "list of cms, topk, hll, exact, each once; [] with key none");
 }
 
-static bool name_ok(const char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		if (!(s[i] >= 'a' && s[i] <= 'z') &&
-		    !(s[i] >= 'A' && s[i] <= 'Z') &&
-		    !(s[i] >= '0' && s[i] <= '9') && !strchr("._:-", s[i]))
-			return false;
-	return len > 0;
-}
-
 /* False: windows begin and end with the 100-ms slots. */
 static bool window_ms(double s, uint32_t *out)
 {
@@ -448,7 +435,7 @@ static void plain_members(const struct json *body, struct task *t,
 	size_t len;
 
 	v = json_get(body, "name");
-	if (v && (json_str(v, 64, &s, &len) || (len && !name_ok(s, len))))
+	if (v && (json_str(v, 64, &s, &len) || !name_chars(s, len)))
 		error_add(e, ERR_VALUE, "name", "[A-Za-z0-9._:-]{1,64}");
 	else if (v)
 		memcpy(t->name, s, len + 1);

@@ -121,6 +121,14 @@ void json_put_u64(struct json_out *o, const char *name, uint64_t v)
 	put_digits(o->b, v);
 }
 
+void json_put_hex(struct json_out *o, const char *name, uint64_t v)
+{
+	char text[17];
+
+	hex_u64(v, text);
+	json_put_str(o, name, text);
+}
+
 void json_put_count(struct json_out *o, const char *name, uint64_t v)
 {
 	char text[160]; /* the text of a flow key has room, too */

@@ -18,6 +18,8 @@ void json_out_init(struct json_out *o, struct buf *b);
 void json_open(struct json_out *o, const char *name, char bracket); /* { [ */
 void json_close(struct json_out *o, char bracket);                  /* } ] */
 void json_put_u64(struct json_out *o, const char *name, uint64_t v);
+/* 16 digits. */
+void json_put_hex(struct json_out *o, const char *name, uint64_t v);
 /* Above 2^53 also as text in NAME_str. */
 void json_put_count(struct json_out *o, const char *name, uint64_t v);
 /* The shortest text that reads back as v; null if v is not finite. */

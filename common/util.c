@@ -190,6 +190,17 @@ int hex_decode(const char *s, size_t len, uint8_t *out, size_t n)
 	return 0;
 }
 
+bool name_chars(const char *s, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (!(s[i] >= 'a' && s[i] <= 'z') &&
+		    !(s[i] >= 'A' && s[i] <= 'Z') &&
+		    !(s[i] >= '0' && s[i] <= '9') && s[i] != '.' &&
+		    s[i] != '_' && s[i] != ':' && s[i] != '-')
+			return false;
+	return true;
+}
+
 void hex_u64(uint64_t v, char out[17])
 {
 	uint8_t b[8];

@@ -55,6 +55,9 @@ int hex_decode(const char *s, size_t len, uint8_t *out, size_t n);
 void hex_u64(uint64_t v, char out[17]);
 int hex_parse_u64(const char *s, size_t len, uint64_t *out);
 
+/* Only A-Z a-z 0-9 . _ : -, as names are written; none: true. */
+bool name_chars(const char *s, size_t len);
+
 /* Wall-clock milliseconds -> "2026-11-21T01:00:00.000Z". */
 #define TIME_TEXT_LEN 32
 void time_format(uint64_t wall_ms, char out[TIME_TEXT_LEN]);

@@ -73,14 +73,6 @@ static void put_reals(struct json_out *o, const char *name, const double *v,
 	json_close(o, ']');
 }
 
-static void put_hex(struct json_out *o, const char *name, uint64_t v)
-{
-	char hex[17];
-
-	hex_u64(v, hex);
-	json_put_str(o, name, hex);
-}
-
 static void put_word(struct json_out *o, const char *name, const char *word)
 {
 	if (word)
@@ -92,7 +84,7 @@ static void put_word(struct json_out *o, const char *name, const char *word)
 static void put_schema(struct json_out *o, const struct detect_model *model)
 {
 	json_open(o, "schema", '{');
-	put_hex(o, "hash", model->schema.hash);
+	json_put_hex(o, "hash", model->schema.hash);
 	json_put_str(o, "semantics", model->schema.semantics);
 	json_put_u64(o, "window_s", model->schema.window_s);
 	json_open(o, "names", '[');
@@ -182,7 +174,7 @@ int modelfile_format(const struct detect_model *model, struct buf *out)
 	json_open(&o, NULL, '{');
 	json_put_str(&o, "format", FORMAT);
 	json_put_u64(&o, "version", VERSION);
-	put_hex(&o, "id", detect_model_id(model));
+	json_put_hex(&o, "id", detect_model_id(model));
 	time_format(model->created_ms, created);
 	json_put_str(&o, "created", created);
 	put_schema(&o, model);
