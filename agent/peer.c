@@ -44,6 +44,7 @@
 struct line {
 	struct line *next;
 	curl_socket_t fd;
+	uint64_t cookie; /* of the socket: the descriptor may be another's */
 	struct endpoint to;
 	bool proven; /* the other end knows our token */
 	bool shut;   /* by us: it is not used any more */
@@ -231,6 +232,46 @@ static bool needs_proof(const struct peer_call *c)
 	return c->peers->token[0] && !c->hello.easy;
 }
 
+/* Of all sockets since the machine began; 0: there is none. */
+static uint64_t socket_cookie(int fd)
+{
+	socklen_t len = sizeof(uint64_t);
+	uint64_t cookie = 0;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len))
+		return 0;
+	return cookie;
+}
+
+static bool line_alive(const struct line *l)
+{
+	return socket_cookie(l->fd) == l->cookie;
+}
+
+static void line_drop(struct peers *p, struct line **at)
+{
+	struct line *line = *at;
+
+	*at = line->next;
+	for (struct peer_call *c = p->calls; c; c = c->next)
+		if (c->line == line)
+			c->line = NULL;
+	free(line);
+}
+
+/* The library does not tell of sockets that never were connected. */
+static void lines_check(struct peers *p)
+{
+	struct line **at = &p->lines;
+
+	while (*at) {
+		if (line_alive(*at))
+			at = &(*at)->next;
+		else
+			line_drop(p, at);
+	}
+}
+
 /* Only to the address that was meant, and never to one that is no host. */
 static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 				 struct curl_sockaddr *sa)
@@ -251,6 +292,7 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 		c->unproven = true;
 		return CURL_SOCKET_BAD;
 	}
+	lines_check(c->peers);
 	line = calloc(1, sizeof(*line));
 	if (!line)
 		return CURL_SOCKET_BAD;
@@ -264,6 +306,7 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 		free(line);
 		return CURL_SOCKET_BAD;
 	}
+	line->cookie = socket_cookie(line->fd);
 	line->to = to;
 	line->next = c->peers->lines;
 	c->peers->lines = line;
@@ -274,17 +317,12 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 static int socket_close(void *arg, curl_socket_t fd)
 {
 	struct peers *p = arg;
-	struct line **at = &p->lines, *line;
+	struct line **at = &p->lines;
 
 	while (*at && (*at)->fd != fd)
 		at = &(*at)->next;
-	line = *at;
-	if (line)
-		*at = line->next;
-	for (struct peer_call *c = p->calls; c && line; c = c->next)
-		if (c->line == line)
-			c->line = NULL;
-	free(line);
+	if (*at)
+		line_drop(p, at);
 	return close(fd);
 }
 
@@ -294,7 +332,7 @@ static int lines_idle(const struct peers *p, const struct endpoint *to)
 
 	for (const struct line *l = p->lines; l; l = l->next)
 		n += endpoint_equal(&l->to, to) && !l->shut &&
-		     (l->proven || !p->token[0]);
+		     (l->proven || !p->token[0]) && line_alive(l);
 	for (const struct peer_call *c = p->calls; c; c = c->next)
 		n -= endpoint_equal(&c->to, to) && !c->hello.easy;
 	return n;
@@ -309,7 +347,7 @@ bool peer_idle(const struct peers *p, const struct endpoint *to)
 static void lines_shut(struct peers *p, const struct endpoint *to)
 {
 	for (struct line *l = p->lines; l; l = l->next) {
-		bool used = !endpoint_equal(&l->to, to);
+		bool used = !endpoint_equal(&l->to, to) || !line_alive(l);
 
 		for (struct peer_call *c = p->calls; c && !used; c = c->next)
 			used = c->line == l;
@@ -326,7 +364,7 @@ static struct line *line_find(const struct peers *p, const struct endpoint *to,
 		socklen_t len = sizeof(ss);
 		struct endpoint local;
 
-		if (endpoint_equal(&l->to, to) &&
+		if (endpoint_equal(&l->to, to) && line_alive(l) &&
 		    !getsockname(l->fd, (struct sockaddr *)&ss, &len) &&
 		    !endpoint_from_sockaddr((struct sockaddr *)&ss, &local) &&
 		    local.port == local_port)
@@ -770,6 +808,8 @@ void peers_free(struct peers *p)
 		call_free(p->calls);
 	if (p->multi)
 		curl_multi_cleanup(p->multi);
+	while (p->lines)
+		line_drop(p, &p->lines);
 	loop_timer_cancel(&p->timer);
 	explicit_bzero(p->token, sizeof(p->token));
 	free(p);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Calls to other agents: whose sockets are whose. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "agent/peer.h"
+#include "common/loop.h"
+#include "common/util.h"
+
+#define FILLERS 4
+
+struct world {
+	struct loop *loop;
+	struct peers *peers;
+	int err;
+};
+
+/* A listener that takes nobody (any more): who connects hears nothing. */
+static int deaf_open(struct endpoint *ep, int filler[FILLERS])
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage ss;
+	socklen_t len;
+
+	addr_from_v4(&ep->addr, "\x7f\0\0\1");
+	ep->port = 0;
+	len = endpoint_to_sockaddr(ep, &ss);
+	assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
+	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
+	assert_int_equal(endpoint_from_sockaddr((struct sockaddr *)&ss, ep), 0);
+	for (unsigned i = 0; i < FILLERS; i++) {
+		filler[i] = socket(
+			AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		connect(filler[i], (struct sockaddr *)&ss, len);
+	}
+	return fd;
+}
+
+static void call_over(void *arg, const struct peer_reply *r)
+{
+	struct world *w = arg;
+
+	w->err = r->err;
+	loop_stop(w->loop);
+}
+
+static int call(struct world *w, const struct endpoint *to, bool fresh)
+{
+	const struct peer_request rq = { .to = *to,
+					 .method = HTTP_GET,
+					 .path = "/livez",
+					 .timeout_ms = 200,
+					 .connect_ms = 100,
+					 .reply_max = 1024,
+					 .fresh = fresh };
+
+	assert_non_null(peer_start(w->peers, &rq, call_over, w));
+	assert_int_equal(loop_run(w->loop), 0);
+	return w->err;
+}
+
+/* A new connection ends those that are idle; nothing else. */
+static void test_sockets_of_others(void **state)
+{
+	struct world w = { .loop = loop_new() };
+	int filler[FILLERS], pair[8], deaf;
+	struct endpoint to;
+	char byte = 'x';
+
+	(void)state;
+	assert_int_equal(peers_open(&w.peers, w.loop, NULL, NULL, 0), 0);
+	deaf = deaf_open(&to, filler);
+	assert_int_equal(call(&w, &to, false), -EHOSTUNREACH);
+	assert_false(peer_idle(w.peers, &to));
+	/* these have the descriptor that the call had */
+	for (unsigned i = 0; i < ARRAY_SIZE(pair); i += 2)
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, &pair[i]),
+				 0);
+	assert_int_equal(call(&w, &to, true), -EHOSTUNREACH);
+	for (unsigned i = 0; i < ARRAY_SIZE(pair); i += 2) {
+		assert_int_equal(send(pair[i], &byte, 1, MSG_NOSIGNAL), 1);
+		assert_int_equal(recv(pair[i + 1], &byte, 1, MSG_DONTWAIT), 1);
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(pair); i++)
+		close(pair[i]);
+	for (unsigned i = 0; i < FILLERS; i++)
+		close(filler[i]);
+	close(deaf);
+	peers_free(w.peers);
+	loop_free(w.loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sockets_of_others),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
