@@ -110,7 +110,8 @@ const struct msnm_child *msnm_entry_child(const struct msnm_entry *en,
 
 static struct msnm_cell child_cell(const struct msnm_child *c)
 {
-	bool known = c->has && !c->late;
+	/* what could not alarm there says nothing here */
+	bool known = c->has && !c->late && c->state == MSNM_OK;
 
 	return (struct msnm_cell){
 		.id = c->id,
@@ -149,16 +150,6 @@ void msnm_entry_cells(const struct msnm_entry *en, const struct msnm_model *m,
 	}
 }
 
-bool msnm_entry_children_ok(const struct msnm_entry *en)
-{
-	if (!en->child)
-		return en->children_ok;
-	for (unsigned i = 0; i < en->n_child; i++)
-		if (en->child[i].state != MSNM_OK)
-			return false;
-	return true;
-}
-
 void msnm_entry_shrink(struct msnm_entry *en)
 {
 	struct msnm_cell *cell =
@@ -169,7 +160,6 @@ void msnm_entry_shrink(struct msnm_entry *en)
 		return;
 	for (unsigned i = 0; i < en->n_child; i++)
 		cell[i] = child_cell(&en->child[i]);
-	en->children_ok = msnm_entry_children_ok(en);
 	free(en->child);
 	en->child = NULL;
 	en->cell = cell;

@@ -124,7 +124,6 @@ struct msnm_entry {
 		*child; /* NULL: too old, there is cell in place of it */
 	struct msnm_cell *cell;
 	unsigned n_child;
-	bool children_ok; /* their states, of an old one */
 	size_t n_own;
 	double x[];
 };
@@ -132,8 +131,6 @@ struct msnm_entry {
 /* The full row of an entry for a model; NAN where a child is missing. */
 void msnm_entry_cells(const struct msnm_entry *en, const struct msnm_model *m,
 		      double *x);
-/* All children that are there judged the interval and could alarm. */
-bool msnm_entry_children_ok(const struct msnm_entry *en);
 /* It may be learnt as a row with the columns of these children. */
 bool msnm_entry_good(const struct msnm_entry *en, const struct msnm_set *set);
 /* log1p(v / limit); NAN where there is no limit or no value. */
