@@ -113,8 +113,7 @@ static int scaled_k(const struct detect_model *model, const double *g,
 
 /*
  * k x = b by Cholesky; x replaces b.  Here and not by the library: lv is small,
- * rows are judged in a thread that calibration is not in, and not every build
- * of the library may be called from two.
+ * and the agent, which calibrates in another process, then needs none of it.
  */
 static int solve(double *k, size_t n, double *b)
 {
