@@ -310,6 +310,7 @@ static curl_socket_t socket_open(void *arg, curlsocktype purpose,
 	line->to = to;
 	line->next = c->peers->lines;
 	c->peers->lines = line;
+	c->line = line; /* so that nobody takes it for an idle one */
 	c->opened = true;
 	return line->fd;
 }

@@ -19,8 +19,12 @@
 
 struct world {
 	struct loop *loop;
+	struct loop_timer timer;
 	struct peers *peers;
+	struct endpoint to;
 	int err;
+	uint32_t elapsed_ms; /* of the first that was over */
+	unsigned under_way;
 };
 
 /* A listener that takes nobody (any more): who connects hears nothing. */
@@ -50,10 +54,13 @@ static void call_over(void *arg, const struct peer_reply *r)
 	struct world *w = arg;
 
 	w->err = r->err;
-	loop_stop(w->loop);
+	if (!w->elapsed_ms)
+		w->elapsed_ms = MAX(r->elapsed_ms, 1);
+	if (!--w->under_way)
+		loop_stop(w->loop);
 }
 
-static int call(struct world *w, const struct endpoint *to, bool fresh)
+static void call_start(struct world *w, const struct endpoint *to, bool fresh)
 {
 	const struct peer_request rq = { .to = *to,
 					 .method = HTTP_GET,
@@ -64,6 +71,12 @@ static int call(struct world *w, const struct endpoint *to, bool fresh)
 					 .fresh = fresh };
 
 	assert_non_null(peer_start(w->peers, &rq, call_over, w));
+	w->under_way++;
+}
+
+static int call(struct world *w, const struct endpoint *to, bool fresh)
+{
+	call_start(w, to, fresh);
 	assert_int_equal(loop_run(w->loop), 0);
 	return w->err;
 }
@@ -99,10 +112,38 @@ static void test_sockets_of_others(void **state)
 	loop_free(w.loop);
 }
 
+static void call_fresh(void *arg)
+{
+	struct world *w = arg;
+
+	call_start(w, &w->to, true);
+}
+
+/* One that is connecting is not idle. */
+static void test_connecting(void **state)
+{
+	struct world w = { .loop = loop_new() };
+	int filler[FILLERS], deaf;
+
+	(void)state;
+	assert_int_equal(peers_open(&w.peers, w.loop, NULL, NULL, 0), 0);
+	deaf = deaf_open(&w.to, filler);
+	assert_int_equal(loop_timer_in(w.loop, &w.timer, 20, call_fresh, &w),
+			 0);
+	assert_int_equal(call(&w, &w.to, false), -EHOSTUNREACH);
+	assert_true(w.elapsed_ms >= 100);
+	for (unsigned i = 0; i < FILLERS; i++)
+		close(filler[i]);
+	close(deaf);
+	peers_free(w.peers);
+	loop_free(w.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sockets_of_others),
+		cmocka_unit_test(test_connecting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
