@@ -351,6 +351,7 @@ int overlay_open(struct overlay **out, struct agent *a)
 	find_self(o);
 	o->conf = (struct tree_conf){ .overlay = c->overlay_name,
 				      .rack = c->rack,
+				      .version = LINNET_VERSION,
 				      .self = o->self,
 				      .provider = o->ops,
 				      .member = o->member,
@@ -552,6 +553,8 @@ const struct child *overlay_child(const struct overlay *o, unsigned i)
 		out->why = MISSING_INCOMPATIBLE;
 	out->rows_known = c.rows_known;
 	out->rtt_us = c.rtt_us;
+	out->tasks_same = c.tasks_same;
+	memcpy(out->version, c.version, sizeof(out->version));
 	return out;
 }
 

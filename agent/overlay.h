@@ -37,7 +37,10 @@ struct child {
 	enum missing_reason why; /* of its silence while it is not up */
 	/* its rows here are those it has: what it may speak of is known */
 	bool rows_known;
-	uint32_t rtt_us; /* of its last beat */
+	/* of its last beat */
+	uint32_t rtt_us;
+	bool tasks_same; /* it holds the tasks held here */
+	char version[TREE_VERSION_LEN + 1];
 };
 
 /* Reads the list of hosts, if there is one; 0, or -errno after a line that

@@ -5,6 +5,7 @@
 
 #include "agent/messages.h"
 #include "agent/overlay.h"
+#include "agent/registry.h"
 #include "agent/v1.h"
 #include "common/util.h"
 
@@ -19,12 +20,38 @@ static void put_child(struct json_out *o, const struct child *ch)
 	if (ch->refused[0])
 		json_put_str(o, "refused", ch->refused);
 	json_put_u64(o, "hosts", ch->hosts);
-	if (ch->last_seen_ms)
+	if (ch->last_seen_ms) {
 		json_put_u64(o, "latency_ms", ch->rtt_us / 1000);
-	else
+		json_put_bool(o, "tasks_same", ch->tasks_same);
+	} else {
 		json_put_null(o, "latency_ms");
+		json_put_null(o, "tasks_same");
+	}
+	if (ch->version[0])
+		json_put_str(o, "version", ch->version);
+	else
+		json_put_null(o, "version");
 	v1_put_time(o, "last_seen", ch->last_seen_ms);
 	json_close(o, '}');
+}
+
+/* How many, their hash, and whether they are those of the parent. */
+static void put_tasks(struct json_out *o, const struct agent *a)
+{
+	struct tree_block block[TREE_BLOCKS];
+	unsigned n = registry_blocks(a, block);
+	uint64_t hash = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		hash += block[i].hash;
+	json_put_u64(o, "tasks", registry_count(a->registry));
+	json_put_hex(o, "tasks_hash", hash);
+	if (overlay_parent(a->overlay))
+		json_put_bool(o, "tasks_same",
+			      tree_tasks_same(overlay_tree(a->overlay)));
+	else
+		json_put_null(o, "tasks_same");
+	json_put_str(o, "version", LINNET_VERSION);
 }
 
 static void put_place(struct json_out *o, const struct overlay *ov)
@@ -67,6 +94,7 @@ static void get_overlay(void *ctx, struct http_request *rq)
 	v1_begin(&r, &o, 200);
 	json_open(&o, "data", '{');
 	put_place(&o, a->overlay);
+	put_tasks(&o, a);
 	json_open(&o, "children", '[');
 	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++)
 		put_child(&o, overlay_child(a->overlay, i));

@@ -131,6 +131,8 @@ static const struct field beat_reply[] = {
 	  LIST(beaten.n_blocks), .max = TREE_LEVELS_MAX },
 	{ "t2_ms", &type_u64, AT(beaten.t2_ms), .max = TREE_TIME_MAX },
 	{ "t3_ms", &type_u64, AT(beaten.t3_ms), .max = TREE_TIME_MAX },
+	{ "version", &type_name, AT(beaten.version), MAYBE,
+	  .max = TREE_VERSION_LEN },
 	END,
 };
 

@@ -459,6 +459,17 @@ static void beat_sizes(struct tree *t, struct branch *b,
 	}
 }
 
+static void hear_blocks(struct tree *t, struct branch *b,
+			const struct tree_msg *m)
+{
+	unsigned n = MIN(m->u.beaten.n_blocks, TREE_BLOCKS);
+	struct tree_block own[TREE_BLOCKS];
+
+	b->pub.tasks_same = tree_blocks_within(own, t->env->blocks(t->ctx, own),
+					       m->u.beaten.blocks, n);
+	t->env->blocks_heard(t->ctx, &b->pub.id, m->u.beaten.blocks, n);
+}
+
 static void beat_answered(struct tree *t, struct branch *b,
 			  const struct tree_msg *m)
 {
@@ -488,8 +499,8 @@ static void beat_answered(struct tree *t, struct branch *b,
 	set_state(t, b, CHILD_UP);
 	if (b->adding)
 		byhand_settle(b, TREE_OK);
-	t->env->blocks_heard(t->ctx, &b->pub.id, m->u.beaten.blocks,
-			     MIN(m->u.beaten.n_blocks, TREE_BLOCKS));
+	memcpy(b->pub.version, m->u.beaten.version, sizeof(b->pub.version));
+	hear_blocks(t, b, m);
 	if (!b->side && b->told_hash != b->said_hash && now >= b->rows_at_ms)
 		rows_fetch(t, b);
 	if (!b->side && b->members_said != rows_members_hash(t))

@@ -117,6 +117,9 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 			m.u.beaten.list_hash =
 				t->conf->provider->hash(t->conf->member);
 		m.u.beaten.n_blocks = t->env->blocks(t->ctx, m.u.beaten.blocks);
+		if (t->conf->version)
+			memcpy(m.u.beaten.version, t->conf->version,
+			       strnlen(t->conf->version, TREE_VERSION_LEN));
 		m.u.beaten.t2_ms = t2_ms;
 		m.u.beaten.t3_ms = wall_ms(t);
 	}
@@ -166,6 +169,8 @@ static void hear_path(struct tree *t, const struct tree_msg *m)
 
 static void hear_rest(struct tree *t, const struct tree_msg *m)
 {
+	struct tree_block own[TREE_BLOCKS];
+
 	t->n_uncles = m->u.beat.n_uncles;
 	memcpy(t->uncle, m->u.beat.uncles, t->n_uncles * sizeof(t->uncle[0]));
 	t->n_root_ep = m->u.beat.n_roots;
@@ -176,6 +181,8 @@ static void hear_rest(struct tree *t, const struct tree_msg *m)
 		reign_count(t, t->fleet);
 	t->offset_ms = m->u.beat.offset_ms;
 	t->error_ms = m->u.beat.error_ms;
+	t->tasks_same = tree_blocks_within(m->u.beat.blocks, m->u.beat.n_blocks,
+					   own, t->env->blocks(t->ctx, own));
 	t->env->blocks_heard(t->ctx, NULL, m->u.beat.blocks,
 			     m->u.beat.n_blocks);
 	tree_see(t, &m->epoch);

@@ -32,6 +32,20 @@ static const struct {
 };
 static_assert(ARRAY_SIZE(words) == TREE_WORDS, "a name each");
 
+bool tree_blocks_within(const struct tree_block *b, unsigned n,
+			const struct tree_block *all, unsigned n_all)
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = 0; k < n_all; k++)
+			if (!memcmp(&b[i], &all[k], sizeof(*b))) {
+				found++;
+				break;
+			}
+	return found == n;
+}
+
 const char *tree_word_name(enum tree_word w)
 {
 	assert(w < TREE_WORDS);

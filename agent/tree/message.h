@@ -14,10 +14,11 @@
 #include "agent/tree/epoch.h"
 #include "common/addr.h"
 
-#define TREE_TRIES     4    /* addresses offered instead of a grant */
-#define TREE_VIA       16   /* ids a climbing request may collect */
-#define TREE_UNCLES    8    /* siblings told in a beat */
-#define TREE_ROWS_PAGE 4096 /* rows of one reply */
+#define TREE_TRIES       4    /* addresses offered instead of a grant */
+#define TREE_VIA         16   /* ids a climbing request may collect */
+#define TREE_UNCLES      8    /* siblings told in a beat */
+#define TREE_ROWS_PAGE   4096 /* rows of one reply */
+#define TREE_VERSION_LEN 16
 
 /* Outcome of a request: HTTP status and the word in a 409 and its like. */
 enum tree_word {
@@ -76,6 +77,10 @@ struct tree_block {
 	struct node_id owner; /* zero: the root's, whoever is root */
 	uint64_t term, index, hash;
 };
+
+/* Each of the first is among the others, as it is. */
+bool tree_blocks_within(const struct tree_block *b, unsigned n,
+			const struct tree_block *all, unsigned n_all);
 
 /* A member, as it travels. */
 struct tree_row {
@@ -185,7 +190,8 @@ struct tree_msg {
 			unsigned n_blocks;
 			struct tree_block blocks[TREE_LEVELS_MAX];
 			uint64_t t2_ms, t3_ms;
-		} beaten; /* reply of beat */
+			char version[TREE_VERSION_LEN + 1]; /* its program's */
+		} beaten;                                   /* reply of beat */
 		struct {
 			struct node_id id;
 			uint64_t incarnation; /* leave: of the other one */

@@ -200,6 +200,7 @@ struct tree {
 	struct endpoint root_ep[TREE_ROOTS]; /* as beats say */
 	unsigned n_root_ep;
 	bool rooted, beaten; /* beaten: a beat under this lease was heard */
+	bool tasks_same;     /* as that beat's parent has them */
 	uint64_t heard_ms, watch_ms, unrooted_ms;
 	uint64_t please, please_ms;
 	uint8_t please_tries;

@@ -425,6 +425,12 @@ bool tree_detached(const struct tree *t)
 	return t->place == PLACE_DETACHED || t->place == PLACE_LEFT;
 }
 
+bool tree_tasks_same(const struct tree *t)
+{
+	return t->place == PLACE_ROOT ||
+	       (t->place == PLACE_ATTACHED && t->beaten && t->tasks_same);
+}
+
 bool tree_rooted(const struct tree *t)
 {
 	return t->place == PLACE_ROOT ||

@@ -50,6 +50,8 @@ struct tree_child {
 	uint64_t seen_ms; /* wall clock of its last beat; 0: never */
 	double offset_ms, error_ms; /* its clock against ours */
 	bool by_hand;               /* tree_add() */
+	bool tasks_same;            /* it holds the blocks held here */
+	char version[TREE_VERSION_LEN + 1];
 };
 
 /*
@@ -74,6 +76,7 @@ struct member_ops {
 struct tree_conf {
 	const char *overlay; /* other names are refused; <= 64 bytes */
 	const char *rack;    /* preferred among equals, or "" */
+	const char *version; /* of this program; NULL: nobody is told */
 	/* Where others reach this agent; address zero: where it calls from */
 	struct endpoint self;
 	const struct member_ops *provider;
@@ -163,8 +166,9 @@ void tree_accept_rows(struct tree *t);
 /* ---- what others read ---- */
 const struct node_id *tree_self(const struct tree *t);
 bool tree_is_root(const struct tree *t);
-bool tree_detached(const struct tree *t); /* neither a root nor below one */
-bool tree_rooted(const struct tree *t);   /* a root is above, as beats say */
+bool tree_detached(const struct tree *t);   /* neither a root nor below one */
+bool tree_rooted(const struct tree *t);     /* a root is above, as beats say */
+bool tree_tasks_same(const struct tree *t); /* the parent's blocks are here */
 const struct endpoint *tree_parent(const struct tree *t); /* or NULL */
 /* Ids from the root to the parent; their number. */
 unsigned tree_path(const struct tree *t, struct node_id out[TREE_LEVELS]);

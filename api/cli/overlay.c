@@ -19,7 +19,21 @@ struct tree {
 	bool whole;          /* nobody is down */
 };
 
-/* A line: host, state, hosts of its subtree, latency, when it was seen. */
+static const char *tasks_text(unsigned depth, struct doc *more,
+			      char text[DOC_TEXT_LEN])
+{
+	if (!depth)
+		return doc_text(doc_get(more, "tasks"), text);
+	doc_text(doc_get(more, "tasks_same"), text);
+	return strcmp(text, "yes") == 0  ? "same"
+	       : strcmp(text, "no") == 0 ? "differ"
+					 : text;
+}
+
+/*
+ * A line: host, state, hosts of its subtree; of the asked agent's children
+ * latency, whether they hold its tasks, version; when it was seen.
+ */
 static void host_add(struct tree *t, unsigned depth, struct doc *host,
 		     const char *state, struct doc *more)
 {
@@ -31,6 +45,8 @@ static void host_add(struct tree *t, unsigned depth, struct doc *host,
 	table_add(&t->table, state);
 	table_add(&t->table, doc_text(doc_get(host, "hosts"), name));
 	table_add(&t->table, doc_text(doc_get(more, "latency_ms"), name));
+	table_add(&t->table, tasks_text(depth, more, name));
+	table_add(&t->table, doc_text(doc_get(more, "version"), name));
 	table_add(&t->table, doc_text(doc_get(host, "last_seen"), name));
 	t->whole &= strcmp(state, "up") == 0 || depth == 0;
 }
@@ -102,14 +118,16 @@ static int tree_print(const struct cli *c, struct doc *data,
 	struct doc *self = member_find(members, doc_get(data, "node_id"));
 	uint64_t hosts = 1;
 
-	table_init(&t.table, 5);
+	table_init(&t.table, 7);
 	t.table.title[0] = "HOST";
 	t.table.title[1] = "STATE";
 	t.table.title[2] = "HOSTS";
 	t.table.title[3] = "LATENCY_MS";
-	t.table.title[4] = "LAST_SEEN";
+	t.table.title[4] = "TASKS";
+	t.table.title[5] = "VERSION";
+	t.table.title[6] = "LAST_SEEN";
 	t.table.right[2] = t.table.right[3] = true;
-	host_add(&t, 0, self, doc_get(data, "parent") ? "asked" : "root", NULL);
+	host_add(&t, 0, self, doc_get(data, "parent") ? "asked" : "root", data);
 	for (size_t i = 0; i < doc_len(children); i++) {
 		child_add(&t, doc_at(children, i));
 		hosts += doc_count(doc_get(doc_at(children, i), "hosts"));

@@ -242,12 +242,14 @@ def member(n, parent, seen, state="up", hosts=1):
 
 def test_overlay_tree(server, linnet):
     now, old = "2026-11-21T01:00:09.000Z", "2026-11-21T01:00:01.000Z"
-    child = [{**member(4, 2, now, hosts=3), "latency_ms": 0.25},
-             member(7, 2, old, "down", 2),
+    child = [{**member(4, 2, now, hosts=3), "latency_ms": 0.25,
+              "tasks_same": True, "version": "0.1.0"},
+             {**member(7, 2, old, "down", 2), "tasks_same": False},
              {**member(3, 2, None, "expected"), "refused": "busy"}]
     server.replies["GET /api/v1/overlay"] = (200, {"data": {
         "epoch": 4, "node_id": f"{2:032x}", "root": f"{2:032x}",
-        "parent": None, "path": [], "children": child}})
+        "tasks": 12, "version": "0.2.0", "parent": None, "path": [],
+        "children": child}})
     rows = [member(2, 0, now, hosts=8), child[0], member(5, 4, now),
             member(6, 4, old, "down")]
     server.replies["GET /api/v1/overlay/members"] = (0, [
@@ -257,15 +259,24 @@ def test_overlay_tree(server, linnet):
     done = linnet("overlay", "show")
     assert done.returncode == 3
     assert done.stdout == (
-        "HOST          STATE           HOSTS  LATENCY_MS  LAST_SEEN\n"
-        f"10.0.0.2      root                8           -  {now}\n"
-        f"  10.0.0.4    up                  3        0.25  {now}\n"
-        f"    10.0.0.5  up                  1           -  {now}\n"
-        f"    10.0.0.6  down                1           -  {old}\n"
-        f"  10.0.0.7    down                2           -  {old}\n"
-        f"    10.0.0.8  behind              1           -  {old}\n"
-        "  10.0.0.3    expected: busy      1           -  -\n"
-        f"  10.0.0.9    down                1           -  {old}\n")
+        "HOST          STATE           HOSTS  LATENCY_MS  TASKS   VERSION"
+        "  LAST_SEEN\n"
+        f"10.0.0.2      root                8           -  12      0.2.0    "
+        f"{now}\n"
+        f"  10.0.0.4    up                  3        0.25  same    0.1.0    "
+        f"{now}\n"
+        f"    10.0.0.5  up                  1           -  -       -        "
+        f"{now}\n"
+        f"    10.0.0.6  down                1           -  -       -        "
+        f"{old}\n"
+        f"  10.0.0.7    down                2           -  differ  -        "
+        f"{old}\n"
+        f"    10.0.0.8  behind              1           -  -       -        "
+        f"{old}\n"
+        "  10.0.0.3    expected: busy      1           -  -       -        "
+        "-\n"
+        f"  10.0.0.9    down                1           -  -       -        "
+        f"{old}\n")
     assert server.seen[-1][1].endswith("&cursor=c1")
     assert done.stderr == ""
 

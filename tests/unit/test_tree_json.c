@@ -85,6 +85,7 @@ static void fill_beaten(struct tree_msg *m)
 	m->u.beaten.blocks[0].index = 12;
 	m->u.beaten.t2_ms = 1795222860124;
 	m->u.beaten.t3_ms = 1795222860125;
+	memcpy(m->u.beaten.version, "0.1.0", 6);
 }
 
 static void fill_granted(struct tree_msg *m)
@@ -400,7 +401,8 @@ static void check_member(enum tree_kind kind, bool reply, const char *text,
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		bool name = strncmp(name_at, "\"overlay", 8) == 0 ||
-			    strncmp(name_at, "\"rack", 5) == 0;
+			    strncmp(name_at, "\"rack", 5) == 0 ||
+			    strncmp(name_at, "\"version", 8) == 0;
 
 		if (same_type(value_at, bad[i]) ||
 		    (name && (strcmp(bad[i], "\"\"") == 0 ||
