@@ -174,12 +174,13 @@ static bool learnable(const struct msnm_engine *e, const struct msnm_entry *en)
 static struct msnm_job *job_learn(struct msnm_engine *e)
 {
 	const struct detect_model *m = e->model->m;
-	size_t n = 0, want = e->conf.batch;
+	/* the model may have more latent variables than are asked for now */
+	size_t n = 0, want = MAX(e->conf.batch, m->lv + 2);
 	struct msnm_job *j;
 
 	for (size_t i = 0; i < e->n && n < want; i++)
 		n += learnable(e, e->entry[i]);
-	if (n < want || want < m->lv + 2)
+	if (n < want)
 		return NULL;
 	j = job_new(e, &e->model->set, want);
 	if (!j)

@@ -884,6 +884,10 @@ static void test_dynamic(void **state)
 	}
 	assert_true(work(&b, false));
 	assert_int_equal(b.e.model->m->revision, 2);
+	b.e.conf.batch = 2; /* but with 1 latent variable it takes 3 */
+	for (unsigned i = 0; i < 3; i++)
+		assert_false(work(&b, false) || !feed(&b, 0, 0));
+	assert_true(work(&b, false));
 	msnm_engine_fini(&b.e);
 }
 
