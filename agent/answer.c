@@ -128,16 +128,21 @@ static void op_finish(struct answer_op *op)
 	op_free(op);
 }
 
-/* Starts one wave; part > 1: leave that share of the rest for later waves. */
-static int op_wave(struct answer_op *op, unsigned part,
+/*
+ * Starts one wave; of the first of two all that is large comes back, so that it
+ * has two thirds of the time.
+ */
+static int op_wave(struct answer_op *op, bool last,
 		   void (*done)(void *arg, struct query_result *r))
 {
 	uint64_t now = clock_mono_ms();
 	uint64_t left = op->deadline_ms > now ? op->deadline_ms - now : 1;
-	struct query_options opt = { .host_only = op->host_only,
-				     .budget_ms = (uint32_t)(left / part),
-				     .as_of = op->scope.as_of,
-				     .request_id = op->request_id };
+	struct query_options opt = {
+		.host_only = op->host_only,
+		.budget_ms = (uint32_t)(last ? left : left - left / 3),
+		.as_of = op->scope.as_of,
+		.request_id = op->request_id
+	};
 
 	if (op->answer.has_contributors) {
 		contributors_reset(&op->answer.contributors);
@@ -345,7 +350,7 @@ static int round2_start(struct answer_op *op)
 	op->ask.n_keys = an->n_hits;
 	for (uint32_t i = 0; i < an->n_hits; i++)
 		op->ask.keys[i] = an->hit[i].key;
-	return op_wave(op, 1, round2_done);
+	return op_wave(op, true, round2_done);
 }
 
 static void round1_done(void *arg, struct query_result *r)
@@ -375,7 +380,7 @@ static void round1_done(void *arg, struct query_result *r)
 		op->whole = true;
 		op->ask.alpha = 0;
 		op->ask.standing = false; /* nobody has asked that */
-		if (!op_wave(op, 2, round1_done))
+		if (!op_wave(op, false, round1_done))
 			return;
 	}
 	op->degraded = candidates(op) != 0;
@@ -461,7 +466,7 @@ static int op_ask(struct answer_op *op)
 {
 	bool top = op->rq.kind == ASK_TOP;
 
-	return op_wave(op, top ? 2 : 1, top ? round1_done : single_done);
+	return op_wave(op, !top, top ? round1_done : single_done);
 }
 
 /* It is kept, unless others took its place in this turn. */

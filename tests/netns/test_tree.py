@@ -563,6 +563,21 @@ def test_no_second_round_without_need():
         assert asked() == [0, before[1] + 4, before[2] + 4]
 
 
+@best_of_3
+def test_first_round_has_two_thirds():
+    """All that is large comes back in it."""
+    with Tree({0: [1]}) as tree:
+        _, path, _ = configure_hitters(tree)
+        path = path.split("&")[0]
+        with middle(tree.nodes[1]) as server:
+            wait_until(lambda: tree.root.get(path).json()["meta"]["coverage"][
+                "complete"], 15, "complete answers")
+            server.play = late(2.1)
+            doc = tree.root.get(path + "&timeout=4s").json()
+            assert doc["meta"]["coverage"]["complete"], doc["meta"]
+            server.play = None
+
+
 def test_second_round_under_another_lease():
     """Who kept what this host gave first may count it: nobody else does."""
     with Tree({0: [1]}) as tree:
