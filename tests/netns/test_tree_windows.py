@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Closed windows of a tree: the same for everybody, whole or named missing."""
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from lab import wait_until
-from traffic import spray, udp_packet
+from traffic import reproducible, spray, udp_packet
 from tree import Tree
 
+FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 SHAPE = {0: [1, 2], 2: [3]}
 W = 1
 KINDS = ["cms", "topk", "hll"]
@@ -33,19 +37,19 @@ def create(node, **members):
     return r
 
 
-def send_to(tree, i, n):
-    """n datagrams of 100 bytes to a node from its neighbour."""
-    a, b = tree.nodes[i - 1], tree.nodes[i]
+def send_to(tree, n):
+    """n datagrams of 100 bytes to the last node."""
+    a, b = tree.nodes[-2:]
     spray(a.host, [udp_packet(a.address, b.address, 1111, 53, bytes(72))] * n,
           2000)
 
 
-def windows_of(tree, n):
-    """A window in which a leaf got n datagrams, and nobody anything else."""
+def busy_window(tree, n):
+    """A window in which the last one got n datagrams, and nobody any else."""
     for _ in range(5):
         k = now() + 1
         begin(k)
-        send_to(tree, 3, n)
+        send_to(tree, n)
         if now() == k:
             return k
     raise AssertionError("too slow for a window, five times")
@@ -258,37 +262,42 @@ def alarm_state(tree, path, k, *wanted, seconds=8):
     return wait_until(state, seconds, f"window {k} to be {wanted}")
 
 
-def test_alarm():
-    with Tree(SHAPE) as tree:
+# FULL: an agent in between, whose silence stands for another's
+@pytest.mark.parametrize("shape", [{0: [1, 2]}, *([SHAPE] if FULL else [])])
+def test_alarm(shape):
+    with Tree(shape) as tree:
         r = create(tree.root, sketches=["hll"],
                    standing=["alarm?over=4000", "totals"])
         assert r.status == 201, r.text
-        task = r.json()["data"]
-        assert task["standing"] == ["alarm?over=4000&hosts=4", "totals"]
+        task, n = r.json()["data"], len(tree.nodes)
+        assert task["standing"] == [f"alarm?over=4000&hosts={n}", "totals"]
         path = "/api/v1/tasks/" + task["id"]
-        wait_until(lambda: tree.nodes[2].get(path + "/alarm").json()["data"][
-            "limit"] == 2000, 3, "its share of the limit")
-        # each has spoken once: from then on it is silent
-        alarm_state(tree, path, now() + 1, "quiet", seconds=12)
-        # what all have together is known by silence alone
-        before = asked(tree)
-        first = windows_of(tree, 5)
-        w = alarm_state(tree, path, first, "quiet")
-        assert (w["lower"], w["upper"], w["missing"]) == (0, 3000, []), w
-        per_window = [(b - a) / (now() - first + 1)
-                      for a, b in zip(before, asked(tree))]
-        assert max(per_window) < 2, per_window  # those of "totals"
-        # much at a leaf is told at once
-        k = windows_of(tree, 50)
-        w = alarm_state(tree, path, k, "over", "quiet", "blind", seconds=3)
-        assert w["state"] == "over" and w["lower"] == 5000, w
-        # more than its share, but not more than all may have
-        k = windows_of(tree, 30)
+        leaf, share = tree.nodes[-1], 4000 // n
+        wait_until(lambda: leaf.get(path + "/alarm").json()["data"][
+            "limit"] == share, 3, "its share of the limit")
+        # each speaks once, and then while it has more than its share
+        if shape is SHAPE:
+            alarm_state(tree, path, now() + 1, "quiet", seconds=12)
+        loud = busy_window(tree, 50)
+        w = alarm_state(tree, path, loud, "over", "quiet", "blind", seconds=3)
+        assert (w["state"], w["lower"]) == ("over", 5000), w
+        # more than its share, but not more than all may have: those beside it
+        # are asked where their shares leave a doubt
+        before, first = asked(tree), now()
+        k = busy_window(tree, 30)
         w = alarm_state(tree, path, k, "over", "quiet", "blind")
-        assert (w["state"], w["lower"]) == ("quiet", 3000), w
-        # who cannot count is not silent, nor is who is dead
-        leaf = tree.nodes[3]
+        assert (w["state"], w["lower"], w["upper"]) == (
+            "quiet", 3000, 4000 if shape is SHAPE else 3000), w
+        # what all have together is known by silence alone
+        k = busy_window(tree, 5)
+        w = alarm_state(tree, path, k, "over", "quiet", "blind")
+        assert (w["state"], w["lower"], w["upper"], w["missing"]) == (
+            "quiet", 0, share * (n - 1), []), w
+        # but for "totals" and one doubt, nobody was asked
+        asks = [b - a for a, b in zip(before, asked(tree))]
+        assert max(asks) <= now() - first + 2, asks
 
+        # who cannot count is not silent, nor is who is dead
         def blind(why):
             k = now() + 1
             w = alarm_state(tree, path, k, "over", "quiet", "blind")
@@ -300,3 +309,42 @@ def test_alarm():
         blind("monitor_down")
         leaf.agent.kill()
         blind("unreachable")
+
+
+# ---- standing queries while agents move and restart ----
+
+def test_t66b_restarts():
+    """A host is in a window at most once; who was away is named."""
+    with Tree(SHAPE) as tree:
+        r = create(tree.root, standing=["totals"])
+        path = "/api/v1/tasks/" + r.json()["data"]["id"]
+        rng = reproducible(os.environ.get("LINNET_TEST_SEED") or
+                           time.time_ns() % 2**32)
+        begin(now() + 1)
+        sent, seen = {}, {}
+        for i in range(20 if FULL else 4):
+            k = now() + 1
+            begin(k)
+            send(tree.nodes, 10)
+            sent[k] = now() == k
+            node = tree.nodes[rng.choice([1, 2, 3])]
+            # about when parents ask
+            at = k + 1 + rng.random() / 2
+            wait_until(lambda: time.time() >= at, 3, "a moment")
+            if i % 2:
+                node.agent.kill()
+                node.start(wait=False)
+            seen[k] = wait_until(lambda: (r := tree.root.get(
+                f"{path}/totals?window={moment(k)}")).status == 200
+                and r.json(), 3, f"window {k}")
+        for k, doc in seen.items():
+            n = doc["meta"]["coverage"]
+            assert doc["data"]["packets"] <= 10 * n["hosts_answered"] + (
+                0 if sent[k] else 40), (k, doc)
+            assert n["hosts_answered"] + len(n["missing"]) == n[
+                "hosts_expected"] == 4, (k, doc)
+            if n["complete"] and sent[k]:
+                assert doc["data"]["packets"] == 10 * len(tree.nodes), (k, doc)
+        whole = [d["meta"]["coverage"]["complete"] for d in seen.values()]
+        print(f"{len(seen)} windows seen, {sum(whole)} of them whole")
+        assert 0 < sum(whole) < len(seen)
