@@ -65,31 +65,6 @@ void exchange_rejected(void *ctx, const struct walk_child *c, const char *why)
 
 /* ---- one exchange ---- */
 
-static enum tree_word word_of(int status)
-{
-	switch (status) {
-	case 200:
-		return TREE_OK;
-	case 401:
-	case 403:
-		return TREE_DENIED;
-	case 409:
-		return TREE_MOVED;
-	case 404:
-	case 501:
-		return TREE_VERSION;
-	case 429:
-	case 503:
-		return TREE_BUSY;
-	case 507:
-		return TREE_FULL;
-	case 508:
-		return TREE_LOOP;
-	default:
-		return TREE_BAD;
-	}
-}
-
 static void call_unlink(struct exchange_call *c)
 {
 	struct exchange_call **at;
@@ -103,7 +78,7 @@ static void call_replied(void *arg, const struct peer_reply *r)
 {
 	struct exchange_call *c = arg;
 	struct walk_got got = { .err = r->err,
-				.word = word_of(r->status),
+				.word = tree_word_of_status(r->status),
 				.reused = r->reused };
 	struct walk *w = c->all->walk;
 	struct part *p = NULL;

@@ -195,8 +195,8 @@ static void configure_again(struct call *c, const struct task *old,
 			    double threshold)
 {
 	coverage_begin(c->agent, c->f.host_only, &c->scope);
-	if (!registry_set_threshold(c->agent, old->spec.id, threshold,
-				    c->f.host_only, c->budget_ms, created, c))
+	if (!registry_retune(c->agent, old->spec.id, threshold, NULL,
+			     c->f.host_only, c->budget_ms, created, c))
 		call_error(c, ERR_INTERNAL, "", "");
 }
 

@@ -159,9 +159,8 @@ static void change_put(struct msnm_change *c, const struct msnm_conf *conf,
 			       "it is that of the tree: use scope=tree");
 			return;
 		}
-		c->op = registry_set_params(a, old->spec.id, t.params,
-					    f->host_only, budget_ms, changed,
-					    c);
+		c->op = registry_retune(a, old->spec.id, -1, t.params,
+					f->host_only, budget_ms, changed, c);
 	} else {
 		c->old = old ? old->spec.id : 0;
 		c->op = registry_create(a, &t, f->host_only, budget_ms, changed,

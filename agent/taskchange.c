@@ -263,29 +263,16 @@ static struct registry_op *op_retune(struct registry_op *op, struct entry *e,
 	return op_begin(op, e, budget_ms);
 }
 
-struct registry_op *registry_set_threshold(
-	struct agent *a, uint64_t id, double threshold, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg)
+struct registry_op *
+registry_retune(struct agent *a, uint64_t id, double threshold,
+		const char *params, bool host_only, uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg)
 {
 	struct entry *e = entry_find(a->registry, id);
 	struct registry_op *op = e ? op_new(a->registry, id, done, arg) : NULL;
 
-	return op ? op_retune(op, e, host_only, threshold, NULL, budget_ms)
+	return op ? op_retune(op, e, host_only, threshold, params, budget_ms)
 		  : NULL;
-}
-
-struct registry_op *registry_set_params(
-	struct agent *a, uint64_t id, const char *params, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg)
-{
-	struct entry *e = entry_find(a->registry, id);
-	struct registry_op *op = e ? op_new(a->registry, id, done, arg) : NULL;
-
-	return op ? op_retune(op, e, host_only, -1, params, budget_ms) : NULL;
 }

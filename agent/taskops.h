@@ -43,27 +43,17 @@ registry_delete(struct agent *a, uint64_t id, uint32_t budget_ms,
 		void *arg);
 void registry_cancel(struct registry_op *op);
 /*
- * Configures again what is there: only the default threshold changes (< 0: not
- * even that), here alone if host_only.  Goes to the monitor and the subtree as
- * at first; done as above.  If no host holds it, nothing changes and e->code is
- * ERR_NO_HOST.  NULL: no such task, no memory.
+ * Configures again what is there: only the default threshold (< 0: not even
+ * that) and the params (NULL: nor those) change, of this host alone if
+ * host_only.  Goes to the monitor and the subtree as at first; done as above.
+ * If no host holds it, nothing changes and e->code is ERR_NO_HOST.  NULL: no
+ * such task, no memory.
  */
-struct registry_op *registry_set_threshold(
-	struct agent *a, uint64_t id, double threshold, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg);
-
-/*
- * The same of a task's params, which then are those of every host (host_only:
- * of this one).
- */
-struct registry_op *registry_set_params(
-	struct agent *a, uint64_t id, const char *params, bool host_only,
-	uint32_t budget_ms,
-	void (*done)(void *arg, const struct error *e, const struct task *t,
-		     const struct coverage *c),
-	void *arg);
+struct registry_op *
+registry_retune(struct agent *a, uint64_t id, double threshold,
+		const char *params, bool host_only, uint32_t budget_ms,
+		void (*done)(void *arg, const struct error *e,
+			     const struct task *t, const struct coverage *c),
+		void *arg);
 
 #endif

@@ -361,26 +361,7 @@ static enum tree_word get_problem(const struct json *v, int status)
 	if (!json_str(json_get(v, "reason"), 31, &s, &len) &&
 	    !tree_word_parse(s, &w) && tree_word_status(w) == status)
 		return w;
-	switch (status) {
-	case 401:
-	case 403:
-		return TREE_DENIED;
-	case 404:
-	case 405:
-	case 501:
-		return TREE_VERSION;
-	case 409:
-		return TREE_MOVED;
-	case 429:
-	case 503:
-		return TREE_BUSY;
-	case 507:
-		return TREE_FULL;
-	case 508:
-		return TREE_LOOP;
-	default:
-		return TREE_BAD;
-	}
+	return tree_word_of_status(status);
 }
 
 static bool grants(enum tree_kind k, bool reply)

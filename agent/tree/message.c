@@ -68,3 +68,29 @@ int tree_word_parse(const char *s, enum tree_word *out)
 	}
 	return -EINVAL;
 }
+
+enum tree_word tree_word_of_status(int status)
+{
+	switch (status) {
+	case 200:
+		return TREE_OK;
+	case 401:
+	case 403:
+		return TREE_DENIED;
+	case 404:
+	case 405:
+	case 501:
+		return TREE_VERSION;
+	case 409:
+		return TREE_MOVED;
+	case 429:
+	case 503:
+		return TREE_BUSY;
+	case 507:
+		return TREE_FULL;
+	case 508:
+		return TREE_LOOP;
+	default:
+		return TREE_BAD;
+	}
+}

@@ -45,6 +45,8 @@ enum tree_word {
 const char *tree_word_name(enum tree_word w); /* "moved", "stale-epoch", … */
 int tree_word_status(enum tree_word w);       /* HTTP */
 int tree_word_parse(const char *s, enum tree_word *out); /* or -EINVAL */
+/* What a status alone says: of another's answer. */
+enum tree_word tree_word_of_status(int status);
 
 enum tree_event {
 	TREE_EVENT_PARENT, /* attached, detached, became or ceased to be root,

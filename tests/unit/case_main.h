@@ -38,5 +38,8 @@ static inline enum sketch_kind *case_kind(enum sketch_kind k)
 }
 
 #define ON(test, k) cmocka_unit_test_prestate(test, case_kind(k))
+#define ON_EACH(test)                                                        \
+	ON(test, SKETCH_CMS), ON(test, SKETCH_EXACT), ON(test, SKETCH_TOPK), \
+		ON(test, SKETCH_HLL)
 
 #endif

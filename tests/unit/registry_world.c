@@ -278,8 +278,8 @@ enum error_code retune(struct world *w, uint64_t id, double threshold,
 		       bool host_only)
 {
 	w->finished = false;
-	assert_non_null(registry_set_threshold(&w->a, id, threshold, host_only,
-					       500, done, w));
+	assert_non_null(registry_retune(&w->a, id, threshold, NULL, host_only,
+					500, done, w));
 	run(w, is_finished);
 	return w->code;
 }

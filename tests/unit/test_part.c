@@ -196,14 +196,8 @@ static void test_saturation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON(test_codec, SKETCH_CMS),
-		ON(test_codec, SKETCH_EXACT),
-		ON(test_codec, SKETCH_TOPK),
-		ON(test_codec, SKETCH_HLL),
-		ON(test_saturation, SKETCH_CMS),
-		ON(test_saturation, SKETCH_EXACT),
-		ON(test_saturation, SKETCH_TOPK),
-		ON(test_saturation, SKETCH_HLL),
+		ON_EACH(test_codec),
+		ON_EACH(test_saturation),
 		cmocka_unit_test(test_impossible),
 	};
 

@@ -362,16 +362,16 @@ static void test_msnm_only_if_held(void **state)
 	/* parameters count when they are confirmed */
 	w->put_status = -EIO;
 	w->finished = false;
-	assert_non_null(registry_set_params(&w->a, w->task.spec.id,
-					    "window_s=20 rows=30", false, 500,
-					    done, w));
+	assert_non_null(registry_retune(&w->a, w->task.spec.id, -1,
+					"window_s=20 rows=30", false, 500, done,
+					w));
 	run(w, is_finished);
 	assert_string_equal(registry_msnm(r)->params, "window_s=20 rows=20");
 	w->put_status = 0;
 	w->finished = false;
-	assert_non_null(registry_set_params(&w->a, registry_msnm(r)->spec.id,
-					    "window_s=20 rows=30", false, 500,
-					    done, w));
+	assert_non_null(registry_retune(&w->a, registry_msnm(r)->spec.id, -1,
+					"window_s=20 rows=30", false, 500, done,
+					w));
 	run(w, is_finished);
 	assert_string_equal(registry_msnm(r)->params, "window_s=20 rows=30");
 	/* and all of it is there after a restart */

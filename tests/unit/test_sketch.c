@@ -483,14 +483,8 @@ static void test_refusal(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		ON(test_properties, SKETCH_CMS),
-		ON(test_properties, SKETCH_EXACT),
-		ON(test_properties, SKETCH_TOPK),
-		ON(test_properties, SKETCH_HLL),
-		ON(test_refusal, SKETCH_CMS),
-		ON(test_refusal, SKETCH_EXACT),
-		ON(test_refusal, SKETCH_TOPK),
-		ON(test_refusal, SKETCH_HLL),
+		ON_EACH(test_properties),
+		ON_EACH(test_refusal),
 		cmocka_unit_test(test_sum_law),
 		cmocka_unit_test(test_narrowing),
 		cmocka_unit_test(test_older_cms),
