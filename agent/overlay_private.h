@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Shared by overlay.c (what the rest of the agent sees), overlay_send.c (the
- * machine's messages go out), overlay_serve.c (they come in), overlay_state.c
- * (identity and addresses).  The machine itself is agent/tree.
+ * Shared by overlay.c (making it, changes), overlay_read.c (what the rest of
+ * the agent sees), overlay_send.c (the machine's messages go out),
+ * overlay_serve.c (they come in), overlay_state.c (identity and addresses). The
+ * machine itself is agent/tree.
  */
 #ifndef LINNET_OVERLAY_PRIVATE_H
 #define LINNET_OVERLAY_PRIVATE_H
@@ -80,6 +81,10 @@ int overlay_identity(struct overlay *o);
 bool overlay_is_endpoint(const struct conf *c, const struct endpoint *ep);
 /* Where others reach this agent; false: only they can tell. */
 bool overlay_address(const struct conf *c, struct endpoint *out);
+
+/* overlay_read.c: what clients and the log read; those that it has no text for
+ * are the machine's words. */
+const char *overlay_word_text(enum tree_word w);
 
 /* overlay.c: this child answered a beat. */
 void overlay_beaten(struct overlay *o, const struct endpoint *ep,
