@@ -48,17 +48,23 @@ static uint32_t height_of(const struct alarm *al)
 	return height;
 }
 
-static uint32_t hosts_here(const struct agent *a)
+/* As beats tell the parent. */
+static uint32_t hosts_here(const struct alarm *al)
 {
-	unsigned n;
+	const struct tree *t = tree_of(al);
+	struct tree_child c;
+	uint32_t hosts = 1;
 
-	(void)overlay_rows(a->overlay, &n);
-	return n;
+	for (unsigned i = 0; i < tree_n_children(t); i++) {
+		tree_child_at(t, i, &c);
+		hosts += c.refused == TREE_OK ? c.hosts : 0;
+	}
+	return hosts;
 }
 
 uint64_t alarm_limit(const struct alarm *al)
 {
-	uint32_t hosts = hosts_here(al->all->agent);
+	uint32_t hosts = hosts_here(al);
 
 	if (overlay_is_root(al->all->agent->overlay))
 		return al->limit;
@@ -346,7 +352,7 @@ static struct alarm *alarm_new(struct alarms *all, const struct task_spec *t)
 		return NULL;
 	al->all = all;
 	al->task = *t;
-	al->hosts_last = hosts_here(all->agent);
+	al->hosts_last = hosts_here(al);
 	for (unsigned i = 0; i < ALARM_WINDOWS; i++)
 		al->window[i].alarm = al;
 	al->next = all->first;
@@ -373,7 +379,7 @@ static void kin_renew(struct alarm *al)
 		*kin = swap;
 	}
 	al->n_kin = n;
-	al->hosts_last = hosts_here(al->all->agent);
+	al->hosts_last = hosts_here(al);
 }
 
 /* Begins what is due and judges what is open; wall clock of the next look. */
@@ -402,6 +408,9 @@ static uint64_t alarm_look(struct alarm *al, const struct task *t,
 	}
 	if (!window)
 		return next;
+	/* the clock was set back: their numbers come again */
+	for (unsigned i = 0; i < ALARM_WINDOWS && window < al->last; i++)
+		window_reset(&al->window[i]);
 	al->last = window;
 	/* that in which it began is not whole on any host */
 	if (window * t->spec.window_ms >= t->created_ms)
