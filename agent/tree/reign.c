@@ -32,21 +32,27 @@ static void epoch_take(struct tree *t)
 
 int reign_raise(struct tree *t, uint64_t above)
 {
+	const struct epoch seen = t->seen;
+	struct epoch next;
 	uint64_t old = t->term;
 	int ret;
 
 	if (above >= UINT64_MAX - 1 || old >= UINT64_MAX - 1)
 		return -ERANGE;
 	t->term = MAX(old, above) + 1;
+	/* what is done under it is not forgotten either: tasks bear the term */
+	next = (struct epoch){ .term = t->term,
+			       .root = id_head(&t->self),
+			       .n = MAX(t->reign_epoch.n, t->seen.n) };
+	if (epoch_compare(&next, &t->seen) > 0)
+		t->seen = next;
 	ret = tree_store(t);
 	if (ret) {
 		t->term = old;
+		t->seen = seen;
 		return ret;
 	}
-	t->reign_epoch.term = t->term;
-	t->reign_epoch.root = id_head(&t->self);
-	t->reign_epoch.n = MAX(t->reign_epoch.n, t->seen.n);
-	epoch_take(t);
+	t->reign_epoch = next;
 	t->reign->rival = false;
 	return 0;
 }

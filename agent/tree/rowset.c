@@ -2,8 +2,9 @@
 /*
  * Rows from several children put together.  Of rows of one host the one of its
  * latest life counts, of these that with the higher lease; of equal ones, that
- * whose host is heard, then that which says it is gone (one that was removed
- * takes its subtree elsewhere, and leases below it stay).  A host that is not
+ * whose host is heard, then that of a parent which is, then that which says it
+ * is gone (one that was removed takes its subtree elsewhere, and leases below
+ * it stay).  A host that is not
  * heard does not count if another one is heard at its address: it was reborn
  * with another id; nor does an address where nobody was seen yet, if somebody
  * is known there.
@@ -25,8 +26,11 @@
 
 enum {
 	FLAG_LOSER = 1, /* another row of this host counts */
-	FLAG_UP = 2     /* heard, and all above it */
+	FLAG_UP = 2,    /* heard, and all above it */
+	FLAG_ABOVE = 4  /* not heard, but its parent, which tells of it */
 };
+#define HEARD(flag)   (((flag) & ~FLAG_ABOVE) == FLAG_UP)
+#define UNHEARD(flag) (!((flag) & ~FLAG_ABOVE))
 
 int rowset_init(struct rowset *s, uint32_t n)
 {
@@ -162,6 +166,8 @@ static void find_up(struct rowset *s)
 		up[r->level] = r->up && (!r->level || up[r->level - 1]);
 		if (up[r->level])
 			s->flag[i] |= FLAG_UP;
+		else if (i < s->n_told && r->level && up[r->level - 1])
+			s->flag[i] |= FLAG_ABOVE;
 	}
 }
 
@@ -176,8 +182,8 @@ int rowset_order(const struct tree_row *a, const struct tree_row *b)
 static unsigned rank(const struct rowset *s, uint32_t i)
 {
 	if (s->flag[i] & FLAG_UP)
-		return 2;
-	return s->row[i].gone;
+		return 3;
+	return s->flag[i] & FLAG_ABOVE ? 2 : s->row[i].gone;
 }
 
 /* Row i instead of j, which came before it? */
@@ -215,26 +221,26 @@ static void decide_addresses(struct rowset *s)
 	bool any = false;
 
 	for (uint32_t i = 0; i < s->n && !any; i++)
-		any = !s->flag[i] && !s->row[i].gone;
+		any = UNHEARD(s->flag[i]) && !s->row[i].gone;
 	if (!any)
 		return;
 	for (uint32_t i = 0; i < s->n; i++)
-		if (s->flag[i] == FLAG_UP)
+		if (HEARD(s->flag[i]))
 			*at_slot(s, &s->row[i].ep) = i + 1;
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct tree_row *r = &s->row[i];
 
-		if (!s->flag[i] && !r->gone && r->incarnation &&
+		if (UNHEARD(s->flag[i]) && !r->gone && r->incarnation &&
 		    !*at_slot(s, &r->ep))
 			*at_slot(s, &r->ep) = i + 1;
 	}
 	for (uint32_t i = 0; i < s->n; i++) {
-		uint32_t at = s->flag[i] || s->row[i].gone
+		uint32_t at = !UNHEARD(s->flag[i]) || s->row[i].gone
 				      ? 0
 				      : *at_slot(s, &s->row[i].ep);
 
 		if (at && at != i + 1 &&
-		    (s->flag[at - 1] == FLAG_UP || !s->row[i].incarnation))
+		    (HEARD(s->flag[at - 1]) || !s->row[i].incarnation))
 			s->flag[i] |= FLAG_LOSER;
 	}
 }

@@ -486,7 +486,6 @@ void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out)
 
 	*out = b->pub;
 	out->rows_known = branch_known(b);
-	out->most = MAX(b->n_rows, 1); /* also those that are gone */
 }
 
 bool tree_under(const struct tree *t, const struct epoch *lease)

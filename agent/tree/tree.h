@@ -45,9 +45,8 @@ struct tree_child {
 	int err;                /* -errno of its silence while not up */
 	uint32_t hosts, height; /* of its subtree, itself included: 1, 0 */
 	bool rows_known;        /* the rows held are all that are below */
-	uint32_t most;    /* then: hosts that may answer; one may be back */
-	uint32_t rtt_us;  /* of its last beat */
-	uint64_t seen_ms; /* wall clock of its last beat; 0: never */
+	uint32_t rtt_us;        /* of its last beat */
+	uint64_t seen_ms;       /* wall clock of its last beat; 0: never */
 	double offset_ms, error_ms; /* its clock against ours */
 	bool by_hand;               /* tree_add() */
 	bool tasks_same;            /* it holds the blocks held here */

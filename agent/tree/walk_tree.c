@@ -51,7 +51,7 @@ static bool view_child(void *tree, unsigned i, struct walk_child *out)
 		.ep = c.ep,
 		.lease = c.lease,
 		/* not told yet: it may have grown since its last beat */
-		.hosts = c.rows_known ? c.most : TREE_MEMBERS,
+		.hosts = c.rows_known ? c.hosts : TREE_MEMBERS,
 		.height = c.height,
 		.rtt_us = c.rtt_us,
 		.ask = c.state == CHILD_UP || c.state == CHILD_SUSPECT,

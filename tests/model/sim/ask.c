@@ -96,8 +96,10 @@ static void *ask_copy(struct world *w, const void *from, bool reply)
 	if (reply) {
 		c->word = m->word;
 		c->covered = m->covered;
-		if (m->covered)
+		if (m->covered) {
 			c->coverage = m->coverage;
+			wire_coverage(w, &c->coverage);
+		}
 		c->part = m->part ? names_copy(w, m->part) : NULL;
 	} else {
 		c->ask = m->ask;
@@ -484,6 +486,13 @@ static bool undisturbed(const struct world *w, const struct asked *q,
 	return false;
 }
 
+/* A root need not know what becomes of those that it was made to forget. */
+static bool is_member(const struct world *w, const struct asked *q, uint32_t i)
+{
+	return w->agent[i].member &&
+	       !(w->agent[i].removed & root_bit(q->agent));
+}
+
 static void judge_hosts(struct world *w, const struct asked *q,
 			const struct names *p, const struct walk_report *r,
 			bool complete)
@@ -493,7 +502,7 @@ static void judge_hosts(struct world *w, const struct asked *q,
 	for (uint32_t i = 0; i < w->n; i++) {
 		if (names_has(p, i))
 			continue;
-		if (complete && q->must[i] && w->agent[i].member)
+		if (complete && q->must[i] && is_member(w, q, i))
 			world_fail(w,
 				   "O3: agent %u, asked %.3f s before, says "
 				   "complete of %u without %u, a member",
@@ -617,7 +626,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 		if (!q->must || !q->healthy)
 			abort();
 		for (uint32_t i = 0; i < w->n; i++)
-			q->must[i] = w->agent[i].member;
+			q->must[i] = is_member(w, q, i);
 		if (sound(a))
 			mark_healthy(w, q, agent, 0);
 	}

@@ -13,6 +13,7 @@
 #define WHOLE_US (10 * SECOND)
 
 enum {
+	CASE_ADD,
 	CASE_ASK,
 	CASE_TASK,
 	CASE_BUSY,
@@ -216,11 +217,69 @@ static int moves_play(struct world *w)
 	return w->failed ? -1 : 0;
 }
 
+/* ---- by hand: anybody is added anywhere, often in a ring ---- */
+
+static void byhand_defaults(struct run *r)
+{
+	r->conf.agents = 40;
+	r->conf.provider = "manual";
+	r->conf.tick_us = 100 * MS;
+	r->conf.fault_us = 20 * SECOND;
+}
+
+static void add(struct world *w, uint32_t at, uint32_t child)
+{
+	struct endpoint ep = endpoint_of(child);
+
+	tree_add(w->agent[at].tree, &ep, 500, NULL, NULL);
+	ledger_touch(w, at);
+}
+
+static void byhand_event(struct world *w, uint64_t what)
+{
+	uint32_t a = (uint32_t)chance_below(&w->chance, w->n);
+	uint32_t b = (uint32_t)chance_below(&w->chance, w->n);
+
+	(void)what;
+	if (w->agent[b].parent != NOBODY && chance_is(&w->chance, 0.5)) {
+		a = w->agent[b].parent;
+		ledger_removed(w, b);
+		tree_remove(w->agent[a].tree, NULL, &w->agent[b].disk.id);
+		ledger_touch(w, a);
+	} else {
+		uint32_t c = (uint32_t)chance_below(&w->chance, w->n);
+
+		add(w, a, b);
+		if (chance_is(&w->chance, 0.5)) {
+			add(w, b, c);
+			add(w, c, a);
+		}
+	}
+	world_push(w, w->now_us + chance_below(&w->chance, 100 * MS), EV_CASE,
+		   NOBODY, CASE_ADD);
+}
+
+/* No cycle and no lease twice, whatever happens. */
+static int byhand_play(struct world *w)
+{
+	w->net.reorder = 0.1;
+	w->on_case = byhand_event;
+	start_all(w, SECOND);
+	world_run(w, 2 * SECOND);
+	world_push(w, w->now_us, EV_CASE, NOBODY, CASE_ADD);
+	world_run(w, w->now_us + w->conf.fault_us);
+	if (!w->failed && w->ledger.moves < w->n)
+		world_fail(w, "only %u moves", (unsigned)w->ledger.moves);
+	return w->failed ? -1 : 0;
+}
+
 const struct sim_case sim_cases[] = {
 	{ "chaos", "random faults, whole 10 s after the last (T59e)", true,
 	  chaos_defaults, chaos_play },
 	{ "moves", "questions while agents move (T56b)", true, moves_defaults,
 	  moves_play },
+	{ "byhand", "agents are added and removed by hand (T57)", true,
+	  byhand_defaults, byhand_play },
 	{ "tasks", "tasks change while agents move (T53b)", true,
 	  tasks_defaults, tasks_play },
 	{ "scale", "10^5 agents: a question, 1 % killed, 10,000 join (T59c)",

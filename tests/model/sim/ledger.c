@@ -182,27 +182,62 @@ static bool held_below(const struct world *w, uint32_t agent, uint32_t top)
 	return agent == top;
 }
 
-/* Its whole branch is no member until it is attached again. */
+static uint32_t top_of(const struct world *w, uint32_t agent)
+{
+	for (unsigned s = 0; s <= TREE_LEVELS; s++) {
+		if (w->agent[agent].parent == NOBODY)
+			break;
+		agent = w->agent[agent].parent;
+	}
+	return agent;
+}
+
+static void removed_one(struct world *w, uint32_t agent, uint32_t root)
+{
+	struct agent *a = &w->agent[agent];
+
+	a->member = false;
+	w->ledger.n_removed += !a->removed;
+	a->removed |= root_bit(root);
+}
+
+/*
+ * Its whole branch is no member until it is attached again: those that say so,
+ * and those that its parent takes for its branch.
+ */
 void ledger_removed(struct world *w, uint32_t agent)
 {
-	for (uint32_t i = 0; i < w->n; i++) {
-		if (!w->agent[i].member || !below(w, i, agent))
-			continue;
-		w->agent[i].member = false;
-		w->ledger.n_removed += !w->agent[i].removed;
-		w->agent[i].removed = true;
+	uint32_t root = top_of(w, agent), up = w->agent[agent].parent, n, at;
+	const struct tree_row *row = tree_rows(w->agent[up].tree, &n);
+	unsigned level = 0;
+
+	for (uint32_t i = 0; i < w->n; i++)
+		if (w->agent[i].member && below(w, i, agent))
+			removed_one(w, i, root);
+	for (uint32_t i = 1; i < n; i++) {
+		at = agent_at(w, &row[i].ep);
+		if (at == agent)
+			level = row[i].level;
+		else if (level && row[i].level <= level)
+			break;
+		if (level && at != NOBODY)
+			removed_one(w, at, root);
 	}
 }
 
-/* With it, those that it brings. */
+/* With it, those that it brings; below another root the first knows not. */
 static void removed_back(struct world *w, uint32_t agent)
 {
+	uint32_t root = w->ledger.n_removed ? top_of(w, agent) : NOBODY;
+
 	for (uint32_t i = 0; w->ledger.n_removed && i < w->n; i++) {
-		if (!w->agent[i].removed || !held_below(w, i, agent))
+		struct agent *a = &w->agent[i];
+
+		if (!a->removed || !held_below(w, i, agent))
 			continue;
-		w->ledger.n_removed--;
-		w->agent[i].removed = false;
-		w->agent[i].member = true;
+		a->member = true;
+		a->removed &= ~root_bit(root);
+		w->ledger.n_removed -= !a->removed;
 	}
 }
 
@@ -277,7 +312,7 @@ void ledger_touch(struct world *w, uint32_t agent)
 			   agent, v.children, a->in_flight);
 	a->root = v.root;
 	a->detached = v.detached;
-	a->member |= v.root;
+	a->member |= v.root && !a->removed;
 	if (v.parent != a->parent || epoch_compare(&v.lease, &a->lease))
 		check_move(w, agent, &v);
 	if (a->blocks)
@@ -291,7 +326,7 @@ void ledger_started(struct world *w, uint32_t agent)
 	a->parent = NOBODY;
 	a->root = false;
 	a->detached = true;
-	a->seen = a->highest = a->disk.seen; /* what it had stored */
+	a->seen = a->disk.seen; /* what it had stored */
 	memset(&a->lease, 0, sizeof(a->lease));
 	a->orphan_us = NEVER;
 }
@@ -369,11 +404,11 @@ static void look_known(struct world *w, uint32_t agent)
 		    epoch_compare(&c.lease, &w->agent[to].lease))
 			continue;
 		n = held_hosts(w, to, 0);
-		if (n > c.most)
+		if (n > c.hosts)
 			world_fail(w,
 				   "O5: agent %u takes %u for all below %u, "
 				   "there are %u",
-				   agent, c.most, to, n);
+				   agent, c.hosts, to, n);
 	}
 }
 

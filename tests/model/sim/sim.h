@@ -152,10 +152,10 @@ struct agent {
 	/* the ledger's */
 	uint32_t parent; /* as the machine says, or NOBODY */
 	bool root, detached;
-	bool member;  /* of the overlay: it joined, and nobody removed it */
-	bool removed; /* an admin took it away, or its branch */
-	bool amnesia; /* lost its disk and was in no tree since */
-	bool liar;    /* its parts are wrong */
+	bool member;      /* of the overlay: it joined, and nobody removed it */
+	uint64_t removed; /* bits of roots that an admin took it from */
+	bool amnesia;     /* lost its disk and was in no tree since */
+	bool liar;        /* its parts are wrong */
 	uint64_t disturbed_us; /* when a fault of it began or ended last */
 	struct epoch lease, seen, highest; /* highest lease ever held */
 	uint64_t orphan_us;                /* since; NEVER: is none */
@@ -288,6 +288,8 @@ struct tree_msg *msg_copy(struct world *w, const struct tree_msg *m);
 /* A copy that went through JSON, or NULL: not this one. */
 struct tree_msg *wire_through(struct world *w, const struct tree_msg *m,
 			      bool reply);
+/* What a reply to a question says of its hosts, now and then by way of JSON. */
+void wire_coverage(struct world *w, struct coverage *c);
 
 /* ---- agents.c: processes and what they reach the world by ---- */
 
@@ -366,6 +368,7 @@ enum tooth {
 	TOOTH_LATE,    /* O4 */
 	TOOTH_MISSING, /* O5: a healthy host is missing */
 	TOOTH_BACK,    /* O6 */
+	TOOTH_FORGET,  /* O7: a task is not there */
 	TOOTH_MANY,    /* O8 */
 	TOOTH_APART,   /* never whole: one is cut off for ever */
 	TOOTH_CHANCE,  /* two histories of one seed */
@@ -382,6 +385,10 @@ void ledger_free(struct world *w);
 /* After every call of an agent's machine. */
 void ledger_touch(struct world *w, uint32_t agent);
 void ledger_removed(struct world *w, uint32_t agent);
+static inline uint64_t root_bit(uint32_t root)
+{
+	return UINT64_C(1) << root % 64;
+}
 void ledger_started(struct world *w, uint32_t agent);
 void ledger_ended(struct world *w, uint32_t agent);
 /* O1 … O8 of all agents. */

@@ -405,6 +405,6 @@ void tasks_judge(struct world *w)
 	if (w->superseded) /* all candidates had lost their disks */
 		return;
 	for (uint64_t id = 1; b && id <= w->n_calm; id++)
-		if (!blocks_find(b, id, NULL))
+		if (!blocks_find(b, id, NULL) || tooth_bites(w, TOOTH_FORGET))
 			world_fail(w, "O7: task %u is forgotten", (unsigned)id);
 }

@@ -25,6 +25,7 @@ static const struct {
 	[TOOTH_LATE] = { "late", "O4: " },
 	[TOOTH_MISSING] = { "missing", "O5: " },
 	[TOOTH_BACK] = { "back", "O6: " },
+	[TOOTH_FORGET] = { "forget", "O7: " },
 	[TOOTH_MANY] = { "many", "O8: " },
 	[TOOTH_APART] = { "apart", "not whole" },
 	[TOOTH_CHANCE] = { "chance", "two histories" },

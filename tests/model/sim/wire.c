@@ -2,12 +2,15 @@
 /*
  * Every thousandth message takes the way over JSON that all messages take
  * between real agents: what the machine then gets was written and read.  Read
- * and written again it must be the same text.
+ * and written again it must be the same text.  So does what every thousandth
+ * answer says of its hosts; the rest of questions and answers is of the daemon.
  */
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/json.h"
 #include "agent/tree_json.h"
+#include "common/json_out.h"
 #include "sim.h"
 
 #define EVERY 1000
@@ -55,4 +58,39 @@ out:
 	buf_fini(&first);
 	buf_fini(&second);
 	return c;
+}
+
+static bool coverage_text(const struct coverage *c, struct buf *text)
+{
+	struct json_out o;
+
+	json_out_init(&o, text);
+	json_open(&o, NULL, '{');
+	coverage_encode(&o, "coverage", c);
+	json_close(&o, '}');
+	return !text->failed;
+}
+
+void wire_coverage(struct world *w, struct coverage *c)
+{
+	struct buf first = BUF_INIT, second = BUF_INIT;
+	struct json *v = NULL;
+	struct coverage out;
+
+	if (w->n_messages % EVERY)
+		return;
+	if (!coverage_text(c, &first) ||
+	    json_parse(first.data, first.len, &v) ||
+	    coverage_decode(json_get(v, "coverage"), &out)) {
+		world_fail(w, "JSON is refused: %.60s", first.data);
+	} else if (!coverage_text(&out, &second) || second.len != first.len ||
+		   memcmp(first.data, second.data, first.len)) {
+		world_fail(w, "JSON differs: %.60s", first.data);
+	} else {
+		*c = out;
+		w->n_wired++;
+	}
+	json_free(v);
+	buf_fini(&first);
+	buf_fini(&second);
 }
