@@ -33,6 +33,9 @@ void v1_error(struct v1_call *c, enum error_code code, const char *field,
 	      const char *detail);
 void v1_refuse(struct v1_call *c, const struct error *e); /* the same */
 void v1_send(struct v1_call *c, struct http_reply *r);    /* ends the call */
+/* Each member of the object that is none of these is an error. */
+void v1_members_known(const struct json *obj, const char *const *names,
+		      struct error *e);
 /*
  * The request's body as an object with these members (NULL-ended) and no
  * others.  0 with *out to be freed, or -EINVAL with *e set; else *e is ERR_NONE.

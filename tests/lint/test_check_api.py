@@ -37,7 +37,7 @@ CHANGES = [
      ["server_mode", "server_mode"]),
     ("agent/errors.c", ('"unknown-probe"', '"no-probe"'),
      ["no-probe", "unknown-probe"]),
-    ("agent/v1.c", ('.pattern = "/api/v1/tasks/*",', '.pattern = "/api/*",'),
+    ("agent/v1_tasks.c", ('.pattern = "/api/v1/tasks/*",', '.pattern = "/api/*",'),
      ["/api/{id}", "/api/v1/tasks/{id}"]),
     ("agent/v1_answers.c", ('json_put_u64(o, "rank"', 'json_put_u64(o, "pos"'),
      ["member pos"]),
