@@ -2,6 +2,7 @@
 /* Who is expected, however members and roots are lost; who may be a root. */
 #include <string.h>
 
+#include "agent/tree/rowset.h"
 #include "common/util.h"
 #include "tree_world.h"
 
@@ -139,6 +140,23 @@ static void test_fleet_of_restarted(void **state)
 	world_free(w);
 }
 
+/* What a root did bears its term: it must know it after a restart. */
+static void test_term_is_kept(void **state)
+{
+	struct world *w = world_new(1, &world_join, 1);
+
+	(void)state;
+	world_roots(w, 1);
+	world_start(w, 0);
+	while (world_parent(w, 0) != -1)
+		world_run(w, 10);
+	world_kill(w, 0);
+	assert_int_equal(w->node[0].stored.seen.term, 1);
+	world_start(w, 0);
+	assert_int_equal(tree_epoch(w->node[0].tree).term, 1);
+	world_free(w);
+}
+
 /* A host is added before it runs: known by its address, then by its id. */
 static void test_added_before_it_runs(void **state)
 {
@@ -171,6 +189,47 @@ static void test_added_before_it_runs(void **state)
 }
 
 /* ---- what a child may count ---- */
+
+static struct tree_row row(uint8_t id, uint8_t level, bool up, bool gone)
+{
+	return (struct tree_row){ .id.b = { id },
+				  .ep.port = id,
+				  .level = level,
+				  .up = up,
+				  .gone = gone,
+				  .incarnation = 1,
+				  .lease.n = id };
+}
+
+/*
+ * A branch was taken from one child and is below another now: those in it that
+ * are down are gone as the first says, and members as their parent says.
+ */
+static void test_down_in_a_branch_that_moved(void **state)
+{
+	const struct tree_row told[] = {
+		row(1, 0, true, false),  row(2, 1, true, false),
+		row(4, 2, false, true),  row(3, 1, true, false),
+		row(4, 2, false, false),
+	};
+	const struct node_id id = { { 4 } };
+
+	(void)state;
+	for (unsigned heard = 0; heard < 2; heard++) {
+		struct rowset s;
+
+		assert_int_equal(rowset_init(&s, ARRAY_SIZE(told)), 0);
+		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
+			struct tree_row r = told[i];
+
+			r.up &= i != 3 || heard;
+			rowset_add(&s, &r);
+		}
+		rowset_decide(&s);
+		assert_int_equal(rowset_find(&s, &id)->gone, !heard);
+		rowset_free(&s);
+	}
+}
 
 static bool known(const struct world *w, unsigned at, unsigned child)
 {
@@ -280,7 +339,9 @@ int main(void)
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),
 		cmocka_unit_test(test_fleet_of_restarted),
+		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),
+		cmocka_unit_test(test_down_in_a_branch_that_moved),
 		cmocka_unit_test(test_rows_known_below),
 		cmocka_unit_test(test_disowned),
 		cmocka_unit_test(test_candidates_in_turn),
