@@ -5,6 +5,7 @@ Their monitors are one process (stubmonitor.c), whose streams follow from a
 seed: truth() says what the whole tree must answer.
 """
 import collections
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from lab import AGENT_UID, BUILD, Lab, wait_until
 from tree import request
 
 FLOWS, SEED = 32, 1
+AGENTS, CLIENTS = "127.1.0.0/16", "127.0.1"
 SPEC = {"filter": {"direction": "in", "proto": "udp"}, "key": "src",
         "increment": "byte"}
 
@@ -60,14 +62,18 @@ class Swarm:
     """with Swarm(127, 16) as swarm: the tree stands and has one task.
 
     layout: "child", parents are told their children; "list", all have the
-    same list of addresses.  delay: milliseconds until a monitor answers.
+    same list of addresses; "join", they find their place at the first three,
+    which may be the root; in both they know over a restart who they are.  The
+    last `late` ones are not started.  delay: milliseconds until a monitor
+    answers.
     """
 
     def __init__(self, n, fanout, layout="child", delay=0, flows=FLOWS,
-                 seconds=60):
+                 seconds=60, late=0):
         self.n, self.fanout, self.layout = n, fanout, layout
         self.delay, self.flows, self.seconds = delay, flows, seconds
-        self.agents, self.task = [], None
+        self.agents, self.task, self.late = [None] * n, None, late
+        self.calls = itertools.count()
 
     def __enter__(self):
         self.lab = Lab(1)
@@ -104,9 +110,18 @@ class Swarm:
         return depth
 
     def _place(self, i):
-        if self.layout == "list":
-            return ["--list", self.list_file, "--fanout", self.fanout]
-        return [a for c in self.children(i) for a in ("--child", address(c))]
+        if self.layout == "child":
+            return [a for c in self.children(i)
+                    for a in ("--child", address(c))]
+        state = self.lab.dir / f"state-{i}"
+        if not state.exists():
+            state.mkdir(mode=0o700)
+            os.chown(state, AGENT_UID, AGENT_UID)
+        place = ["--list", self.list_file]
+        if self.layout == "join":
+            place = [a for c in range(3) for a in ("--seed", address(c),
+                                                   "--root", address(c))]
+        return ["--fanout", self.fanout, "--state-dir", state, *place]
 
     def _start_monitors(self):
         self.monitors = self.host.start(
@@ -128,45 +143,93 @@ class Swarm:
         self.list_file = self.lab.dir / "hosts"
         self.list_file.write_text(
             "".join(f"{address(i)}\n" for i in range(self.n)))
-        for i in reversed(range(self.n)):
-            self.agents.insert(0, self.host.start(
-                [BUILD / "agent/linnet-agent", "--instance", f"h{i}",
-                 "--insecure", "--listen", address(i), "--user", AGENT_UID,
-                 "--log-level", "error", *self._place(i)], ready=True))
+        order = range(self.n - self.late)
+        starting = collections.deque()
+        for i in order if self.layout == "join" else reversed(order):
+            starting.append(self.start(i, wait=False))
             # as many at once as do not make each other late
-            if len(self.agents) > 8:
-                self.agents[8].wait_ready(self.seconds)
-        for agent in self.agents[:8]:
+            if len(starting) > 8:
+                starting.popleft().wait_ready(self.seconds)
+        for agent in starting:
             agent.wait_ready(self.seconds)
+
+    def start(self, i, wait=True):
+        """The agent of this host, for the first time or again."""
+        self.agents[i] = self.host.start(
+            [BUILD / "agent/linnet-agent", "--instance", f"h{i}",
+             "--insecure", "--listen", address(i), "--user", AGENT_UID,
+             "--log-level", "error", *self._place(i)], ready=True)
+        if wait:
+            self.agents[i].wait_ready(self.seconds)
+        return self.agents[i]
 
     def _configure(self):
         """The tree stands, and every host has the task."""
         wait_until(lambda: self.status()["overlay"]["hosts_expected"] ==
-                   self.n, self.seconds, "the root knows all hosts")
-        r = request(self.host, address(0), "POST", "/api/v1/tasks",
-                    json.dumps(SPEC), {"Content-Type": "application/json"})
+                   self.n - self.late, self.seconds,
+                   "the root knows all hosts")
+        r = self.call("POST", "/api/v1/tasks", SPEC)
         assert r.status == 201, r.text
         self.task = r.json()["data"]["id"]
         self.warm("totals")
 
     def _stop(self):
-        for agent in self.agents:
+        self.heal()
+        agents = [a for a in self.agents if a]
+        for agent in agents:
+            agent.signal(signal.SIGCONT)
             agent.signal(signal.SIGTERM)
-        for agent in self.agents:
+        for agent in agents:
             agent.wait(self.seconds)
 
-    def status(self, i=0):
-        r = request(self.host, address(i), "GET", "/api/v1/status")
+    # ---- links ----
+
+    def cut(self, hosts, to=True, away=True):
+        """No packet passes between these agents and the others; or none to
+        these, or none away from these, alone.  Clients reach all."""
+        inside = [address(i) for i in hosts]
+        rules = ["*filter", ":TO - [0:0]", ":AWAY - [0:0]"]
+        for a in inside:
+            rules += [f"-A TO -s {a} -j RETURN", f"-A AWAY -d {a} -j RETURN"]
+        rules += [f"-A TO -s {AGENTS} -j DROP", f"-A AWAY -d {AGENTS} -j DROP"]
+        for a in inside:
+            rules += [f"-A INPUT -d {a} -j TO"] * to
+            rules += [f"-A INPUT -s {a} -j AWAY"] * away
+        self.host.run(["iptables-nft-restore"],
+                      input="\n".join((*rules, "COMMIT\n")))
+
+    def heal(self):
+        """All links are whole."""
+        self.host.run(["iptables-nft-restore"], input="*filter\nCOMMIT\n")
+
+    # ---- requests ----
+
+    def call(self, method, path, body=None, i=0, timeout=30):
+        """From one of many addresses: clients have limits of their own."""
+        return request(self.host, address(i), method, path,
+                       None if body is None else json.dumps(body),
+                       {"Content-Type": "application/json"}, timeout,
+                       f"{CLIENTS}.{next(self.calls) % 250 + 1}")
+
+    def data(self, path, i=0):
+        r = self.call("GET", path, i=i)
         assert r.status == 200, r.text
         return r.json()["data"]
+
+    def status(self, i=0):
+        return self.data("/api/v1/status", i)
+
+    def up(self, i=0):
+        """Addresses of the hosts that this agent reaches, its own included."""
+        return {m["host"] for m in self.data(
+            "/api/v1/overlay/members?limit=1000", i) if m["state"] == "up"}
 
     def path(self, question):
         """question: "totals", "top?n=10", ..."""
         return f"/api/v1/tasks/{self.task}/{question}"
 
     def ask(self, question, i=0, timeout=30):
-        return request(self.host, address(i), "GET", self.path(question),
-                       timeout=timeout)
+        return self.call("GET", self.path(question), i=i, timeout=timeout)
 
     def warm(self, question):
         """The monitors count when they are asked for the first time."""

@@ -36,12 +36,14 @@ class Reply:
         return dict(item.split("=") for item in text.split(", ") if "=" in item)
 
 
-def connect(host, address, timeout=10):
-    """A connection from inside a namespace."""
+def connect(host, address, timeout=10, source=None):
+    """A connection from inside a namespace, from an address of its own."""
     name, _, port = address.partition(":")
     connection = http.client.HTTPConnection(name, int(port or 8000), timeout)
     connection.sock = host.socket()
     connection.sock.settimeout(timeout)
+    if source:
+        connection.sock.bind((source, 0))
     connection.sock.connect((name, int(port or 8000)))
     return connection
 
@@ -54,9 +56,10 @@ def exchange(connection, method, path, body=None, headers=None):
     return Reply(r.status, dict(r.getheaders()), data, time.monotonic() - began)
 
 
-def request(host, address, method, path, body=None, headers=None, timeout=10):
+def request(host, address, method, path, body=None, headers=None, timeout=10,
+            source=None):
     """One request on a connection of its own."""
-    connection = connect(host, address, timeout)
+    connection = connect(host, address, timeout, source)
     try:
         return exchange(connection, method, path, body, headers)
     finally:
