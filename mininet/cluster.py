@@ -35,6 +35,7 @@ MONITOR_UID = 64101
 AGENT_UID = 64102
 HOSTS_MAX = 250
 CHILDREN_MAX = 64
+FANOUT = 3      # of a tree that the agents build themselves
 START_S = 10
 JOIN_S = 30
 POLL_S = 0.05
@@ -137,6 +138,7 @@ class Cluster:
         if any(len(self.children(n)) > CHILDREN_MAX for n in self.parents):
             raise ClusterError(f"more than {CHILDREN_MAX} children of a host")
         self.programs = {}
+        self.candidates = []    # names; none: the tree is configured
         for path in self._binary("monitor"), self._binary("agent"):
             if not os.access(path, os.X_OK):
                 raise ClusterError(f"{path} is missing: build first")
@@ -203,6 +205,17 @@ class Cluster:
         self._start_agent(name)
         self._wait_ready("agent", [name])
 
+    def regroup(self, candidates=()):
+        """Start all agents anew.  They find their tree themselves, with one of
+        these for its root; without these it is the configured one again."""
+        for name in self.parents:
+            self.programs.pop((name, "agent")).kill(signal.SIGTERM)
+        self.candidates = list(candidates)
+        for name in self.parents:
+            self._start_agent(name)
+        self._wait_ready("agent", self.parents)
+        self.wait_whole()
+
     def wait_whole(self):
         """Wait until the root gets an answer from every host, and every host
         knows all others: to those it may be asked to measure bandwidth."""
@@ -255,15 +268,21 @@ class Cluster:
                                       "--agent-user", str(AGENT_UID)])
 
     def _start_agent(self, name):
-        state = self.tmp / f"{name}-state"
+        state = self.tmp / (f"{name}-joining" if self.candidates
+                            else f"{name}-state")
         if not state.exists():
             state.mkdir(0o700)
             os.chown(state, AGENT_UID, AGENT_UID)
         options = ["--insecure", "--listen", "0.0.0.0",
                    "--user", str(AGENT_UID), "--state-dir", str(state),
                    "--monitor-user", str(MONITOR_UID)]
-        for child in self.children(name):
+        for child in self.children(name) if not self.candidates else []:
             options += ["--child", self.ip(child)]
+        for candidate in self.candidates:
+            options += ["--seed", self.ip(candidate),
+                        "--root", self.ip(candidate)]
+        if self.candidates:
+            options += ["--fanout", str(FANOUT)]
         self._start(name, "agent", options)
 
     def _wait_ready(self, kind, names):

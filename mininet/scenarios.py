@@ -12,6 +12,7 @@ import ast
 import contextlib
 import json
 import re
+import signal
 import sys
 import time
 from typing import NamedTuple
@@ -19,8 +20,8 @@ from typing import NamedTuple
 import anomalies
 import sandbox
 import traffic
-from cluster import (JOIN_S, ROOT, Cluster, ClusterError, LinnetError,
-                     wait_until)
+from cluster import (JOIN_S, ROOT, Cluster, ClusterError, HostClient,
+                     LinnetError, wait_until)
 
 ROWS_SHOWN = 16
 SETTLE_S = 5
@@ -348,6 +349,104 @@ def failure(cluster):
                   rows, ["each was restarted and had its tasks again"])
 
 
+CANDIDATES = ["h2", "h4", "h7"]
+REPAIR_S = 5            # the tree goes round who is lost
+TAKE_OVER_S = 6         # another root answers
+HEAL_S = 10             # all are in one tree again
+
+
+def overlay(cluster, **_):
+    """A tree that repairs itself: agents killed, stopped, cut off by a link"""
+    cluster.regroup(CANDIDATES)
+    try:
+        return repairs(cluster)
+    finally:
+        cluster.net.configLinkStatus("s1", "s4", "up")
+        cluster.regroup()
+
+
+def repairs(cluster):
+    """What the roots said at each step, beside what was so."""
+    inside = {name: cluster.controller for name in CANDIDATES}
+    inside["h7"] = cluster.net["h8"]
+    agents = [HostClient(node, cluster.ip(name), timeout=DEADLINE_S)
+              for name, node in inside.items()]
+    root = agents[0]
+    counter = configure(root, "src_dst", "pkt", proto="icmp")
+    traffic.ping_all(cluster)
+    whole = settled(lambda: root.ask("query heavy hitters", **counter)).value
+    hosts, rows = set(cluster.parents), []
+
+    def ask(agent):
+        """An answer of a root, or None."""
+        with contextlib.suppress(LinnetError, OSError):
+            if agent.get("overlay")["data"]["role"] == "root":
+                return agent.ask("query heavy hitters", **counter)
+        return None
+
+    def right(answer, there):
+        c = answer.coverage
+        gone = {cluster.ip(name) for name in hosts - there}
+        left = {key: n for key, n in whole.items()
+                if cluster.name_of(key.split(",")[1]) in there}
+        # a new root may not know the names of all whom it misses
+        return (answer.value == left and c.complete == (not gone)
+                and (c.answered, c.expected) == (len(there), len(hosts))
+                and set(c.missing) <= gone
+                and len(c.missing) + c.missing_more == len(gone))
+
+    def row(what, there, limit_s, asked=agents, begin=None):
+        """Ask until it is the answer of the hosts that are there."""
+        begin = begin or time.monotonic()
+        took_s, said = None, "-"
+        while took_s is None and time.monotonic() < begin + 2 * HEAL_S:
+            for answer in filter(None, map(ask, asked)):
+                c = answer.coverage
+                said = (f"{c.answered}/{c.expected} "
+                        f"{'complete' if c.complete else 'partial'} "
+                        + names(cluster, c.missing)
+                        + f"+{c.missing_more}" * bool(c.missing_more))
+                if right(answer, there):
+                    took_s = time.monotonic() - begin
+                    break
+        gone = " ".join(sorted(hosts - there)) or "nobody"
+        rows.append((what, said,
+                     f"{len(there)}/{len(hosts)} without {gone}",
+                     "-" if took_s is None else f"{took_s:.2f}",
+                     took_s is not None and took_s <= limit_s))
+
+    row("all are there", hosts, 1)
+    victim = inner_hosts(cluster, root)[0]
+    cluster.kill_agent(victim)
+    row(f"{victim} killed", hosts - {victim}, REPAIR_S)
+    cluster.restart_agent(victim)
+    row("started again", hosts, HEAL_S)
+    victim = inner_hosts(cluster, root)[-1]
+    process = cluster.programs[victim, "agent"].process
+    process.send_signal(signal.SIGSTOP)
+    row(f"{victim} stopped", hosts - {victim}, REPAIR_S)
+    process.send_signal(signal.SIGCONT)
+    row("goes on", hosts, HEAL_S)
+    side = {"h7", "h8", "h9"}
+    cluster.net.configLinkStatus("s1", "s4", "down")
+    cut = time.monotonic()
+    row("h7-h9 cut off: h2", hosts - side, REPAIR_S, agents[:1])
+    row("and h7", side, TAKE_OVER_S, agents[2:], cut)
+    cluster.net.configLinkStatus("s1", "s4", "up")
+    row("link is up", hosts, HEAL_S)
+    return Result(("what", "root", "truth", "seconds"), rows,
+                  ["seconds until a root said so; its values were those of the "
+                   "hosts that were there, each once"])
+
+
+def inner_hosts(cluster, root):
+    """Names of those that have children, but the root."""
+    members = root.get("overlay/members", limit=1000)["data"]
+    above = {m["parent"] for m in members}
+    return [cluster.name_of(m["host"]) for m in members
+            if m["node_id"] in above and m["parent"]]
+
+
 def names(cluster, missing):
     return " ".join(f"{cluster.name_of(ip)}={reason}"
                     for ip, reason in sorted(missing.items()))
@@ -393,7 +492,7 @@ def msnm(cluster, window=10, rows=50, minutes=10, seed=1):
 
 SCENARIOS = {f.__name__: f for f in (bandwidth, hitters, talkers, pings,
                                      flows, scan, examples, failure, totals)}
-LONG = {f.__name__: f for f in (msnm,)}         # 40 minutes: only by name
+LONG = {f.__name__: f for f in (overlay, msnm)}     # only by name
 
 
 def show(result):
@@ -445,8 +544,8 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*", metavar="NAME",
-                   help=f"of {', '.join(SCENARIOS)} (all these); or, over half "
-                   f"an hour long, {', '.join(LONG)}")
+                   help=f"of {', '.join(SCENARIOS)} (all these); or overlay, "
+                   "a minute, and msnm, over half an hour")
     p.add_argument("--window", type=int, default=10, help="msnm: seconds of "
                    "an interval (10; less where the build has test_hooks)")
     p.add_argument("--rows", type=int, default=50,
