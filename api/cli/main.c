@@ -150,6 +150,24 @@ static const struct verb *verb_find(int argc, char **argv, int *n)
 	return NULL;
 }
 
+/* Of a word that verbs begin with, those are named. */
+static void verb_unknown(const char *word)
+{
+	char list[256] = "";
+	size_t len = 0, n = strlen(word);
+
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (strncmp(verbs[i].words, word, n) == 0 &&
+		    verbs[i].words[n] == ' ' && len < sizeof(list))
+			len += (size_t)snprintf(list + len, sizeof(list) - len,
+						"%s%s", len ? ", " : "",
+						verbs[i].words + n + 1);
+	if (len)
+		complain("%s: which of %s? (see --help)", word, list);
+	else
+		complain("%s: no such verb (see --help)", word);
+}
+
 /* Options and arguments after the verb, in any order.  0 or CLI_USAGE. */
 static int verb_parse(struct cli *c, const struct verb *v, int argc,
 		      char **argv)
@@ -325,7 +343,7 @@ int main(int argc, char **argv)
 	if (v)
 		return run(&c, v);
 	if (i < argc)
-		complain("%s: no such verb (see --help)", argv[i]);
+		verb_unknown(argv[i]);
 	else
 		complain("which verb? (see --help)");
 	return CLI_USAGE;

@@ -396,6 +396,14 @@ def test_usage(args):
     assert done.stderr.startswith("linnet: ") and done.stderr.count("\n") == 1
 
 
+def test_half_a_verb():
+    for words in (["msnm"], ["msnm", "nosuch"]):
+        done = subprocess.run([LINNET, *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert done.stderr == ("linnet: msnm: which of calibrate, observe, "
+                               "replay, count? (see --help)\n")
+
+
 def test_environment_is_checked():
     done = subprocess.run([LINNET, "status"], capture_output=True, text=True,
                           env={"LINNET_HOST": "https://x"})
