@@ -156,6 +156,49 @@ static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
 		out->n_missing = 0;
 }
 
+static bool is_child(const struct walk_conf *c, const struct node_id *id)
+{
+	for (unsigned i = 0; i < c->view->n_children(c->tree); i++) {
+		struct walk_child ch;
+
+		if (c->view->child(c->tree, i, &ch) &&
+		    node_id_equal(&ch.id, id))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Members that no child tells of stand below a root and are no children: a new
+ * one has those of the other side of a cut.  They are named if their digests
+ * are just what is left.
+ */
+static void names_lost(const struct walk *w, uint64_t rest, uint32_t missing,
+		       struct walk_report *out)
+{
+	const struct walk_conf *c = &w->conf;
+	uint32_t n = out->n_missing, rows = c->view->n_rows(c->tree);
+	struct node_id self, id, parent;
+	struct hash_key key;
+
+	if (missing <= n || missing > COVERAGE_TOPS)
+		return;
+	coverage_key(c->overlay, &key);
+	for (uint32_t k = 0; k < n; k++)
+		rest -= row_digest(c, out->missing[k].row, &key);
+	c->view->row(c->tree, 0, &self, &parent);
+	for (uint32_t i = 1; i < rows && n < missing; i++) {
+		c->view->row(c->tree, i, &id, &parent);
+		if (!node_id_equal(&parent, &self) || is_child(c, &id))
+			continue;
+		rest -= row_digest(c, i, &key);
+		out->missing[n].row = i;
+		out->missing[n++].reason = MISSING_UNREACHABLE;
+	}
+	if (n == missing && !rest)
+		out->n_missing = n;
+}
+
 void walk_report(const struct walk *w, const struct coverage *c,
 		 const struct walk_scope *scope, struct walk_report *out)
 {
@@ -174,6 +217,7 @@ void walk_report(const struct walk *w, const struct coverage *c,
 	if (c->n_missing)
 		walk_expand(w, c, 0, report_name, out);
 	missing = out->expected - out->answered;
+	names_lost(w, scope->digest - c->digest, missing, out);
 	if (missing || out->n_missing)
 		names_check(w, scope->digest - c->digest, missing, out);
 	/* never more names than hosts that are missing */

@@ -710,6 +710,30 @@ static void test_names_of_those_that_move(void **state)
 	moving(a | b | c, d, d); /* not enough is known */
 }
 
+/* Members that nobody tells of, as a new root has them. */
+static void test_names_of_the_lost(void **state)
+{
+	struct world *w = thirteen();
+
+	(void)state;
+	w->agent[1].lost = true; /* 4, 5, 6 below it are in no row of a child */
+	w->agent[2].gone = true;
+	for (unsigned i = 4; i < 7; i++)
+		w->agent[i].parent = 0;
+	for (unsigned i = 4; i < 7; i++)
+		w->agent[i].lost = true;
+	world_query(w, 1000);
+	assert_int_equal(w->report.missing_more, 0);
+	named(w, 1 << 1 | 1 << 2 | 7 << 4 | 7 << 7);
+	/* one of them has answered below somebody: who did not is not clear */
+	w->coverage.answered++;
+	w->coverage.digest += 12345;
+	walk_report(w->agent[0].walk, &w->coverage, &w->scope, &w->report);
+	assert_int_equal(w->report.n_missing + w->report.missing_more, 7);
+	assert_in_range(w->report.missing_more, 3, 7);
+	world_free(w);
+}
+
 /* Each condition alone makes it incomplete. */
 static void test_complete(void **state)
 {
@@ -841,6 +865,7 @@ int main(void)
 		cmocka_unit_test(test_t55_lies),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_names_of_those_that_move),
+		cmocka_unit_test(test_names_of_the_lost),
 		cmocka_unit_test(test_complete),
 		cmocka_unit_test(test_spread),
 		cmocka_unit_test(test_cancel),

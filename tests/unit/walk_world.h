@@ -41,6 +41,7 @@ struct agent_sim {
 	bool gone, silent;        /* refuses connections; never answers */
 	bool suspect, down, cold; /* for its parent; no connection to it */
 	bool untold;
+	bool lost; /* a row below its parent that is no child */
 	uint64_t value, read_ms, reply_ms, connect_ms, timer_ms;
 	uint64_t lease_ms;      /* wall clock when it was taken */
 	int64_t clock_ms;       /* its wall clock beside the others' */
@@ -222,7 +223,8 @@ static unsigned view_n_children(void *tree)
 	unsigned n = 0;
 
 	for (unsigned i = 0; i < a->world->n; i++)
-		n += a->world->agent[i].parent == a->self;
+		n += a->world->agent[i].parent == a->self &&
+		     !a->world->agent[i].lost;
 	return n;
 }
 
@@ -232,7 +234,7 @@ static bool view_child(void *tree, unsigned at, struct walk_child *out)
 	const struct world *w = a->world;
 
 	for (unsigned i = 0; i < w->n && !c; i++)
-		if (w->agent[i].parent == a->self && !at--)
+		if (w->agent[i].parent == a->self && !w->agent[i].lost && !at--)
 			c = &w->agent[i];
 	*out = (struct walk_child){
 		.id = world_id(c->self),
