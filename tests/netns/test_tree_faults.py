@@ -374,10 +374,12 @@ def partition(swarm, watches, root, side, ways, hold):
     cut = time.monotonic()
     second = wait_until(lambda: [w.i for w in watches if w.i in side and
                                  w.served(cut)], 10, "two roots")[0]
-    for part, top in ((other, root), (side, second)):
+    for part, rest, top in ((other, side, root), (side, other, second)):
         wait_until(lambda p=part, t=top:
                    swarm.up(t) == {address(i) for i in p}, 10,
                    "a root for each side")
+        wait_until(lambda r=rest, t=top: set(watches[t].rows[-1]["missing"]) ==
+                   {address(i) for i in r}, 10, "it names the rest")
     wait_until(lambda: time.monotonic() > cut + hold, hold + 1)
     for w in watches:
         bad = [r for r in w.rows if r["began"] > cut and r["complete"]]
@@ -492,7 +494,7 @@ class Controller(threading.Thread):
     def _change(self, turn):
         own = [t for t in self.want if t != self.swarm.task]
         what = self.rng.random()
-        if len(own) < 4 or what < 0.3:
+        if len(own) < 4 or (what < 0.3 and len(own) < 12):
             r = self.swarm.call("POST", "/api/v1/tasks",
                                 {**SPEC, "name": f"turn-{turn}"})
         elif what < 0.7 or len(own) < 8:
@@ -519,11 +521,15 @@ class Controller(threading.Thread):
             self.error = e
 
 
-def trouble(swarm, witness, rng, count):
-    """Agents restart and are moved; who is late comes."""
+def trouble(swarm, witness, rng, controller, count):
+    """Agents restart and are moved, at least until all changes are made; who
+    is late comes.  How often."""
     late = list(range(swarm.n - swarm.late, swarm.n))
     others = range(1, swarm.n - swarm.late)
-    for turn in range(count):
+    turn = 0
+    while turn < count or controller.is_alive():
+        time.sleep(rng.random() * 0.5)  # a moment of peace
+        turn += 1
         if turn % 2:
             i = rng.choice(others)
             swarm.agents[i].kill()
@@ -541,6 +547,7 @@ def trouble(swarm, witness, rng, count):
     for i in late:
         swarm.start(i)
     swarm.late = 0
+    return turn
 
 
 def converge(swarm, want):
@@ -569,7 +576,7 @@ def change_tasks(swarm, rng, changes, troubles):
     with Witness(swarm) as witness:
         controller = Controller(swarm, witness, rng, changes)
         controller.start()
-        trouble(swarm, witness, rng, troubles)
+        troubles = trouble(swarm, witness, rng, controller, troubles)
         controller.join()
         assert not controller.error, controller.error
         whole, same = converge(swarm, {
