@@ -2,12 +2,11 @@
 /*
  * Rows from several children put together.  Of rows of one host the one of its
  * latest life counts, of these that with the higher lease; of equal ones, that
- * whose host is heard, then that of a parent which is, then that which says it
- * is gone (one that was removed takes its subtree elsewhere, and leases below
- * it stay).  A host that is not
- * heard does not count if another one is heard at its address: it was reborn
- * with another id; nor does an address where nobody was seen yet, if somebody
- * is known there.
+ * whose host is heard, then that which says it is gone (one that was removed
+ * takes its subtree elsewhere, and leases below it stay), unless the branch is
+ * known to be elsewhere by now.  A host that is not heard does not count if
+ * another one is heard at its address: it was reborn with another id; nor does
+ * an address where nobody was seen yet, if somebody is known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -26,11 +25,8 @@
 
 enum {
 	FLAG_LOSER = 1, /* another row of this host counts */
-	FLAG_UP = 2,    /* heard, and all above it */
-	FLAG_ABOVE = 4  /* not heard, but its parent, which tells of it */
+	FLAG_UP = 2     /* heard, and all above it */
 };
-#define HEARD(flag)   (((flag) & ~FLAG_ABOVE) == FLAG_UP)
-#define UNHEARD(flag) (!((flag) & ~FLAG_ABOVE))
 
 int rowset_init(struct rowset *s, uint32_t n)
 {
@@ -166,8 +162,6 @@ static void find_up(struct rowset *s)
 		up[r->level] = r->up && (!r->level || up[r->level - 1]);
 		if (up[r->level])
 			s->flag[i] |= FLAG_UP;
-		else if (i < s->n_told && r->level && up[r->level - 1])
-			s->flag[i] |= FLAG_ABOVE;
 	}
 }
 
@@ -182,8 +176,8 @@ int rowset_order(const struct tree_row *a, const struct tree_row *b)
 static unsigned rank(const struct rowset *s, uint32_t i)
 {
 	if (s->flag[i] & FLAG_UP)
-		return 3;
-	return s->flag[i] & FLAG_ABOVE ? 2 : s->row[i].gone;
+		return 2;
+	return s->row[i].gone;
 }
 
 /* Row i instead of j, which came before it? */
@@ -221,27 +215,54 @@ static void decide_addresses(struct rowset *s)
 	bool any = false;
 
 	for (uint32_t i = 0; i < s->n && !any; i++)
-		any = UNHEARD(s->flag[i]) && !s->row[i].gone;
+		any = !s->flag[i] && !s->row[i].gone;
 	if (!any)
 		return;
 	for (uint32_t i = 0; i < s->n; i++)
-		if (HEARD(s->flag[i]))
+		if (s->flag[i] == FLAG_UP)
 			*at_slot(s, &s->row[i].ep) = i + 1;
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct tree_row *r = &s->row[i];
 
-		if (UNHEARD(s->flag[i]) && !r->gone && r->incarnation &&
+		if (!s->flag[i] && !r->gone && r->incarnation &&
 		    !*at_slot(s, &r->ep))
 			*at_slot(s, &r->ep) = i + 1;
 	}
 	for (uint32_t i = 0; i < s->n; i++) {
-		uint32_t at = !UNHEARD(s->flag[i]) || s->row[i].gone
+		uint32_t at = s->flag[i] || s->row[i].gone
 				      ? 0
 				      : *at_slot(s, &s->row[i].ep);
 
 		if (at && at != i + 1 &&
-		    (HEARD(s->flag[at - 1]) || !s->row[i].incarnation))
+		    (s->flag[at - 1] == FLAG_UP || !s->row[i].incarnation))
 			s->flag[i] |= FLAG_LOSER;
+	}
+}
+
+/*
+ * A branch that was taken away and is somewhere else now brings those below it,
+ * under the leases that they had: gone they are only if it is.
+ */
+static void decide_branches(struct rowset *s)
+{
+	uint32_t above[LEVELS] = { 0 };
+
+	for (uint32_t i = 0; i < s->n_told; i++) {
+		unsigned level = s->row[i].level;
+		uint32_t *slot;
+
+		if (s->row[i].gone)
+			continue;
+		above[level] = i;
+		slot = id_slot(s, &s->row[i].id);
+		if (!level || !(s->flag[i] & FLAG_LOSER) || !*slot ||
+		    !s->row[*slot - 1].gone ||
+		    rowset_order(&s->row[i], &s->row[*slot - 1]) ||
+		    s->flag[above[level - 1]] & FLAG_LOSER)
+			continue;
+		s->flag[*slot - 1] |= FLAG_LOSER;
+		s->flag[i] &= (uint8_t)~FLAG_LOSER;
+		*slot = i + 1;
 	}
 }
 
@@ -262,6 +283,7 @@ void rowset_decide(struct rowset *s)
 			lose(s, i, *slot - 1);
 		}
 	}
+	decide_branches(s);
 	decide_addresses(s);
 }
 

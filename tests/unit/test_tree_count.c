@@ -202,31 +202,35 @@ static struct tree_row row(uint8_t id, uint8_t level, bool up, bool gone)
 }
 
 /*
- * A branch was taken from one child and is below another now: those in it that
- * are down are gone as the first says, and members as their parent says.
+ * A branch was taken from one child and is below another now: who is in it is
+ * gone as the first says, and a member as the second does; if that one's word
+ * of the branch is the older one, it is gone.
  */
-static void test_down_in_a_branch_that_moved(void **state)
+static void test_branch_that_moved(void **state)
 {
 	const struct tree_row told[] = {
 		row(1, 0, true, false),  row(2, 1, true, false),
-		row(4, 2, false, true),  row(3, 1, true, false),
-		row(4, 2, false, false),
+		row(4, 2, false, true),  row(5, 2, false, true),
+		row(3, 1, true, false),  row(4, 2, false, false),
+		row(5, 3, false, false),
 	};
-	const struct node_id id = { { 4 } };
+	const struct node_id id = { { 5 } };
 
 	(void)state;
-	for (unsigned heard = 0; heard < 2; heard++) {
+	for (unsigned older = 0; older < 2; older++) {
 		struct rowset s;
 
 		assert_int_equal(rowset_init(&s, ARRAY_SIZE(told)), 0);
 		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
 			struct tree_row r = told[i];
 
-			r.up &= i != 3 || heard;
+			if (i == 5)
+				r.lease.n = older ? 3 : 9;
 			rowset_add(&s, &r);
 		}
+		s.n_told = s.n;
 		rowset_decide(&s);
-		assert_int_equal(rowset_find(&s, &id)->gone, !heard);
+		assert_int_equal(rowset_find(&s, &id)->gone, older);
 		rowset_free(&s);
 	}
 }
@@ -341,7 +345,7 @@ int main(void)
 		cmocka_unit_test(test_fleet_of_restarted),
 		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),
-		cmocka_unit_test(test_down_in_a_branch_that_moved),
+		cmocka_unit_test(test_branch_that_moved),
 		cmocka_unit_test(test_rows_known_below),
 		cmocka_unit_test(test_disowned),
 		cmocka_unit_test(test_candidates_in_turn),
