@@ -120,7 +120,6 @@ static const struct field beat_fields[] = {
 static const struct field beat_reply[] = {
 	{ "node_id", &type_id, AT(beaten.id) },
 	{ "incarnation", &type_u64, AT(beaten.incarnation), ANY },
-	{ "addr", &type_addresses, AT(beaten.ep), MAYBE },
 	{ "hosts", &type_u32, AT(beaten.hosts), HOSTS },
 	{ "height", &type_u32, AT(beaten.height), HEIGHT },
 	{ "rows_hash", &type_hash, AT(beaten.rows_hash) },

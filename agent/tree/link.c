@@ -107,7 +107,6 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 	if (t->place == PLACE_ATTACHED && t->beaten)
 		m.lease = t->lease;
 	if (w == TREE_OK) {
-		m.u.beaten.ep = t->conf->self;
 		m.u.beaten.hosts = tree_hosts(t);
 		m.u.beaten.height = tree_height(t);
 		m.u.beaten.rows_hash = rows_hash(t);

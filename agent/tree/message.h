@@ -185,7 +185,6 @@ struct tree_msg {
 		struct {
 			struct node_id id;
 			uint64_t incarnation;
-			struct endpoint ep;
 			uint32_t hosts, height;
 			uint64_t rows_hash, members_hash, list_hash;
 			bool whole; /* those rows are all that are below */

@@ -77,7 +77,6 @@ static void fill_beaten(struct tree_msg *m)
 {
 	m->u.beaten.id = id_of(5);
 	m->u.beaten.incarnation = 1795222801007;
-	m->u.beaten.ep = ep_of(1);
 	m->u.beaten.hosts = 1u << 20;
 	m->u.beaten.height = 16;
 	m->u.beaten.rows_hash = 0x8d1f;
