@@ -674,6 +674,20 @@ static void call_again(struct peer_call *c, bool idle)
 		call_finish(c, -ENOMEM);
 }
 
+/*
+ * What anybody may say who has proved nothing: that it will not talk to us.
+ * All else is said of who is at this address.
+ */
+static bool is_refusal(long status)
+{
+	static const short refusals[] = { 401, 403, 404, 405, 429, 501, 503 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(refusals); i++)
+		if (refusals[i] == status)
+			return true;
+	return false;
+}
+
 /* Its answer is the right proof: the message, over the same connection. */
 static void hello_over(struct peer_call *c)
 {
@@ -683,7 +697,9 @@ static void hello_over(struct peer_call *c)
 	int err;
 
 	curl_easy_getinfo(c->hello.easy, CURLINFO_RESPONSE_CODE, &status);
-	if (status >= 400) {
+	if (is_refusal(status)) {
+		c->peers->held -= c->body.len;
+		buf_fini(&c->body);
 		call_finish(c, 0);
 		return;
 	}

@@ -58,9 +58,9 @@ int peers_bind(const struct peers *p, int fd, const struct endpoint *to);
 /* So many addresses are talked to all the time: their connections are kept. */
 void peers_expect(struct peers *p, unsigned n_children);
 /*
- * Hello goes before, where no connection is kept that has seen it; a refusal
- * of it is the reply.  done is called once, never from inside this call.  NULL:
- * no memory.
+ * Hello goes before, where no connection is kept that has seen it; the status
+ * of a refusal of it is the reply, without a body.  done is called once, never
+ * from inside this call.  NULL: no memory.
  */
 struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,

@@ -48,17 +48,36 @@ def wait_complete(root, task):
 
 
 class Stranger(Middle):
-    """Says that it is the child, and has no proof."""
+    """Has no proof, and says the same to all."""
 
     def _pass(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.path, "Authorization" in self.headers))
-        self.reply(200, json.dumps({
-            "node_id": self.server.node_id, "incarnation": 1,
-            "overlay": "linnet", "proof": "00" * 32,
-            "nonce": "00" * 16}).encode())
+        self.reply(self.server.status, json.dumps(self.server.says).encode())
 
     do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+
+@contextlib.contextmanager
+def stranger(child, status, says):
+    """Sits at the child's address, which is no more."""
+    child.agent.kill()
+    server = Server(child, 8000)
+    server.RequestHandlerClass, server.seen = Stranger, []
+    server.status, server.says = status, says
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def wait_beats(server):
+    before = len(server.seen)
+    wait_until(lambda: len(server.seen) > before + 2, 15, "beats")
 
 
 def test_t49_another_one_answers_at_a_childs_address():
@@ -66,13 +85,9 @@ def test_t49_another_one_answers_at_a_childs_address():
     with pair() as (root, child, task):
         node_id = child.get("/api/v1/overlay",
                             headers=BOSS).json()["data"]["node_id"]
-        child.agent.kill()
-        server = Server(child, 8000)
-        server.RequestHandlerClass, server.seen = Stranger, []
-        server.node_id = node_id
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        says = {"node_id": node_id, "incarnation": 1, "overlay": "linnet",
+                "proof": "00" * 32, "nonce": "00" * 16}
+        with stranger(child, 200, says) as server:
             # a question, a probe, a change, and beats
             r = ask(root, task)
             reasons = r.json()["meta"]["coverage"]["missing"]
@@ -80,13 +95,25 @@ def test_t49_another_one_answers_at_a_childs_address():
             root.post("/api/v1/probes", {"kind": "bw", "dst": child.address,
                                          "duration_s": 1}, headers=BOSS)
             root.post(task, {}, method="DELETE", headers=BOSS)
-            before = len(server.seen)
-            wait_until(lambda: len(server.seen) > before + 2, 15, "beats")
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+            wait_beats(server)
         assert set(server.seen) == {(HELLO, False)}, set(server.seen)
+
+
+@pytest.mark.parametrize("status,reason", [(409, "moved"),
+                                           (403, "not its parent")])
+def test_a_refusal_without_proof_is_no_word_of_the_childs(status, reason):
+    """It answers hello as the child would a beat: that it is another one."""
+    with pair() as (root, child, task):
+        says = {"reason": reason, "node_id": "e" * 32, "incarnation": 9,
+                "lease": "9.00000000000000ff.9"}
+        with stranger(child, status, says) as server:
+            for _ in range(2):
+                wait_beats(server)
+                scope = ask(root, task).json()["meta"]["coverage"]
+                assert not scope["complete"], scope
+                assert scope["hosts_expected"] == 2, scope
+                assert [m["host"] for m in scope["missing"]] == [
+                    child.address], scope
 
 
 class Recorder(Middle):
