@@ -188,6 +188,7 @@ struct tree {
 	uint64_t term;            /* highest used as a root */
 	uint32_t stored_fleet;
 	uint64_t counted_ms; /* when that was stored */
+	bool count_failed;   /* or could not be */
 
 	/* the parent, the last of path[]; kept when it is lost */
 	struct epoch lease, held; /* held: highest ever */

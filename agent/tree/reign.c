@@ -237,19 +237,22 @@ static void cancel_all(struct tree *t, uint64_t *ref)
 
 /*
  * Who may be a root later, perhaps after a restart and alone, knows how many
- * there were.  Many more are noted at once, else now and then.
+ * there were.  Many more are noted at once, else now and then; so is what could
+ * not be stored.
  */
 void reign_count(struct tree *t, uint32_t fleet)
 {
 	uint32_t old = t->stored_fleet;
+	bool at_once = fleet > old + old / 4 && !t->count_failed;
 
 	if (t->conf->provider->founds || !fleet || fleet == old ||
-	    (fleet <= old + old / 4 && now_ms(t) < t->counted_ms + CHECK_MS))
+	    (!at_once && now_ms(t) < t->counted_ms + CHECK_MS))
 		return;
 	t->counted_ms = now_ms(t);
 	t->stored_fleet = fleet;
-	if (tree_store(t))
-		t->stored_fleet = old; /* next time */
+	t->count_failed = tree_store(t) != 0;
+	if (t->count_failed)
+		t->stored_fleet = old;
 }
 
 void reign_resign(struct tree *t)

@@ -140,6 +140,28 @@ static void test_fleet_of_restarted(void **state)
 	world_free(w);
 }
 
+/* A full disk is not asked at each beat whether it still is. */
+static void test_fleet_not_kept(void **state)
+{
+	struct world *w = world_new(8, &world_join, 3);
+	struct node *root = &w->node[0];
+
+	(void)state;
+	world_roots(w, 1);
+	world_start(w, 0);
+	world_run(w, 10000);
+	root->store_fails = 1;
+	for (unsigned i = 1; i < 8; i++)
+		world_start(w, i);
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(root->tree), 8);
+	assert_in_range(root->store_fails, 2, 7);
+	root->store_fails = 0;
+	world_run(w, 10000);
+	assert_int_equal(root->stored.fleet, 8);
+	world_free(w);
+}
+
 /* What a root did bears its term: it must know it after a restart. */
 static void test_term_is_kept(void **state)
 {
@@ -343,6 +365,7 @@ int main(void)
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),
 		cmocka_unit_test(test_fleet_of_restarted),
+		cmocka_unit_test(test_fleet_not_kept),
 		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),
 		cmocka_unit_test(test_branch_that_moved),

@@ -248,8 +248,10 @@ static int env_store(void *ctx, const struct tree_stored *s)
 {
 	struct node *n = ctx;
 
-	if (n->store_fails)
+	if (n->store_fails) {
+		n->store_fails++;
 		return -EIO;
+	}
 	n->stored = *s;
 	return 0;
 }

@@ -41,7 +41,7 @@ struct node {
 	unsigned group; /* those of another are not reached */
 	uint64_t timer[TREE_TIMERS];
 	bool drained;
-	int store_fails;
+	int store_fails; /* from 1 on: counts them */
 	/* what an answer to somebody else looks like; may change it */
 	void (*lie)(struct node *n, struct tree_msg *m);
 };
