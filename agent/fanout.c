@@ -154,7 +154,7 @@ static int call_start(struct exchange_call *c, const struct walk_send *s,
 	epoch_format(&s->as_of, text);
 	snprintf(epoch, sizeof(epoch), "X-Linnet-Epoch: %s", text);
 	snprintf(id, sizeof(id), "X-Request-Id: %s", request_id);
-	rq->headers[0] = "X-Linnet-Api: 1.0";
+	rq->headers[0] = PEER_API_HEADER;
 	rq->headers[1] = budget;
 	rq->headers[2] = via;
 	rq->headers[3] = lease;

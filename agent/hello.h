@@ -14,7 +14,6 @@
 #include "common/buf.h"
 
 #define HELLO_PATH      "/api/v1/peer/hello"
-#define HELLO_API       "X-Linnet-Api: 1.0"
 #define HELLO_TOKEN_MAX 128
 
 /*

@@ -40,23 +40,23 @@ static uint64_t env_random(void *ctx)
 	return random_u64();
 }
 
-static void alarm_rings(void *arg)
+static void timer_rings(void *arg)
 {
-	struct alarm *a = arg;
+	struct overlay_timer *t = arg;
 
-	tree_timer(a->o->tree, a->id);
+	tree_timer(t->o->tree, t->id);
 }
 
 static void env_timer(void *ctx, uint32_t id, uint64_t at_ms)
 {
 	struct overlay *o = ctx;
-	struct alarm *a = &o->alarm[id];
+	struct overlay_timer *t = &o->timer[id];
 
 	assert(id < TREE_TIMERS);
 	if (at_ms == UINT64_MAX)
-		loop_timer_cancel(&a->timer);
-	else if (loop_timer_at(o->agent->loop, &a->timer, MAX(at_ms, 1),
-			       alarm_rings, a))
+		loop_timer_cancel(&t->timer);
+	else if (loop_timer_at(o->agent->loop, &t->timer, MAX(at_ms, 1),
+			       timer_rings, t))
 		log_errx("no memory for a timer of the tree");
 }
 
@@ -279,8 +279,8 @@ int overlay_open(struct overlay **out, struct agent *a)
 		return -ENOMEM;
 	o->agent = a;
 	for (unsigned i = 0; i < TREE_TIMERS; i++) {
-		o->alarm[i].o = o;
-		o->alarm[i].id = i;
+		o->timer[i].o = o;
+		o->timer[i].id = i;
 	}
 	ret = member_open(o);
 	if (!ret)
@@ -350,7 +350,7 @@ void overlay_free(struct overlay *o)
 	while (o->adding)
 		adding_free(o->adding);
 	for (unsigned i = 0; i < TREE_TIMERS; i++)
-		loop_timer_cancel(&o->alarm[i].timer);
+		loop_timer_cancel(&o->timer[i].timer);
 	loop_timer_cancel(&o->closed);
 	loop_timer_cancel(&o->leave);
 	if (o->member)

@@ -14,14 +14,12 @@
 #include "agent/peer.h"
 #include "agent/tree_json.h"
 
-#define OVERLAY_API "1.0"
-
 struct sending;
 struct serving;
 struct adding;
 
 /* A timer of the machine. */
-struct alarm {
+struct overlay_timer {
 	struct loop_timer timer;
 	struct overlay *o;
 	uint32_t id;
@@ -38,7 +36,7 @@ struct overlay {
 	unsigned n_roots;
 
 	struct tree_conf conf;
-	struct alarm alarm[TREE_TIMERS];
+	struct overlay_timer timer[TREE_TIMERS];
 	struct sending *sending;
 	struct endpoint unproven; /* the last whose proof was wrong */
 	struct serving *serving;

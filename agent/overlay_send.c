@@ -92,6 +92,12 @@ static int own_address(const struct overlay *o, struct tree_wire *w)
 	return 0;
 }
 
+/*
+ * A hello of the tree is a message as any other: where there is a token, that
+ * of peer.c went before it and has proved who is there, so that nobody looks
+ * whether this nonce comes back proved.  It is sent because a request without
+ * one is malformed.
+ */
 static int body_write(const struct overlay *o, const struct tree_msg *m,
 		      struct buf *b)
 {
@@ -137,7 +143,7 @@ static int message_start(struct sending *s, const struct tree_msg *m,
 	snprintf(epoch, sizeof(epoch), "X-Linnet-Epoch: %s", text);
 	epoch_format(&m->lease, text);
 	snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s", text);
-	rq->headers[0] = HELLO_API;
+	rq->headers[0] = PEER_API_HEADER;
 	rq->headers[1] = epoch;
 	rq->headers[2] = epoch_none(&m->lease) ? NULL : lease;
 	s->call = peer_start(s->o->agent->peers, rq, sent, s);

@@ -44,7 +44,7 @@ static void reply_wire(struct http_request *rq, const struct tree_wire *w)
 	char epoch[EPOCH_TEXT];
 
 	http_reply_init(&r, tree_word_status(w->m.word), HTTP_JSON);
-	http_reply_header(&r, "X-Linnet-Api", OVERLAY_API);
+	http_reply_header(&r, "X-Linnet-Api", PEER_API);
 	if (!epoch_none(&w->m.epoch)) {
 		epoch_format(&w->m.epoch, epoch);
 		http_reply_header(&r, "X-Linnet-Epoch", epoch);
@@ -137,7 +137,7 @@ static void serve(struct agent *a, struct http_request *rq, enum tree_kind kind)
 	struct serving *s;
 	int ret;
 
-	if (api && strncmp(api, OVERLAY_API, 2) != 0) {
+	if (api && strncmp(api, PEER_API, 2) != 0) {
 		w.m.word = TREE_VERSION;
 		reply_wire(rq, &w);
 		return;

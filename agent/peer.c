@@ -628,7 +628,7 @@ static int hello_make(struct peer_call *c)
 				   .timeout_ms = c->connect_ms,
 				   .connect_ms = c->connect_ms,
 				   .reply_max = HELLO_MAX,
-				   .headers = { HELLO_API },
+				   .headers = { PEER_API_HEADER },
 				   .fresh = c->fresh };
 	struct buf b = BUF_INIT;
 	int ret = -ENOMEM;

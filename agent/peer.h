@@ -16,6 +16,10 @@
 #include "common/addr.h"
 #include "common/loop.h"
 
+/* Of what agents say to each other; with the header that names it. */
+#define PEER_API        "1.0"
+#define PEER_API_HEADER "X-Linnet-Api: " PEER_API
+
 struct peers;
 struct peer_call;
 

@@ -204,7 +204,7 @@ static int exchange_start(struct exchange *x, const struct blocks_msg *m,
 				   .timeout_ms = EXCHANGE_MS,
 				   .connect_ms = CONNECT_MS,
 				   .reply_max = REPLY_MAX,
-				   .headers = { "X-Linnet-Api: 1.0",
+				   .headers = { PEER_API_HEADER,
 						"X-Linnet-Deadline: 1500" } };
 
 	path_write(m, path, sizeof(path));

@@ -12,6 +12,7 @@
 #include "agent/messages.h"
 #include "agent/monlink.h"
 #include "agent/overlay.h"
+#include "agent/peer.h"
 #include "agent/probe.h"
 #include "agent/query.h"
 #include "agent/registry.h"
@@ -32,7 +33,7 @@ static void get_version(void *ctx, struct http_request *rq)
 	json_open(&o, "data", '{');
 	json_put_str(&o, "version", LINNET_VERSION);
 	json_put_str(&o, "api", "v1");
-	json_put_str(&o, "peer", "1.0");
+	json_put_str(&o, "peer", PEER_API);
 	json_close(&o, '}');
 	v1_end(c, &r, &o);
 }

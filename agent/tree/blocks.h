@@ -52,6 +52,7 @@ enum blocks_word {
 	BLOCKS_HALF,    /* 503: a new root does not know the set yet */
 	BLOCKS_FULL     /* 507 */
 };
+
 enum blocks_act {
 	BLOCKS_LIST,  /* ids, generations, hashes of an owner's block */
 	BLOCKS_FETCH, /* the same with contents */
@@ -111,8 +112,7 @@ void blocks_place(struct blocks *b, const struct blocks_place *p);
 /* This agent's id now: what it owned is its own under that.  True: another. */
 bool blocks_rename(struct blocks *b, const struct node_id *self);
 void blocks_tick(struct blocks *b); /* once a second */
-/* Rows of a beat's reply (child) or of the parent's beat (NULL), after which
- * what is of nobody on the path is dropped. */
+/* Rows of a beat (NULL: the parent's); drops what is of nobody on the path. */
 void blocks_heard(struct blocks *b, const struct node_id *child,
 		  const struct tree_block *row, unsigned n);
 /* The parent's put or delete: what came of it.  Pass on all but refusals. */
