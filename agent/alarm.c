@@ -30,7 +30,7 @@
 
 #define WAIT_MS 200 /* while something is not judged yet */
 
-static const struct tree *tree_of(const struct alarm *al)
+static struct tree *tree_of(const struct alarm *al)
 {
 	return overlay_tree(al->all->agent->overlay);
 }
@@ -48,25 +48,20 @@ static uint32_t height_of(const struct alarm *al)
 	return height;
 }
 
-/* As beats tell the parent. */
-static uint32_t hosts_here(const struct alarm *al)
+bool alarm_is_top(const struct alarm *al)
 {
-	const struct tree *t = tree_of(al);
-	struct tree_child c;
-	uint32_t hosts = 1;
+	const struct agent *a = al->all->agent;
+	const struct task *t = registry_find(a->registry, al->task.id);
 
-	for (unsigned i = 0; i < tree_n_children(t); i++) {
-		tree_child_at(t, i, &c);
-		hosts += c.refused == TREE_OK ? c.hosts : 0;
-	}
-	return hosts;
+	return overlay_is_root(a->overlay) || !t ||
+	       !registry_from_above(a->registry, t);
 }
 
 uint64_t alarm_limit(const struct alarm *al)
 {
-	uint32_t hosts = hosts_here(al);
+	uint32_t hosts = tree_hosts(tree_of(al));
 
-	if (overlay_is_root(al->all->agent->overlay))
+	if (alarm_is_top(al))
 		return al->limit;
 	return alarm_share(al->limit, MIN(hosts, al->hosts_last), al->hosts);
 }
@@ -141,7 +136,8 @@ static unsigned children_of(const struct alarm_window *w,
 		struct tree_child c;
 
 		tree_child_at(tree_of(al), i, &c);
-		if (c.refused != TREE_OK)
+		/* who has a lease is only lost: it counts, and is not silent */
+		if (c.refused != TREE_OK && epoch_none(&c.lease))
 			continue;
 		said = said_by(w, &c.id);
 		kin = kin_of(al, &c.id);
@@ -173,20 +169,29 @@ static void window_judged(struct alarm_window *w, enum alarm_verdict v)
 {
 	struct alarm *al = w->alarm;
 	struct epoch lease = tree_lease(tree_of(al));
-	bool root = overlay_is_root(al->all->agent->overlay);
+	bool top = alarm_is_top(al);
 
-	if (root && v == ALARM_OVER && w->verdict != v)
+	if (top && v == ALARM_OVER && w->verdict != v)
 		log_warnx("alarm: task %016llx: %llu or more in a window, the "
 			  "limit is %llu",
 			  (unsigned long long)al->task.id,
 			  (unsigned long long)w->sum.least,
 			  (unsigned long long)al->limit);
 	w->verdict = v;
-	if (v == ALARM_WAIT || root || w->told || !may_speak(w))
+	if (v == ALARM_WAIT || top || w->told || !may_speak(w))
 		return;
 	if (v == ALARM_QUIET && epoch_compare(&al->spoke, &lease) == 0)
 		return; /* silence */
 	alarm_tell(w);
+}
+
+/* There are hosts that no child speaks for, or it is not known. */
+static bool some_lost(const struct alarm *al)
+{
+	struct tree *t = tree_of(al);
+
+	return alarm_is_top(al) &&
+	       (!tree_settled(t) || tree_expected(t) > tree_hosts(t));
 }
 
 static void window_ask(struct alarm_window *w);
@@ -194,7 +199,6 @@ static void window_ask(struct alarm_window *w);
 static void window_judge(struct alarm_window *w)
 {
 	struct alarm_child child[OVERLAY_CHILDREN];
-	struct agent *a = w->alarm->all->agent;
 	struct alarm_case c = { .limit = alarm_limit(w->alarm),
 				.own = w->own,
 				.own_known = w->own_known,
@@ -205,6 +209,7 @@ static void window_judge(struct alarm_window *w)
 	if (!w->own_in || w->asking)
 		return;
 	c.n = children_of(w, child);
+	c.lost = some_lost(w->alarm);
 	c.late = clock_wall_ms() >=
 		 end_of(w) + alarm_settle_ms(height_of(w->alarm));
 	v = alarm_judge(&c, &sum);
@@ -216,7 +221,7 @@ static void window_judge(struct alarm_window *w)
 	w->sum = sum;
 	w->final = v != ALARM_WAIT && (sum.sure || c.late || v != ALARM_OVER);
 	if (v == ALARM_ASK ||
-	    (v == ALARM_BLIND && overlay_is_root(a->overlay) && c.n))
+	    (v == ALARM_BLIND && alarm_is_top(w->alarm) && (c.n || c.lost)))
 		window_ask(w);
 	else
 		window_judged(w, v);
@@ -306,21 +311,24 @@ int alarm_heard(struct alarm *al, uint64_t window,
 	struct alarm_window *w;
 	struct alarm_kin *kin;
 
-	if (window > now || window + ALARM_WINDOWS <= now)
+	if (window > now)
+		return -EAGAIN; /* its clock is ahead */
+	w = window + ALARM_WINDOWS > now ? window_of(al, window) : NULL;
+	if (!w)
 		return -ERANGE;
-	w = window_of(al, window);
-	kin = kin_of(al, &said->id);
-	if (!kin && al->n_kin < OVERLAY_CHILDREN)
-		kin = &al->kin[al->n_kin++];
-	if (!w || !kin)
-		return -ERANGE;
-	kin->id = said->id;
-	kin->lease = *lease;
 	for (unsigned i = 0; i < w->n_said; i++)
 		if (node_id_equal(&w->said[i].id, &said->id))
 			w->said[i] = w->said[--w->n_said];
 	if (w->n_said == OVERLAY_CHILDREN)
 		return -ERANGE;
+	kin = kin_of(al, &said->id);
+	if (!kin && al->n_kin == OVERLAY_CHILDREN)
+		return -EAGAIN; /* until those who left are forgotten */
+	if (!kin) {
+		kin = &al->kin[al->n_kin++];
+		*kin = (struct alarm_kin){ .id = said->id };
+	}
+	kin->lease = *lease;
 	w->said[w->n_said++] = *said;
 	window_judge(w);
 	return 0;
@@ -352,7 +360,7 @@ static struct alarm *alarm_new(struct alarms *all, const struct task_spec *t)
 		return NULL;
 	al->all = all;
 	al->task = *t;
-	al->hosts_last = hosts_here(al);
+	al->hosts_last = tree_hosts(tree_of(al));
 	for (unsigned i = 0; i < ALARM_WINDOWS; i++)
 		al->window[i].alarm = al;
 	al->next = all->first;
@@ -379,7 +387,7 @@ static void kin_renew(struct alarm *al)
 		*kin = swap;
 	}
 	al->n_kin = n;
-	al->hosts_last = hosts_here(al);
+	al->hosts_last = tree_hosts(tree_of(al));
 }
 
 /* Begins what is due and judges what is open; wall clock of the next look. */
@@ -419,9 +427,11 @@ static uint64_t alarm_look(struct alarm *al, const struct task *t,
 	return next;
 }
 
-static bool conf_of(const struct task *t, struct standing_conf *out)
+static bool conf_of(const struct registry *r, const struct task *t,
+		    struct standing_conf *out)
 {
 	return !t->is_sketch && t->params[0] &&
+	       !registry_is_local(r, t->spec.id) &&
 	       t->spec.kinds != TASK_FEATURES &&
 	       !standing_conf_parse(t->params, &t->spec, out) &&
 	       out->alarm.limit;
@@ -439,7 +449,8 @@ static void look(void *arg)
 		struct alarm *al = *at;
 		const struct task *t = registry_find(r, al->task.id);
 
-		if (t && task_equal(&t->spec, &al->task) && conf_of(t, &conf)) {
+		if (t && task_equal(&t->spec, &al->task) &&
+		    conf_of(r, t, &conf)) {
 			at = &al->next;
 			continue;
 		}
@@ -450,7 +461,7 @@ static void look(void *arg)
 		const struct task *t = registry_at(r, i);
 		struct alarm *al;
 
-		if (!conf_of(t, &conf))
+		if (!conf_of(r, t, &conf))
 			continue;
 		al = alarm_find(all, t->spec.id, t->spec.generation);
 		if (!al)

@@ -6,6 +6,7 @@
  *                            "sure", "blind"}, under the child's lease
  *   GET /api/v1/tasks/ID/alarm
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -15,13 +16,12 @@
 #include "agent/registry.h"
 #include "agent/standing_conf.h"
 #include "agent/v1.h"
+#include "common/log.h"
 #include "common/util.h"
 
 #define TELL_MS    1000
 #define CONNECT_MS 250
 #define BODY_MAX   1024
-
-static const char path[] = "/api/v1/peer/alarm";
 
 /* ---- to the parent ---- */
 
@@ -32,9 +32,12 @@ static void told(void *arg, const struct peer_reply *r)
 
 	w->call = NULL;
 	/* what it does not take now it will not take later */
-	w->told = !r->err && r->status < 500 && r->status != 409;
+	w->told = !r->err && r->status < 500 && r->status != 409 &&
+		  w->sent.least == w->sum.least &&
+		  w->sent.most == w->sum.most && w->sent.sure == w->sum.sure &&
+		  w->sent_final == w->final;
 	if (!r->err && r->status == 204)
-		al->spoke = tree_lease(overlay_tree(al->all->agent->overlay));
+		al->spoke = w->sent_lease;
 }
 
 void alarm_tell(struct alarm_window *w)
@@ -42,13 +45,13 @@ void alarm_tell(struct alarm_window *w)
 	struct agent *a = w->alarm->all->agent;
 	const struct endpoint *parent = overlay_parent(a->overlay);
 	struct peer_request rq = { .method = HTTP_POST,
-				   .path = path,
+				   .path = "/api/v1/peer/alarm",
 				   .timeout_ms = TELL_MS,
 				   .connect_ms = CONNECT_MS,
 				   .reply_max = BODY_MAX };
 	char lease[EPOCH_TEXT + 24], text[EPOCH_TEXT];
 	struct epoch own = tree_lease(overlay_tree(a->overlay));
-	struct buf b = { 0 };
+	struct buf b = BUF_INIT;
 	struct json_out o;
 
 	if (!parent || w->call)
@@ -58,8 +61,8 @@ void alarm_tell(struct alarm_window *w)
 	json_put_hex(&o, "task", w->alarm->task.id);
 	json_put_hex(&o, "task_hash", task_hash(&w->alarm->task));
 	json_put_u64(&o, "window", w->number);
-	json_put_u64(&o, "least", w->sum.least);
-	json_put_u64(&o, "most", w->sum.most);
+	json_put_u64(&o, "least", MIN(w->sum.least, ALARM_VALUE_MAX));
+	json_put_u64(&o, "most", MIN(w->sum.most, ALARM_VALUE_MAX));
 	json_put_bool(&o, "sure", w->sum.sure);
 	json_put_bool(&o, "blind", w->final && !w->sum.sure);
 	json_close(&o, '}');
@@ -70,6 +73,9 @@ void alarm_tell(struct alarm_window *w)
 	rq.len = b.len;
 	rq.headers[0] = "X-Linnet-Api: 1.0";
 	rq.headers[1] = lease;
+	w->sent = w->sum;
+	w->sent_final = w->final;
+	w->sent_lease = own;
 	if (!b.failed)
 		w->call = peer_start(a->peers, &rq, told, w);
 	buf_fini(&b);
@@ -98,8 +104,9 @@ static int said_parse(const struct json *v, uint64_t *task, uint64_t *hash,
 	if (json_hex(json_get(v, "task"), task) ||
 	    json_hex(json_get(v, "task_hash"), hash) ||
 	    json_u64(json_get(v, "window"), 1, (uint64_t)1 << 48, window) ||
-	    json_u64(json_get(v, "least"), 0, UINT64_MAX, &out->least) ||
-	    json_u64(json_get(v, "most"), out->least, UINT64_MAX, &out->most) ||
+	    json_u64(json_get(v, "least"), 0, ALARM_VALUE_MAX, &out->least) ||
+	    json_u64(json_get(v, "most"), out->least, ALARM_VALUE_MAX,
+		     &out->most) ||
 	    json_bool(json_get(v, "sure"), &out->sure) ||
 	    json_bool(json_get(v, "blind"), &out->blind))
 		return -1;
@@ -114,11 +121,17 @@ static enum error_code said_serve(struct agent *a, const struct json *v,
 	struct tree_child c;
 	const struct task *t;
 	struct alarm *al;
+	int r;
 
-	if (said_parse(v, &id, &hash, &window, &said))
-		return ERR_MALFORMED;
 	if (!child_by_lease(a, lease, &c))
 		return ERR_MOVED;
+	if (said_parse(v, &id, &hash, &window, &said)) {
+		char text[ENDPOINT_TEXT_LEN];
+
+		endpoint_format(&c.ep, 8000, text);
+		log_warnx("child %s: alarm rejected: malformed", text);
+		return ERR_MALFORMED;
+	}
 	t = registry_find(a->registry, id);
 	al = t && task_hash(&t->spec) == hash
 		     ? alarm_find(a->alarms, id, t->spec.generation)
@@ -126,7 +139,8 @@ static enum error_code said_serve(struct agent *a, const struct json *v,
 	if (!al)
 		return ERR_UNAVAILABLE; /* it may come yet */
 	said.id = c.id;
-	return alarm_heard(al, window, &said, lease) ? ERR_VALUE : ERR_NONE;
+	r = alarm_heard(al, window, &said, lease);
+	return r == -EAGAIN ? ERR_UNAVAILABLE : r ? ERR_VALUE : ERR_NONE;
 }
 
 static void serve_alarm(void *ctx, struct http_request *rq)
@@ -218,7 +232,7 @@ static void get_alarm(void *ctx, struct http_request *rq)
 }
 
 const struct http_route alarm_routes[] = {
-	{ .pattern = path,
+	{ .pattern = "/api/v1/peer/alarm",
 	  .methods = HTTP_POST,
 	  .role = ROLE_PEER,
 	  .bodies = HTTP_BODY_JSON,

@@ -8,7 +8,9 @@
 #include "agent/overlay.h"
 #include "agent/tree/alarm.h"
 
-#define ALARM_WINDOWS 8
+/* the shortest is judged as late as the highest tree settles */
+#define ALARM_WINDOWS   32
+#define ALARM_VALUE_MAX ((uint64_t)1 << 63) /* more than any limit */
 
 struct peer_call;
 
@@ -33,6 +35,9 @@ struct alarm_window {
 	struct coverage_report *report; /* of that; or NULL */
 	struct peer_call *call;         /* tells the parent */
 	bool told;                      /* it has heard of the verdict */
+	struct alarm_sum sent;          /* by the call, and under which lease */
+	bool sent_final;
+	struct epoch sent_lease;
 	unsigned n_said;
 	struct alarm_said said[OVERLAY_CHILDREN];
 };
@@ -76,9 +81,12 @@ struct alarms {
 /* alarm.c */
 struct alarm *alarm_find(struct alarms *all, uint64_t task,
 			 uint64_t generation);
+/* Nobody above has its task: what it finds is the answer. */
+bool alarm_is_top(const struct alarm *al);
 /* The limit of this agent's subtree. */
 uint64_t alarm_limit(const struct alarm *al);
-/* A child said this of a window; 0, or -ERANGE: of none that may be now. */
+/* A child said this of a window; 0, -ERANGE: of none that may be now, or
+ * -EAGAIN: not yet. */
 int alarm_heard(struct alarm *al, uint64_t window,
 		const struct alarm_said *said, const struct epoch *lease);
 

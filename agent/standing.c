@@ -162,9 +162,12 @@ static uint64_t task_look(struct standing *s, const struct task *t,
 	return standing_due_ms(&p, standing_newest(&p, wall_ms) + 1);
 }
 
-static bool stands(const struct task *t)
+/* What a host has for itself nobody is asked for. */
+static bool stands(const struct registry *r, const struct task *t)
 {
-	return !t->is_sketch && t->params[0] && t->spec.kinds != TASK_FEATURES;
+	return !t->is_sketch && t->params[0] &&
+	       t->spec.kinds != TASK_FEATURES &&
+	       !registry_is_local(r, t->spec.id);
 }
 
 static void look(void *arg)
@@ -176,7 +179,7 @@ static void look(void *arg)
 	for (unsigned i = 0; i < registry_rows(r); i++) {
 		const struct task *t = registry_at(r, i);
 
-		if (stands(t))
+		if (stands(r, t))
 			next = MIN(next, task_look(s, t, wall_ms));
 	}
 	/* farther off, the next tick is there before */

@@ -364,6 +364,18 @@ static void told_members(const struct json *body, const char *id,
 		error_add(e, ERR_VALUE, "sketch_id", "null");
 }
 
+/* A generation has the hosts of when it was made. */
+static void alarm_hosts(const struct v1_call *c, struct task *t)
+{
+	const struct task *now = registry_find(c->agent->registry, t->spec.id);
+	struct standing_conf conf = { 0 };
+
+	if (now && now->spec.generation == t->spec.generation)
+		(void)standing_conf_parse(now->params, &now->spec, &conf);
+	standing_conf_hosts(t->params, conf.alarm.hosts ? conf.alarm.hosts
+							: c->scope.expected);
+}
+
 /* For who had it made and wants it to be there: created and state are read. */
 static void put_task_again(void *ctx, struct http_request *rq)
 {
@@ -389,6 +401,7 @@ static void put_task_again(void *ctx, struct http_request *rq)
 		v1_refuse(c, &e);
 		goto out;
 	}
+	alarm_hosts(c, &t);
 	if (registry_find(c->agent->registry, t.spec.id))
 		c->task = t.spec.id;
 	if (!registry_put(c->agent, &t, v1_budget(c), task_created, c))

@@ -23,7 +23,7 @@ static uint64_t plus(uint64_t a, uint64_t b)
 enum alarm_verdict alarm_judge(const struct alarm_case *c,
 			       struct alarm_sum *out)
 {
-	bool blind = !c->own_known, unheard = false;
+	bool blind = !c->own_known || c->lost, unheard = false;
 	uint64_t least = c->own_known ? c->own : 0, most = least;
 
 	for (unsigned i = 0; i < c->n; i++) {

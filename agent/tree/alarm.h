@@ -30,6 +30,7 @@ struct alarm_child {
 struct alarm_case {
 	uint64_t limit, own;
 	bool own_known;
+	bool lost; /* some are below none of the children, or may be */
 	bool late; /* nobody is waited for any more */
 	unsigned n;
 	const struct alarm_child *child;

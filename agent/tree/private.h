@@ -300,7 +300,6 @@ bool tree_may_grant(const struct tree *t);
 /* The lease is the current one. */
 bool tree_under(const struct tree *t, const struct epoch *lease);
 bool tree_in_path(const struct tree *t, const struct node_id *id);
-uint32_t tree_hosts(const struct tree *t);
 uint32_t tree_height(const struct tree *t);
 /* Takes an epoch that is higher; another reign's is kept over a restart. */
 void tree_see(struct tree *t, const struct epoch *e);

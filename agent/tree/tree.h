@@ -176,6 +176,9 @@ struct epoch tree_lease(const struct tree *t); /* zero: none */
 uint64_t tree_lease_ms(const struct tree *t);
 struct epoch tree_epoch(const struct tree *t); /* highest known: as_of */
 uint32_t tree_clock_err_ms(const struct tree *t);
+/* Of the subtree, as beats tell the parent; those that are lost for a while
+ * included. */
+uint32_t tree_hosts(const struct tree *t);
 unsigned tree_n_children(const struct tree *t);
 void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out);
 /*

@@ -9,7 +9,7 @@ README = "api/README.md"
 # Sources that write the members of /api/v1.
 ANSWERS = ("agent/v1.c", "agent/v1_answers.c", "agent/v1_tasks.c",
            "agent/resources.c",
-           "agent/overlay_api.c",
+           "agent/overlay_api.c", "agent/alarm_api.c",
            "agent/errors.c", "agent/msnm_answer.c", "agent/msnm_api.c",
            "agent/msnm_diag.c")
 # The two meanings that one field name has.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Closed windows of a tree: the same for everybody, whole or named missing."""
+import json
 import os
 import signal
 import time
@@ -8,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab import wait_until
+from test_tree import COUNTER, configure, middle
 from traffic import reproducible, spray, udp_packet
-from tree import Tree
+from tree import Tree, request
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 SHAPE = {0: [1, 2], 2: [3]}
@@ -317,6 +319,81 @@ def test_alarm(shape):
         blind("monitor_down")
         leaf.agent.kill()
         blind("unreachable")
+
+
+def test_alarm_of_a_generation():
+    """A new one has the hosts of now; the same one, put again, its own."""
+    with Tree({0: [1]}) as tree:
+        asks = ["alarm?over=4000", "totals"]
+        task = create(tree.root, sketches=["hll"], standing=asks).json()["data"]
+        members = {"filter": {"direction": "in", "proto": "udp"}, "key": "src",
+                   "increment": "byte", "sketches": ["hll"], "window_s": W,
+                   "standing": asks}
+        for generation in (1, 2, 2):
+            r = tree.root.post(f"/api/v1/tasks/{task['id']}", {
+                **members, "generation": generation}, method="PUT")
+            assert r.status == 200, r.text
+            assert r.json()["data"]["standing"] == [
+                "alarm?over=4000&hosts=2", "totals"]
+            assert r.json()["data"]["generation"] == generation
+
+
+# ---- what a child may not say of an alarm ----
+
+def test_alarm_of_a_hostile_child():
+    """Only the child itself, of a task both have, and only what can be."""
+    with Tree({0: [1]}) as tree, middle(tree.nodes[1]) as server:
+        root, child = tree.nodes
+        configure(tree)
+        tree.wait_complete(**COUNTER)
+        r = root.post("/api/v1/tasks", {
+            "filter": {"direction": "in", "proto": "udp"}, "key": "src",
+            "increment": "byte", "sketches": ["hll"], "window_s": 1,
+            "standing": ["alarm?over=1000000"]})
+        assert r.status == 201, r.text
+        task = r.json()["data"]["id"]
+        path = f"/api/v1/tasks/{task}"
+
+        def asked():
+            root.get(path + "/totals")
+            return next((a for a in server.asks
+                         if a[1]["task"] == task), None)
+        headers, ask_body = wait_until(asked, 10, "the child was asked")
+        lease = {"X-Linnet-Lease": headers["X-Linnet-Lease"]}
+
+        def say(lease=lease, **changes):
+            said = {"task": task, "least": 1, "most": 2,
+                    "task_hash": ask_body["task_hash"],
+                    "window": int(time.time()) - 2, "sure": True,
+                    "blind": False, **changes}
+            return request(
+                child.host, root.address, "POST", "/api/v1/peer/alarm",
+                json.dumps(said), {"Content-Type": "application/json", **lease}
+                ).status
+
+        wait_until(lambda: say() == 204, 5, "the alarm of the root")
+        assert say(least=0, most=2**63) == 204
+        for bad in (
+                {"least": 2**63 + 1, "most": 2**64 - 1}, {"most": 2**63 + 1},
+                {"most": 2**64 - 1}, {"most": 2**64}, {"least": 3},
+                {"least": -1}, {"least": 1.5}, {"least": "1"}, {"most": None},
+                {"sure": 1}, {"blind": None}, {"window": 0}, {"window": -1},
+                {"window": 2**48 + 1}, {"task": "x"}, {"task_hash": 5}):
+            assert say(**bad) == 400, bad
+        assert "alarm rejected" in tree.lab.logs()
+        # later, perhaps: its clock is ahead, or the task is not there yet
+        for early in ({"window": int(time.time()) + 60},
+                      {"task": "12" * 8}, {"task_hash": "12" * 8}):
+            assert say(**early) == 503, early
+        assert say(window=int(time.time()) - 100) == 422
+        for other in ("1.0000000000000000.1", "0.0000000000000000.0"):
+            assert say({"X-Linnet-Lease": other}, least=10**7,
+                       most=10**7) == 409, other
+        for none in ({}, {"X-Linnet-Lease": ""}, {"X-Linnet-Lease": "x"}):
+            assert say(none, least=10**7, most=10**7) == 400, none
+        windows = wait_until(lambda: root.get(path + "/alarm").json()["data"][
+            "windows"], 5, "a window to be judged")
+        assert "over" not in {w["state"] for w in windows}
 
 
 # ---- standing queries while agents move and restart ----
