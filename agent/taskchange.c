@@ -150,7 +150,8 @@ static bool same_content(const struct task *a, const struct task *b)
 	spec.seed = b->spec.seed;
 	return task_equal(&spec, &b->spec) && a->expires_s == b->expires_s &&
 	       a->origin == b->origin && a->is_sketch == b->is_sketch &&
-	       a->sketch == b->sketch && strcmp(a->name, b->name) == 0;
+	       a->sketch == b->sketch && strcmp(a->name, b->name) == 0 &&
+	       strcmp(a->params, b->params) == 0;
 }
 
 struct registry_op *

@@ -439,6 +439,9 @@ static void test_put(void **state)
 	t.spec.key = KEY_SRC;
 	assert_int_equal(put(w, &t), ERR_CONFLICT);
 	t.expires_s = 0;
+	snprintf(t.params, sizeof(t.params), "totals");
+	assert_int_equal(put(w, &t), ERR_CONFLICT);
+	t.params[0] = '\0';
 	t.spec.generation = 4;
 	assert_int_equal(put(w, &t), ERR_CONFLICT);
 	assert_string_equal(w->what, "an older generation");
