@@ -71,7 +71,7 @@ void alarm_tell(struct alarm_window *w)
 	rq.to = *parent;
 	rq.body = b.data;
 	rq.len = b.len;
-	rq.headers[0] = "X-Linnet-Api: 1.0";
+	rq.headers[0] = PEER_API_HEADER;
 	rq.headers[1] = lease;
 	w->sent = w->sum;
 	w->sent_final = w->final;
