@@ -31,8 +31,10 @@ static void told(void *arg, const struct peer_reply *r)
 	struct alarm *al = w->alarm;
 
 	w->call = NULL;
-	/* what it does not take now it will not take later */
-	w->told = !r->err && r->status < 500 && r->status != 409 &&
+	/* what it finds wrong it will not take later; a refusal of the caller
+	 * may be that of a stranger at its address */
+	w->told = !r->err &&
+		  (r->status == 204 || r->status == 400 || r->status == 422) &&
 		  w->sent.least == w->sum.least &&
 		  w->sent.most == w->sum.most && w->sent.sure == w->sum.sure &&
 		  w->sent_final == w->final;
