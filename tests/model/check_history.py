@@ -75,11 +75,24 @@ class History:
             yield "complete without a member"
         if a["missing_more"]:
             return  # who is in it is not known
-        there = [v for h, v in self.value.items() if h not in missing]
+        there = self.value.keys() - missing
         if a["answered"] > len(there):
             yield "double"
-        elif not sum_of(there, a["answered"], a["value"] + a["missed"]):
-            yield "double" if a["value"] > sum(there) else "value"
+        elif not self.adds_up(a, there):
+            yield ("double" if a["value"] > sum(map(self.value.get, there))
+                   else "value")
+
+    def adds_up(self, a, there):
+        """The value is that of so many of these hosts."""
+        n, total = a["answered"], a["value"] + a["missed"]
+        sure = there & self.members(a["began"], a["ended"])
+        others = [self.value[h] for h in there - sure]
+        rest = total - sum(self.value[h] for h in sure)
+        if n >= len(sure) and sum_of(others, n - len(sure), rest):
+            return True
+        # who was not expected, either
+        return len(there) - n < 4 and sum_of(
+            [self.value[h] for h in there], n, total)
 
 
 def check(lines, teeth=False):

@@ -4,8 +4,9 @@
 the root says the right thing again, and that it never says a wrong one.
 
 Run as a program, or with LINNET_TEST_FULL=1: 200 faults of inner agents, 20
-of the root, four partitions, 550 changes of tasks; half an hour.  Otherwise a
-few of each, within the same bounds.
+of the root, four partitions, 550 changes of tasks, 10,000 answers of 127
+agents that come and go; 40 minutes.  Otherwise a few of each, within the same
+bounds.
 """
 import contextlib
 import json
@@ -35,6 +36,11 @@ CANDIDATES = range(3)
 # a silent child is down after 3.1 s, a killed one after 1.4 s
 DOWN = {"kill": 1.4, "stop": 3.1, "cut": 3.1}
 ANSWERS_DOWN = 10
+
+
+def many_faults(test):
+    """A test of the long run alone: its short form is the last of this file."""
+    return test if FULL else None
 
 
 def say(*what):
@@ -85,12 +91,13 @@ class Questions(Load):
             self.rows.append(row_of(*self.replies.pop()))
 
 
-def judge(ledger, rows):
+def judge(ledger, rows, teeth=False):
     """Nothing is counted twice, every sum is that of the hosts named; how many
     answers came too late."""
     wrong, text = check(
         [json.dumps({"host": h, "value": v}) for h, v in ledger.items()] +
-        [json.dumps(r) for r in rows])
+        [json.dumps(r) for r in rows], teeth)
+    say(text.splitlines()[-1])
     late = wrong.pop("late", 0)
     assert not wrong, text
     return late
@@ -206,7 +213,7 @@ def survive(swarm, ledger, kind_of):
     return Survival(repaired - fault.began, whole - healing, waited, late)
 
 
-def many_faults(swarm, ledger, rng, count):
+def faults_in_turn(swarm, ledger, rng, count):
     """One after the other; the times that it took."""
     repaired = {k: [] for k in FAULTS}
     took = []
@@ -235,12 +242,12 @@ def many_faults(swarm, ledger, rng, count):
     within(sum(t.late for t in took), 0, "answers beyond the budget")
 
 
-@pytest.mark.skipif(not FULL, reason="many faults: LINNET_TEST_FULL=1")
+@many_faults
 def test_t50b_inner_agents():
     count = int(os.environ.get("LINNET_ROUNDS", "200"))
     say(f"LINNET_TEST_SEED={SEED}")
     with Swarm(85, 4, "join") as swarm:
-        many_faults(swarm, ledger_of(swarm), random.Random(SEED), count)
+        faults_in_turn(swarm, ledger_of(swarm), random.Random(SEED), count)
 
 
 # ---- T51b: the root ----
@@ -404,7 +411,7 @@ def add_tasks(swarm, n):
     return swarm.data("/api/v1/tasks?limit=100")
 
 
-@pytest.mark.skipif(not FULL, reason="many faults: LINNET_TEST_FULL=1")
+@many_faults
 def test_t51b_root():
     rng = random.Random(SEED)
     count = int(os.environ.get("LINNET_ROUNDS", "20"))
@@ -590,7 +597,7 @@ def change_tasks(swarm, rng, changes, troubles):
     return list(controller.want.values())
 
 
-@pytest.mark.skipif(not FULL, reason="many faults: LINNET_TEST_FULL=1")
+@many_faults
 def test_t53b_tasks():
     rng = random.Random(SEED)
     say(f"LINNET_TEST_SEED={SEED}")
@@ -599,6 +606,92 @@ def test_t53b_tasks():
             change_tasks(swarm, rng, 100, 12)
     with Swarm(60, 40, "list") as swarm:
         change_tasks(swarm, rng, 50, 6)
+
+
+# ---- T56b: many answers, while agents come, go and move ----
+
+class Churn:
+    """Agents restart, are lost for some seconds, or are moved, one each 200
+    ms; rows tell which hosts are members for sure."""
+
+    MOVES = 8  # at once: the judge tries all combinations
+
+    def __init__(self, swarm, rng):
+        self.swarm, self.rng = swarm, rng
+        self.rows, self.events = [], 0
+        self.lost, self.moved, self.starting = {}, set(), []
+
+    def member(self, i, joined):
+        self.rows.append({"member": address(i), "at": time.monotonic(),
+                          "in": joined})
+
+    def restart(self, i, seconds=0):
+        agent = self.swarm.agents[i]
+        agent.kill()
+        self.starting = [a for a in self.starting if a is not agent]
+        self.lost[i] = time.monotonic() + seconds
+
+    def lose(self, i):
+        self.restart(i, self.rng.uniform(0.5, 5))
+
+    def move(self, i):
+        """A leaf loses its parent, and asks for another place."""
+        above = parents(self.swarm)
+        if i in above.values() or i in self.moved or above.get(i) is None \
+                or above[i] in self.lost or len(self.moved) == self.MOVES:
+            return
+        self.member(i, False)
+        self.moved.add(i)
+        r = self.swarm.call("DELETE",
+                            f"/api/v1/overlay/children/{address(i)}",
+                            i=above[i])
+        assert r.status in (204, 404), r.text  # 404: it has just moved
+
+    def come_back(self, now):
+        for i in [i for i, at in self.lost.items() if at <= now]:
+            del self.lost[i]
+            self.starting.append(self.swarm.start(i, wait=False))
+
+    def run(self, seconds):
+        """So long; then until all are there again."""
+        due = time.monotonic()
+        end = due + seconds
+        while due < end:
+            what = self.rng.choice((self.restart, self.lose, self.move))
+            i = self.rng.choice([i for i in range(1, self.swarm.n)
+                                 if i not in self.lost])
+            what(i)
+            self.events += 1
+            due += 0.2
+            self.come_back(due)
+            time.sleep(max(0, due - time.monotonic()))
+        self.come_back(due + 10)
+        for agent in self.starting:
+            agent.wait_ready(20)
+        self.starting = []
+        everybody = {address(i) for i in range(self.swarm.n)}
+        wait_until(lambda: self.swarm.up() == everybody, 30, "all are back")
+        for i in self.moved:
+            self.member(i, True)
+        self.moved = set()
+
+
+@many_faults
+def test_t56b_answers():
+    count = int(os.environ.get("LINNET_ANSWERS", "10000"))
+    say(f"LINNET_TEST_SEED={SEED}")
+    with Swarm(127, 8, "join") as swarm:
+        ledger, churn = ledger_of(swarm), Churn(swarm, random.Random(SEED))
+        with Questions(swarm) as load:
+            while len(load.rows) < count:
+                churn.run(10)
+                wait_until(lambda: load.rows[-1]["complete"], 30, "complete")
+                peace = len(load.rows) + 100
+                wait_until(lambda p=peace: len(load.rows) > p, 30, "answers")
+                say(f"{len(load.rows)} answers, {churn.events} events")
+        assert not load.errors, load.errors
+        within(judge(ledger, churn.rows + load.rows, teeth=True), 0,
+               "answers beyond the budget")
 
 
 # ---- all of it in small ----
