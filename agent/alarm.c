@@ -430,11 +430,7 @@ static uint64_t alarm_look(struct alarm *al, const struct task *t,
 static bool conf_of(const struct registry *r, const struct task *t,
 		    struct standing_conf *out)
 {
-	return !t->is_sketch && t->params[0] &&
-	       !registry_is_local(r, t->spec.id) &&
-	       t->spec.kinds != TASK_FEATURES &&
-	       !standing_conf_parse(t->params, &t->spec, out) &&
-	       out->alarm.limit;
+	return standing_conf_of(r, t, out) && out->alarm.limit;
 }
 
 static void look(void *arg)

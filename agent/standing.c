@@ -132,20 +132,17 @@ static void window_ask(struct standing *s, const struct answer_request *rq)
 
 /* Asks what is due; wall clock of the next. */
 static uint64_t task_look(struct standing *s, const struct task *t,
-			  uint64_t wall_ms)
+			  const struct standing_conf *conf, uint64_t wall_ms)
 {
 	struct standing_row *row = row_of(s, &t->spec);
 	struct standing_place p = place_of(s, &t->spec);
-	struct standing_conf conf;
 	struct answer_request rq;
 	uint64_t window;
 
-	if (standing_conf_parse(t->params, &t->spec, &conf))
-		return UINT64_MAX;
 	if (!row)
 		row = row_add(s, &t->spec);
-	for (unsigned i = 0; row && i < conf.n; i++) {
-		enum ask_kind kind = conf.ask[i].kind;
+	for (unsigned i = 0; row && i < conf->n; i++) {
+		enum ask_kind kind = conf->ask[i].kind;
 
 		window = standing_next(&p, wall_ms, row->asked[kind]);
 		if (!window)
@@ -154,7 +151,7 @@ static uint64_t task_look(struct standing *s, const struct task *t,
 		/* that in which it began is not whole on any host */
 		if (window * t->spec.window_ms < t->created_ms)
 			continue;
-		request_of(t, &conf.ask[i], &rq);
+		request_of(t, &conf->ask[i], &rq);
 		rq.window = window;
 		rq.budget_ms = standing_budget_ms(&p, s->agent->conf->query_ms);
 		window_ask(s, &rq);
@@ -162,25 +159,18 @@ static uint64_t task_look(struct standing *s, const struct task *t,
 	return standing_due_ms(&p, standing_newest(&p, wall_ms) + 1);
 }
 
-/* What a host has for itself nobody is asked for. */
-static bool stands(const struct registry *r, const struct task *t)
-{
-	return !t->is_sketch && t->params[0] &&
-	       t->spec.kinds != TASK_FEATURES &&
-	       !registry_is_local(r, t->spec.id);
-}
-
 static void look(void *arg)
 {
 	struct standing *s = arg;
 	const struct registry *r = s->agent->registry;
 	uint64_t wall_ms = clock_wall_ms(), next = UINT64_MAX;
+	struct standing_conf conf;
 
 	for (unsigned i = 0; i < registry_rows(r); i++) {
 		const struct task *t = registry_at(r, i);
 
-		if (stands(r, t))
-			next = MIN(next, task_look(s, t, wall_ms));
+		if (standing_conf_of(r, t, &conf))
+			next = MIN(next, task_look(s, t, &conf, wall_ms));
 	}
 	/* farther off, the next tick is there before */
 	if (next > wall_ms + STANDING_TICK_MS)
@@ -206,7 +196,7 @@ uint64_t standing_last(const struct agent *a, const struct answer_request *rq,
 	if (!row || !t || rq->host_only || rq->contributors ||
 	    !overlay_is_root(a->overlay) ||
 	    row->answered[rq->kind] + 1 != newest ||
-	    standing_conf_parse(t->params, &t->spec, &conf))
+	    !standing_conf_of(a->registry, t, &conf))
 		return newest;
 	for (unsigned i = 0; i < conf.n; i++) {
 		struct answer_request same;

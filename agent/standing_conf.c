@@ -114,6 +114,15 @@ int standing_conf_parse(const char *text, const struct task_spec *t,
 	return 0;
 }
 
+bool standing_conf_of(const struct registry *r, const struct task *t,
+		      struct standing_conf *out)
+{
+	return !t->is_sketch && t->params[0] &&
+	       t->spec.kinds != TASK_FEATURES &&
+	       !registry_is_local(r, t->spec.id) &&
+	       !standing_conf_parse(t->params, &t->spec, out);
+}
+
 void standing_conf_hosts(char text[TASK_PARAMS_LEN], uint32_t hosts)
 {
 	char *s = strstr(text, "alarm?"), add[24];

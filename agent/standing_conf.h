@@ -41,4 +41,8 @@ void standing_conf_hosts(char text[TASK_PARAMS_LEN], uint32_t hosts);
 int standing_conf_parse(const char *text, const struct task_spec *t,
 			struct standing_conf *out);
 
+/* Of a task whose windows all hosts below this one have, too; else false. */
+bool standing_conf_of(const struct registry *r, const struct task *t,
+		      struct standing_conf *out);
+
 #endif
