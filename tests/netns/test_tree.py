@@ -251,6 +251,40 @@ class Middle(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def serving(server):
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class Stranger(Middle):
+    """Has no proof, and says the same to all."""
+
+    def _pass(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.seen.append((self.path, "Authorization" in self.headers))
+        self.reply(self.server.status, json.dumps(self.server.says).encode())
+
+    do_GET = do_POST = do_PUT = do_DELETE = _pass
+
+
+@contextlib.contextmanager
+def stranger(node, says, status=200):
+    """Sits at this address, where no agent is; it has `seen` (path, did a
+    token come?)."""
+    server = Server(node, 8000)
+    server.RequestHandlerClass, server.seen = Stranger, []
+    server.status, server.says = status, says
+    with serving(server):
+        yield server
+
+
+@contextlib.contextmanager
 def middle(node):
     """What others hear of this node goes through a Server."""
     there = ["!", "-i", "lo", "-d", node.address, "-p", "tcp",
@@ -265,16 +299,12 @@ def middle(node):
     node.agent.stop()
     node.start()
     server = Server(node, 8001)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
     try:
-        yield server
+        with serving(server):
+            yield server
     finally:
         for table, *rule in rules:
             node.host.run(["iptables-nft", "-t", table, "-D", *rule])
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @contextlib.contextmanager
@@ -933,43 +963,20 @@ def test_t49_no_token_to_strangers():
         lab.dir.chmod(0o711)
         args = token_files(lab, "fleet", "peer", "f" * 43)
         nodes = [Node(h, [], monitor=False, args=args) for h in lab.hosts]
-        root, friend, stranger = nodes
-        seen = []
-
-        class Recorder(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                seen.append((self.path, dict(self.headers)))
-                body = json.dumps({"node_id": "ab" * 16, "overlay": "linnet",
-                                   "proof": "00" * 32}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                """Nothing."""
-
-        server = Server(stranger, 8000)
-        server.RequestHandlerClass = Recorder
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+        root, friend, other = nodes
         boss = {"Authorization": "Bearer boss",
                 "Content-Type": "application/json"}
         path = "/api/v1/overlay/children"
-        try:
+        with stranger(other, {"node_id": "ab" * 16, "overlay": "linnet",
+                              "proof": "00" * 32}) as server:
             for n in (root, friend):
                 n.args = args
                 n.start()
-            r = root.post(path, {"host": stranger.address}, headers=boss)
+            r = root.post(path, {"host": other.address}, headers=boss)
             assert r.status == 422 and "proof" in r.text, r.text
             r = root.post(path, {"host": friend.address}, headers=boss)
             assert r.status == 201, r.text
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        assert {p for p, _ in seen} == {"/api/v1/peer/hello"}
-        assert not any("Authorization" in h for _, h in seen)
+        assert set(server.seen) == {("/api/v1/peer/hello", False)}
 
         def up():
             r = root.get("/api/v1/overlay", headers=boss).json()

@@ -10,13 +10,12 @@ import os
 import random
 import shutil
 import sys
-import threading
 import time
 
 import pytest
 
 from lab import AGENT_UID, Lab, wait_until
-from test_tree import Middle, Server, middle, token_files
+from test_tree import Middle, middle, stranger, token_files
 from tree import Node, Tree, request
 
 ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
@@ -289,40 +288,21 @@ def test_t49_no_token_to_a_candidate():
         args = token_files(lab, "fleet", "peer", "f" * 43)
         for address in addresses:
             args += ["--root", address, "--seed", address]
-        root, stranger = (Node(h, [], monitor=False, args=args)
-                          for h in lab.hosts)
-        seen = []
-
-        class Stranger(Middle):
-            def _pass(self):
-                length = int(self.headers.get("Content-Length", 0))
-                self.rfile.read(length)
-                seen.append((self.path, dict(self.headers)))
-                self.reply(200, json.dumps({
-                    "node_id": "ab" * 16, "incarnation": 1, "root": False,
-                    "rooted": False, "overlay": "linnet",
-                    "proof": "00" * 32}).encode())
-
-            do_GET = do_POST = do_PUT = do_DELETE = _pass
-
-        server = Server(stranger, 8000)
-        server.RequestHandlerClass = Stranger
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        root, other = (Node(h, [], monitor=False, args=args)
+                       for h in lab.hosts)
+        with stranger(other, {"node_id": "ab" * 16, "incarnation": 1,
+                              "root": False, "rooted": False,
+                              "overlay": "linnet",
+                              "proof": "00" * 32}) as server:
             root.start()
             boss = {"Authorization": "Bearer boss"}
             wait_until(lambda: root.get("/api/v1/status", headers=boss)
                        .json()["data"]["overlay"]["role"] == "root", 20,
                        "it is the root")
-            before = len(seen)
-            wait_until(lambda: len(seen) > before, 20, "asked once more")
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        assert {p for p, _ in seen} == {"/api/v1/peer/hello"}
-        assert not any("Authorization" in h for _, h in seen)
+            before = len(server.seen)
+            wait_until(lambda: len(server.seen) > before, 20,
+                       "asked once more")
+        assert set(server.seen) == {("/api/v1/peer/hello", False)}
 
 
 # ---- changes that come late, twice or changed ----

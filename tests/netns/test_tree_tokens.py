@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tokens between agents: who is told one, what a stranger gets to know."""
 import contextlib
-import json
-import threading
 
 import pytest
 
 from lab import Lab, wait_until
-from test_tree import Middle, Server, middle, token_files
+from test_tree import Middle, middle, stranger, token_files
 from tree import Node, request
 
 BOSS = {"Authorization": "Bearer boss"}
@@ -47,32 +45,12 @@ def wait_complete(root, task):
     wait_until(complete, 15, "a complete answer")
 
 
-class Stranger(Middle):
-    """Has no proof, and says the same to all."""
-
-    def _pass(self):
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.seen.append((self.path, "Authorization" in self.headers))
-        self.reply(self.server.status, json.dumps(self.server.says).encode())
-
-    do_GET = do_POST = do_PUT = do_DELETE = _pass
-
-
 @contextlib.contextmanager
-def stranger(child, status, says):
-    """Sits at the child's address, which is no more."""
+def replaced(child, says, status=200):
+    """A stranger at the child's address, which is no more."""
     child.agent.kill()
-    server = Server(child, 8000)
-    server.RequestHandlerClass, server.seen = Stranger, []
-    server.status, server.says = status, says
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with stranger(child, says, status) as server:
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def wait_beats(server):
@@ -87,7 +65,7 @@ def test_t49_another_one_answers_at_a_childs_address():
                             headers=BOSS).json()["data"]["node_id"]
         says = {"node_id": node_id, "incarnation": 1, "overlay": "linnet",
                 "proof": "00" * 32, "nonce": "00" * 16}
-        with stranger(child, 200, says) as server:
+        with replaced(child, says) as server:
             # a question, a probe, a change, and beats
             r = ask(root, task)
             reasons = r.json()["meta"]["coverage"]["missing"]
@@ -106,7 +84,7 @@ def test_a_refusal_without_proof_is_no_word_of_the_childs(status, reason):
     with pair() as (root, child, task):
         says = {"reason": reason, "node_id": "e" * 32, "incarnation": 9,
                 "lease": "9.00000000000000ff.9"}
-        with stranger(child, status, says) as server:
+        with replaced(child, says, status) as server:
             for _ in range(2):
                 wait_beats(server)
                 scope = ask(root, task).json()["meta"]["coverage"]

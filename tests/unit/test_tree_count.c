@@ -6,20 +6,6 @@
 #include "common/util.h"
 #include "tree_world.h"
 
-static struct world *grown(unsigned n, unsigned fanout, unsigned roots)
-{
-	struct world *w = world_new(n, &world_join, 1);
-
-	world_roots(w, roots);
-	for (unsigned i = 0; i < n; i++) {
-		w->node[i].conf.fanout = fanout;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 60000);
-	return w;
-}
-
 /* Another disk: nothing is known, and the id is higher than all others. */
 static void lose_state(struct world *w, unsigned i)
 {
@@ -30,7 +16,7 @@ static void lose_state(struct world *w, unsigned i)
 /* What was below a host that was reborn is still expected. */
 static void test_reborn_above(void **state)
 {
-	struct world *w = grown(3, 1, 1);
+	struct world *w = world_grown(3, 1, 1, 1);
 
 	(void)state;
 	assert_int_equal(world_parent(w, 2), 1);
@@ -48,7 +34,7 @@ static void test_reborn_above(void **state)
 /* So is what was below one that leaves. */
 static void test_left_above(void **state)
 {
-	struct world *w = grown(3, 1, 1);
+	struct world *w = world_grown(3, 1, 1, 1);
 
 	(void)state;
 	world_kill(w, 2);
@@ -63,7 +49,7 @@ static void test_left_above(void **state)
 /* A root without its disk begins with the first term, which there was. */
 static void test_fleet_of_same_term(void **state)
 {
-	struct world *w = grown(5, 4, 1);
+	struct world *w = world_grown(5, 4, 1, 1);
 
 	(void)state;
 	world_kill(w, 4);
@@ -85,7 +71,7 @@ static void test_fleet_of_same_term(void **state)
 /* Nobody it meets was told how many there were; but there were some. */
 static void test_fleet_of_nobody(void **state)
 {
-	struct world *w = grown(4, 4, 1);
+	struct world *w = world_grown(4, 4, 1, 1);
 
 	(void)state;
 	for (unsigned i = 1; i < 4; i++)
@@ -106,7 +92,7 @@ static void test_fleet_of_nobody(void **state)
 /* A candidate was never a root, restarts, and reaches nobody. */
 static void test_fleet_of_candidate(void **state)
 {
-	struct world *w = grown(6, 5, 2);
+	struct world *w = world_grown(6, 5, 2, 1);
 
 	(void)state;
 	world_kill(w, 1);
@@ -311,7 +297,7 @@ static void test_rows_known_below(void **state)
 /* The parent does not know it: it hears so with the next that asks it. */
 static void test_disowned(void **state)
 {
-	struct world *w = grown(3, 1, 1);
+	struct world *w = world_grown(3, 1, 1, 1);
 	struct tree_msg join = { .kind = TREE_JOIN };
 	struct tree_mover *m = &join.u.join.mover;
 

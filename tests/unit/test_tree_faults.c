@@ -6,21 +6,6 @@
 #include "tree_world.h"
 
 /* A heap of fan-out k, each parent below 10.0.0.0's order of joining. */
-static struct world *grown(unsigned n, unsigned fanout, unsigned roots,
-			   uint64_t seed)
-{
-	struct world *w = world_new(n, &world_join, seed);
-
-	world_roots(w, roots);
-	for (unsigned i = 0; i < n; i++) {
-		w->node[i].conf.fanout = fanout;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 60000);
-	return w;
-}
-
 static int a_parent(const struct world *w, unsigned depth)
 {
 	for (unsigned i = 0; i < w->n; i++)
@@ -67,7 +52,7 @@ static bool is_detached(struct world *w, void *arg)
 static void child_lost(bool killed, uint64_t suspect_ms, uint64_t down_ms)
 {
 	for (uint64_t seed = 0; seed < 5; seed++) {
-		struct world *w = grown(3, 16, 1, seed);
+		struct world *w = world_grown(3, 16, 1, seed);
 		struct state_of s = { 0, 2, CHILD_SUSPECT };
 		uint64_t first, then;
 
@@ -103,7 +88,7 @@ static void test_child_silent(void **state)
 static void parent_lost(bool killed, uint64_t detached_ms, uint64_t whole_ms)
 {
 	for (uint64_t seed = 0; seed < 5; seed++) {
-		struct world *w = grown(15, 2, 1, seed);
+		struct world *w = world_grown(15, 2, 1, seed);
 		int p = a_parent(w, 1), c;
 		unsigned orphan;
 
@@ -140,7 +125,7 @@ static void test_t50_parent_silent(void **state)
 /* One that was stopped itself blames nobody. */
 static void test_late_itself(void **state)
 {
-	struct world *w = grown(7, 2, 1, 3);
+	struct world *w = world_grown(7, 2, 1, 3);
 	int p = a_parent(w, 1);
 	struct epoch lease = tree_lease(w->node[p].tree), now;
 
@@ -157,7 +142,7 @@ static void test_late_itself(void **state)
 
 static void test_killed_comes_back(void **state)
 {
-	struct world *w = grown(15, 2, 1, 8);
+	struct world *w = world_grown(15, 2, 1, 8);
 
 	(void)state;
 	for (unsigned i = 1; i < 15; i++) {
@@ -181,7 +166,7 @@ static bool has_root(struct world *w, void *unused)
 static void root_lost(bool killed, unsigned roots)
 {
 	for (uint64_t seed = 0; seed < 4; seed++) {
-		struct world *w = grown(20, 4, roots, seed);
+		struct world *w = world_grown(20, 4, roots, seed);
 		struct epoch before = tree_epoch(w->node[0].tree), after;
 		int root;
 
@@ -219,7 +204,7 @@ static void test_t51_root_killed(void **state)
 
 static void test_t51_no_candidate(void **state)
 {
-	struct world *w = grown(5, 2, 1, 4);
+	struct world *w = world_grown(5, 2, 1, 4);
 
 	(void)state;
 	world_kill(w, 0);
@@ -234,7 +219,7 @@ static void test_t51_no_candidate(void **state)
 /* A new root that has not seen all does not say that it has. */
 static void test_t51_fleet(void **state)
 {
-	struct world *w = grown(20, 4, 2, 11);
+	struct world *w = world_grown(20, 4, 2, 11);
 	int root;
 
 	(void)state;
@@ -271,7 +256,7 @@ static void test_t51_two_roots_heal(void **state)
 {
 	(void)state;
 	for (uint64_t seed = 0; seed < 6; seed++) {
-		struct world *w = grown(20, 4, 3, seed);
+		struct world *w = world_grown(20, 4, 3, seed);
 		struct epoch e[2];
 		uint64_t took;
 
@@ -300,7 +285,7 @@ static void test_t51_two_roots_heal(void **state)
 
 static void test_term_not_kept(void **state)
 {
-	struct world *w = grown(6, 4, 2, 5);
+	struct world *w = world_grown(6, 4, 2, 5);
 
 	(void)state;
 	/* no disk, no reign */
@@ -356,7 +341,7 @@ static void test_s1_two_roots_invite(void **state)
 static void test_t56_moves(void **state)
 {
 	for (uint64_t seed = 0; seed < 10; seed++) {
-		struct world *w = grown(20, 2, 1, seed);
+		struct world *w = world_grown(20, 2, 1, seed);
 
 		(void)state;
 		for (unsigned k = 0; k < 60; k++) {
@@ -550,7 +535,7 @@ static void test_long_list(void **state)
 
 static void test_drain(void **state)
 {
-	struct world *w = grown(15, 2, 1, 6);
+	struct world *w = world_grown(15, 2, 1, 6);
 	int p = a_parent(w, 1);
 
 	(void)state;
@@ -579,7 +564,7 @@ static bool see_no_leave(struct world *w, unsigned from, unsigned to,
 /* Its parent was not told: it is down, and expected, as any that ends. */
 static void test_leave_lost(void **state)
 {
-	struct world *w = grown(5, 4, 1, 6);
+	struct world *w = world_grown(5, 4, 1, 6);
 
 	(void)state;
 	w->see = see_no_leave;
@@ -594,7 +579,7 @@ static void test_leave_lost(void **state)
 
 static void test_drained_root(void **state)
 {
-	struct world *w = grown(15, 4, 2, 6);
+	struct world *w = world_grown(15, 4, 2, 6);
 
 	(void)state;
 	tree_drain(w->node[0].tree);

@@ -5,20 +5,6 @@
 
 #include "tree_world.h"
 
-static struct world *grown(unsigned n, unsigned fanout, uint64_t seed)
-{
-	struct world *w = world_new(n, &world_join, seed);
-
-	world_roots(w, 1);
-	for (unsigned i = 0; i < n; i++) {
-		w->node[i].conf.fanout = fanout;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 60000);
-	return w;
-}
-
 /* Each after its parent, own first, nobody twice. */
 static void check_order(struct world *w, unsigned i)
 {
@@ -44,7 +30,7 @@ static void check_order(struct world *w, unsigned i)
 
 static void test_rows_of_all(void **state)
 {
-	struct world *w = grown(40, 3, 1);
+	struct world *w = world_grown(40, 3, 1, 1);
 	const struct tree_peer *m;
 	uint64_t version;
 	uint32_t n;
@@ -76,7 +62,7 @@ static void test_rows_of_all(void **state)
 static void test_pages(void **state)
 {
 	struct tree_msg page = { .kind = TREE_ROWS }, answer;
-	struct world *w = grown(20, 20, 2);
+	struct world *w = world_grown(20, 20, 1, 2);
 	uint32_t n;
 
 	(void)state;
@@ -211,7 +197,7 @@ static void test_t55_lies(void **state)
 {
 	(void)state;
 	for (unsigned i = 1; i < LIES; i++) {
-		struct world *w = grown(7, 2, 5);
+		struct world *w = world_grown(7, 2, 1, 5);
 		unsigned liar = 1;
 		struct tree_child c;
 

@@ -741,3 +741,18 @@ void must_settle(struct world *w, uint64_t limit_ms)
 		fail_msg("not settled");
 	}
 }
+
+struct world *world_grown(unsigned n, unsigned fanout, unsigned roots,
+			  uint64_t seed)
+{
+	struct world *w = world_new(n, &world_join, seed);
+
+	world_roots(w, roots);
+	for (unsigned i = 0; i < n; i++) {
+		w->node[i].conf.fanout = fanout;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 60000);
+	return w;
+}

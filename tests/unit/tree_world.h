@@ -72,6 +72,9 @@ void world_free(struct world *w);
 void world_roots(struct world *w, unsigned n);
 void world_start(struct world *w, unsigned i);
 void world_start_all(struct world *w);
+/* n agents that joined one after the other, and are one tree. */
+struct world *world_grown(unsigned n, unsigned fanout, unsigned roots,
+			  uint64_t seed);
 void world_kill(struct world *w, unsigned i);
 void world_stop(struct world *w, unsigned i);
 void world_resume(struct world *w, unsigned i);
