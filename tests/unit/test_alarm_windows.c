@@ -22,6 +22,7 @@
 #include "agent/registry.h"
 #include "agent/standing_conf.h"
 #include "agent/tree/standing.h"
+#include "common/util.h"
 
 #define W      1000
 #define WINDOW 500000 /* the one that is looked at */
@@ -407,6 +408,49 @@ static void test_moved_while_told(void **state)
 	assert_int_equal(epoch_compare(&alarm_now()->spoke, &then), 0);
 }
 
+/*
+ * A stranger at the parent's address can refuse without the token's proof, and
+ * no more: the parent has not heard it.  What itself finds wrong it has.
+ */
+static void test_refused_is_not_heard(void **state)
+{
+	static const struct {
+		int status;
+		bool heard;
+	} row[] = {
+		{ 401, false }, { 403, false }, { 404, false }, { 405, false },
+		{ 429, false }, { 501, false }, { 503, false }, { 409, false },
+		{ 0, false },   { 200, false }, { 204, true },
+	};
+
+	(void)state;
+	w.root = false;
+	w.from_above = true;
+	window_ends(800);
+	for (unsigned i = 0; i < ARRAY_SIZE(row); i++) {
+		assert_int_equal(w.told, i + 1);
+		replied(row[i].status);
+		alarms_tick(w.agent.alarms);
+		assert_int_equal(window()->told, row[i].heard);
+		assert_int_equal(epoch_none(&alarm_now()->spoke),
+				 !row[i].heard);
+	}
+	assert_int_equal(w.told, ARRAY_SIZE(row));
+}
+
+static void test_found_wrong_is_heard(void **state)
+{
+	(void)state;
+	w.root = false;
+	w.from_above = true;
+	window_ends(800);
+	replied(422);
+	alarms_tick(w.agent.alarms);
+	assert_int_equal(w.told, 1);
+	/* but its silence would mean nothing: it speaks in the next window */
+	assert_true(epoch_none(&alarm_now()->spoke));
+}
+
 static void test_clock_ahead(void **state)
 {
 	(void)state;
@@ -455,12 +499,19 @@ static void test_strangers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_silence),        TEST(test_refused_child),
-		TEST(test_never_joined),   TEST(test_members_without_parent),
-		TEST(test_not_settled),    TEST(test_kept_until_late),
-		TEST(test_no_sum_is_lost), TEST(test_moved_while_told),
-		TEST(test_clock_ahead),    TEST(test_not_of_the_parent),
+		TEST(test_silence),
+		TEST(test_refused_child),
+		TEST(test_never_joined),
+		TEST(test_members_without_parent),
+		TEST(test_not_settled),
+		TEST(test_kept_until_late),
+		TEST(test_no_sum_is_lost),
+		TEST(test_moved_while_told),
+		TEST(test_clock_ahead),
+		TEST(test_not_of_the_parent),
 		TEST(test_strangers),
+		TEST(test_refused_is_not_heard),
+		TEST(test_found_wrong_is_heard),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
