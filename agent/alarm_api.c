@@ -2,8 +2,7 @@
 /*
  * What a child says to its parent of a window, and what clients are told:
  *
- *   POST /api/v1/peer/alarm {"task", "task_hash", "window", "least", "most",
- *                            "sure", "blind"}, under the child's lease
+ *   POST /api/v1/peer/alarm, see alarm_json.c, under the child's lease
  *   GET /api/v1/tasks/ID/alarm
  */
 #include <errno.h>
@@ -19,9 +18,10 @@
 #include "common/log.h"
 #include "common/util.h"
 
-#define TELL_MS    1000
-#define CONNECT_MS 250
-#define BODY_MAX   1024
+#define TELL_MS     1000
+#define CONNECT_MS  250
+#define BODY_MAX    1024
+#define REJECTED_MS 10000 /* between two lines about malformed ones */
 
 /* ---- to the parent ---- */
 
@@ -53,21 +53,20 @@ void alarm_tell(struct alarm_window *w)
 				   .reply_max = BODY_MAX };
 	char lease[EPOCH_TEXT + 24], text[EPOCH_TEXT];
 	struct epoch own = tree_lease(overlay_tree(a->overlay));
+	struct alarm_message m = {
+		.task = w->alarm->task.id,
+		.task_hash = task_hash(&w->alarm->task),
+		.window = w->number,
+		.said = { .least = MIN(w->sum.least, ALARM_VALUE_MAX),
+			  .most = MIN(w->sum.most, ALARM_VALUE_MAX),
+			  .sure = w->sum.sure,
+			  .blind = w->final && !w->sum.sure },
+	};
 	struct buf b = BUF_INIT;
-	struct json_out o;
 
 	if (!parent || w->call)
 		return;
-	json_out_init(&o, &b);
-	json_open(&o, NULL, '{');
-	json_put_hex(&o, "task", w->alarm->task.id);
-	json_put_hex(&o, "task_hash", task_hash(&w->alarm->task));
-	json_put_u64(&o, "window", w->number);
-	json_put_u64(&o, "least", MIN(w->sum.least, ALARM_VALUE_MAX));
-	json_put_u64(&o, "most", MIN(w->sum.most, ALARM_VALUE_MAX));
-	json_put_bool(&o, "sure", w->sum.sure);
-	json_put_bool(&o, "blind", w->final && !w->sum.sure);
-	json_close(&o, '}');
+	alarm_message_write(&m, &b);
 	epoch_format(&own, text);
 	snprintf(lease, sizeof(lease), "X-Linnet-Lease: %s", text);
 	rq.to = *parent;
@@ -100,26 +99,28 @@ static bool child_by_lease(const struct agent *a, const struct epoch *lease,
 	return false;
 }
 
-static int said_parse(const struct json *v, uint64_t *task, uint64_t *hash,
-		      uint64_t *window, struct alarm_said *out)
+/* A child that says nothing else must not hide other lines. */
+static void said_rejected(struct alarms *all, const struct tree_child *c)
 {
-	if (json_hex(json_get(v, "task"), task) ||
-	    json_hex(json_get(v, "task_hash"), hash) ||
-	    json_u64(json_get(v, "window"), 1, (uint64_t)1 << 48, window) ||
-	    json_u64(json_get(v, "least"), 0, ALARM_VALUE_MAX, &out->least) ||
-	    json_u64(json_get(v, "most"), out->least, ALARM_VALUE_MAX,
-		     &out->most) ||
-	    json_bool(json_get(v, "sure"), &out->sure) ||
-	    json_bool(json_get(v, "blind"), &out->blind))
-		return -1;
-	return 0;
+	uint64_t now = clock_mono_ms();
+	char text[ENDPOINT_TEXT_LEN], more[32] = "";
+
+	if (all->rejected_ms && now - all->rejected_ms < REJECTED_MS) {
+		all->rejected++;
+		return;
+	}
+	if (all->rejected)
+		snprintf(more, sizeof(more), ", and %u before", all->rejected);
+	endpoint_format(&c->ep, 8000, text);
+	log_warnx("child %s: alarm rejected: malformed%s", text, more);
+	all->rejected_ms = now;
+	all->rejected = 0;
 }
 
 static enum error_code said_serve(struct agent *a, const struct json *v,
 				  const struct epoch *lease)
 {
-	uint64_t id, hash, window;
-	struct alarm_said said;
+	struct alarm_message m;
 	struct tree_child c;
 	const struct task *t;
 	struct alarm *al;
@@ -127,21 +128,18 @@ static enum error_code said_serve(struct agent *a, const struct json *v,
 
 	if (!child_by_lease(a, lease, &c))
 		return ERR_MOVED;
-	if (said_parse(v, &id, &hash, &window, &said)) {
-		char text[ENDPOINT_TEXT_LEN];
-
-		endpoint_format(&c.ep, 8000, text);
-		log_warnx("child %s: alarm rejected: malformed", text);
+	if (alarm_message_read(v, &m)) {
+		said_rejected(a->alarms, &c);
 		return ERR_MALFORMED;
 	}
-	t = registry_find(a->registry, id);
-	al = t && task_hash(&t->spec) == hash
-		     ? alarm_find(a->alarms, id, t->spec.generation)
+	t = registry_find(a->registry, m.task);
+	al = t && task_hash(&t->spec) == m.task_hash
+		     ? alarm_find(a->alarms, m.task, t->spec.generation)
 		     : NULL;
 	if (!al)
 		return ERR_UNAVAILABLE; /* it may come yet */
-	said.id = c.id;
-	r = alarm_heard(al, window, &said, lease);
+	m.said.id = c.id;
+	r = alarm_heard(al, m.window, &m.said, lease);
 	return r == -EAGAIN ? ERR_UNAVAILABLE : r ? ERR_VALUE : ERR_NONE;
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by alarm.c (what is judged) and alarm_api.c (what is said of it). */
+/*
+ * Shared by alarm.c (what is judged), alarm_api.c (what is said of it) and
+ * alarm_json.c (as text).
+ */
 #ifndef LINNET_ALARM_PRIVATE_H
 #define LINNET_ALARM_PRIVATE_H
 
@@ -12,6 +15,8 @@
 #define ALARM_WINDOWS   32
 #define ALARM_VALUE_MAX ((uint64_t)1 << 63) /* more than any limit */
 
+struct buf;
+struct json;
 struct peer_call;
 
 /* What a child said of a window. */
@@ -19,6 +24,12 @@ struct alarm_said {
 	struct node_id id;
 	uint64_t least, most;
 	bool sure, blind;
+};
+
+/* As it travels; its id does not, the lease says whose it is. */
+struct alarm_message {
+	uint64_t task, task_hash, window;
+	struct alarm_said said;
 };
 
 struct alarm_window {
@@ -76,6 +87,8 @@ struct alarms {
 	uint32_t jitter_ms;
 	struct alarm *first;
 	struct alarm_run *runs;
+	uint64_t rejected_ms; /* last line about a message that is none */
+	unsigned rejected;    /* without a line since */
 };
 
 /* alarm.c */
@@ -89,6 +102,10 @@ uint64_t alarm_limit(const struct alarm *al);
  * -EAGAIN: not yet. */
 int alarm_heard(struct alarm *al, uint64_t window,
 		const struct alarm_said *said, const struct epoch *lease);
+
+/* alarm_json.c: what a child says, as text; 0 or -EINVAL. */
+void alarm_message_write(const struct alarm_message *m, struct buf *out);
+int alarm_message_read(const struct json *v, struct alarm_message *out);
 
 /* alarm_api.c */
 /* Tells the parent what became of this window, until it has heard it. */
