@@ -3,7 +3,7 @@
  * HTTP client towards other agents (libcurl multi inside our loop): keep-alive,
  * no redirects, no proxies, caps on headers and body, addresses checked, no
  * token over a connection whose other end has not proved that it knows it.
- * Only peer.c knows the library.
+ * Only peer_transfer.c knows the library.
  */
 #ifndef LINNET_PEER_H
 #define LINNET_PEER_H
