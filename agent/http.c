@@ -4,19 +4,17 @@
  *
  * One daemon a listener, none with a thread: each has an epoll descriptor that
  * sits in our loop, and runs at the end of every turn.  A connection is a
- * struct conn from accept to close; a request is a struct exchange, made when
- * its first line is there and freed when the library has done with it.  A
- * handler that does not answer at once leaves its connection suspended; the
- * answer resumes it.  A suspended connection has no time limit here: whoever
- * keeps a request has a timer that ends it.
+ * struct http_conn (http_conn.c); a request is a struct exchange, made when
+ * its first line is there and freed when the library has done with it.  Whether
+ * a handler sees it is decided in http_admit.c.  A handler that does not answer
+ * at once leaves its connection suspended; the answer resumes it.  A suspended
+ * connection has no time limit here: whoever keeps a request has a timer that
+ * ends it.
  *
- * The library limits idle time; what it has no means for is done here: time
- * for a whole request (shutdown() makes the library close the connection),
- * connections per address, requests per second, queries in progress.
+ * The library limits idle time and the size of headers.
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -25,26 +23,14 @@
 
 #include <microhttpd.h>
 
-#include "agent/guard.h"
-#include "agent/http.h"
-#include "agent/limit.h"
+#include "agent/http_private.h"
 #include "agent/route.h"
 #include "common/log.h"
 #include "common/util.h"
 
-#define HTTP_LISTENERS     8
-#define HTTP_CONNS         256
-#define HTTP_CONNS_PEERS   32 /* on top */
-#define HTTP_CONNS_ADDR    32
-#define HTTP_QUERIES       64
-#define HTTP_QUERIES_PEERS 16 /* of them */
-#define HTTP_QUERIES_ADDR  16
-#define HTTP_REQUESTS_ADDR 200 /* a second */
-#define HTTP_IDLE_S        5
-#define HTTP_REQUEST_MS    10000
-#define HTTP_MEMORY        16384 /* of a connection: limits its headers */
-#define HTTP_BACKLOG       128
-#define HTTP_AUTH_RETRY_S  "60"
+#define HTTP_LISTENERS 8
+#define HTTP_IDLE_S    5
+#define HTTP_MEMORY    16384 /* of a connection: limits its headers */
 
 enum exchange_state {
 	EXCHANGE_START,     /* headers not seen yet */
@@ -64,7 +50,9 @@ struct http_upgraded {
 
 struct exchange {
 	struct http_request rq;
-	struct conn *conn;
+	struct http *http;
+	struct http_conn *conn;
+	struct MHD_Connection *mhd;
 	const struct http_route *route;
 	enum exchange_state state;
 	bool refused; /* by the guard: the connection ends with the answer */
@@ -73,18 +61,6 @@ struct exchange {
 	struct MHD_Response *response;
 	unsigned status;
 	struct http_upgraded upgraded;
-};
-
-struct conn {
-	struct conn *prev, *next;
-	struct http *http;
-	struct MHD_Connection *mhd;
-	int fd; /* the library's */
-	struct endpoint client, local;
-	uint64_t number;
-	bool peer;
-	uint64_t since_ms; /* accept, last answer, or resume */
-	struct exchange *exchange;
 };
 
 struct listener {
@@ -98,29 +74,11 @@ struct http {
 	struct loop *loop;
 	struct listener listener[HTTP_LISTENERS];
 	size_t n_listeners;
-	struct conn *conns; /* the newest first */
-	unsigned n_conns, n_suspended;
-	uint64_t n_accepted;
-	struct limit requests;
-	struct loop_timer sweep;
-	bool stopping;
+	struct http_conns conns;
+	struct http_gate gate;
 };
 
 /* Connections */
-
-static unsigned conns_from(const struct http *h, const struct ip_addr *a)
-{
-	unsigned n = 0;
-
-	for (const struct conn *c = h->conns; c; c = c->next)
-		n += addr_equal(&c->client.addr, a);
-	return n;
-}
-
-static bool http_is_peer(const struct http *h, const struct ip_addr *a)
-{
-	return h->config.is_peer && h->config.is_peer(h->config.ctx, a);
-}
 
 static enum MHD_Result conn_accept(void *cls, const struct sockaddr *sa,
 				   socklen_t len)
@@ -131,97 +89,19 @@ static enum MHD_Result conn_accept(void *cls, const struct sockaddr *sa,
 	(void)len;
 	if (endpoint_from_sockaddr(sa, &ep) != 0)
 		return MHD_NO;
-	if (h->n_conns < HTTP_CONNS &&
-	    conns_from(h, &ep.addr) < HTTP_CONNS_ADDR)
-		return MHD_YES;
-	if (h->n_conns < HTTP_CONNS + HTTP_CONNS_PEERS &&
-	    http_is_peer(h, &ep.addr))
-		return MHD_YES;
-	return MHD_NO;
+	return http_conns_room(&h->conns, &ep.addr) ? MHD_YES : MHD_NO;
 }
 
-/*
- * Ends what takes too long; the library notices the end and cleans up.  No
- * time begins earlier than it did, so there is nothing to see before the
- * first of them is over.
- */
-static void conns_sweep(void *arg)
-{
-	struct http *h = arg;
-	uint64_t now = clock_mono_ms(), next = now + HTTP_REQUEST_MS;
-
-	for (struct conn *c = h->conns; c; c = c->next) {
-		const struct exchange *x = c->exchange;
-		uint64_t end = c->since_ms + HTTP_REQUEST_MS;
-
-		if (x && (x->state == EXCHANGE_SUSPENDED || x->upgraded.handle))
-			continue;
-		if (end <= now)
-			shutdown(c->fd, SHUT_RDWR);
-		else
-			next = MIN(next, end);
-	}
-	/* A timer that has just fired left room for itself: it cannot fail. */
-	if (h->n_conns > 0)
-		(void)loop_timer_at(h->loop, &h->sweep, next, conns_sweep, h);
-}
-
-static int conns_watch(struct http *h)
-{
-	if (h->sweep.at_ms != 0)
-		return 0;
-	return loop_timer_in(h->loop, &h->sweep, HTTP_REQUEST_MS, conns_sweep,
-			     h);
-}
-
-static void conn_link(struct http *h, struct conn *c)
-{
-	c->next = h->conns;
-	if (c->next)
-		c->next->prev = c;
-	h->conns = c;
-	h->n_conns++;
-}
-
-static void conn_unlink(struct http *h, struct conn *c)
-{
-	if (c->next)
-		c->next->prev = c->prev;
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		h->conns = c->next;
-	h->n_conns--;
-}
-
-static struct conn *conn_new(struct http *h, struct MHD_Connection *mhd)
+static struct http_conn *conn_new(struct http *h, struct MHD_Connection *mhd)
 {
 	const union MHD_ConnectionInfo *client = MHD_get_connection_info(
 		mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
 	const union MHD_ConnectionInfo *fd =
 		MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	struct conn *c;
 
-	if (!client || !fd ||
-	    getsockname(fd->connect_fd, (struct sockaddr *)&ss, &len) < 0)
+	if (!client || !fd)
 		return NULL;
-	c = calloc(1, sizeof(*c));
-	if (!c)
-		return NULL;
-	c->http = h;
-	c->mhd = mhd;
-	c->fd = fd->connect_fd;
-	c->since_ms = clock_mono_ms();
-	if (endpoint_from_sockaddr(client->client_addr, &c->client) != 0 ||
-	    endpoint_from_sockaddr((struct sockaddr *)&ss, &c->local) != 0 ||
-	    conns_watch(h) != 0) {
-		free(c);
-		return NULL;
-	}
-	c->peer = http_is_peer(h, &c->client.addr);
-	return c;
+	return http_conn_add(&h->conns, fd->connect_fd, client->client_addr);
 }
 
 static void exchange_free(struct exchange *x)
@@ -231,7 +111,8 @@ static void exchange_free(struct exchange *x)
 	if (x->conn->exchange == x)
 		x->conn->exchange = NULL;
 	if (x->state == EXCHANGE_SUSPENDED)
-		x->conn->http->n_suspended--;
+		http_conn_resume(&x->http->conns, x->conn);
+	x->conn->upgraded = false;
 	if (x->response)
 		MHD_destroy_response(x->response);
 	buf_fini(&x->body);
@@ -244,21 +125,15 @@ static void conn_notify(void *cls, struct MHD_Connection *mhd,
 			enum MHD_ConnectionNotificationCode code)
 {
 	struct http *h = cls;
-	struct conn *c = *socket_context;
+	struct http_conn *c = *socket_context;
 
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-		c = conn_new(h, mhd);
-		*socket_context = c;
-		if (c) {
-			c->number = ++h->n_accepted;
-			conn_link(h, c);
-		}
+		*socket_context = conn_new(h, mhd);
 	} else if (c) {
-		if (h->config.closed && !h->stopping)
+		if (h->config.closed && !h->gate.stopping)
 			h->config.closed(h->config.ctx, c->number);
 		exchange_free(c->exchange);
-		conn_unlink(h, c);
-		free(c);
+		http_conn_del(&h->conns, c);
 		*socket_context = NULL;
 	}
 }
@@ -271,18 +146,19 @@ static void *exchange_new(void *cls, const char *target,
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
 		mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-	struct conn *c = info ? info->socket_context : NULL;
+	struct http_conn *c = info ? info->socket_context : NULL;
 	struct exchange *x;
 	char *query;
 
-	(void)cls;
 	if (!c)
 		return NULL;
 	exchange_free(c->exchange);
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return NULL;
+	x->http = cls;
 	x->conn = c;
+	x->mhd = mhd;
 	x->target = strdup(target);
 	if (!x->target) {
 		free(x);
@@ -319,25 +195,6 @@ static void exchange_done(void *cls, struct MHD_Connection *mhd, void **con_cls,
 	*con_cls = NULL;
 }
 
-static bool request_id_valid(const char *s)
-{
-	size_t len = strlen(s);
-
-	return len >= 1 && len < REQUEST_ID_LEN &&
-	       strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-			 "0123456789-") == len;
-}
-
-static void request_id_set(struct http_request *rq)
-{
-	const char *given = http_header(rq, "X-Request-Id");
-
-	if (given && request_id_valid(given))
-		snprintf(rq->id, sizeof(rq->id), "%s", given);
-	else
-		hex_u64(random_u64(), rq->id);
-}
-
 static enum MHD_Result guard_walk(void *cls, enum MHD_ValueKind kind,
 				  const char *name, size_t name_len,
 				  const char *value, size_t value_len)
@@ -345,83 +202,6 @@ static enum MHD_Result guard_walk(void *cls, enum MHD_ValueKind kind,
 	(void)kind;
 	guard_header(cls, name, name_len, value ? value : "", value_len);
 	return MHD_YES;
-}
-
-/* Fits the rate and the roles of the route? */
-static enum error_code exchange_admit(struct exchange *x)
-{
-	struct http *h = x->conn->http;
-	enum auth_result result;
-
-	if (h->stopping)
-		return ERR_UNAVAILABLE;
-	if (!x->conn->peer &&
-	    limit_count(&h->requests, &x->rq.client.addr) > HTTP_REQUESTS_ADDR)
-		return ERR_RATE;
-	result = auth_roles(h->config.auth,
-			    http_header(&x->rq, "Authorization"),
-			    &x->rq.client.addr, &x->rq.roles);
-	if (result == AUTH_OK && x->route->role != ROLE_IN_HANDLER)
-		result = auth_allows(h->config.auth, x->rq.roles,
-				     x->route->role);
-	return result == AUTH_OK          ? ERR_NONE
-	       : result == AUTH_TOKEN     ? ERR_TOKEN
-	       : result == AUTH_FORBIDDEN ? ERR_FORBIDDEN
-					  : ERR_RATE;
-}
-
-/* Everything that is decided before the body; *allowed for a 405. */
-static enum error_code exchange_check(struct exchange *x, const char *method,
-				      const char *version, unsigned *allowed)
-{
-	const struct http_config *config = &x->conn->http->config;
-	struct guard g = { 0 };
-	struct guard_request first = {
-		.method = method,
-		.known = method_parse(method),
-		.http_1_0 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0,
-		.local = x->conn->local,
-		.server_names = config->server_names,
-	};
-	uint64_t length;
-	enum error_code e;
-
-	(void)MHD_get_connection_values_n(x->conn->mhd, MHD_HEADER_KIND,
-					  guard_walk, &g);
-	x->rq.method = first.known;
-	e = guard_check_origin(&g, &first);
-	if (e != ERR_NONE)
-		return e;
-	x->route = route_find(config->routes, config->n_routes, first.known,
-			      x->rq.path, &x->rq, allowed);
-	if (!x->route)
-		return *allowed ? ERR_METHOD : ERR_NOT_FOUND;
-	x->rq.legacy = x->route->legacy;
-	e = guard_check_framing(&g, &first, &length);
-	if (e == ERR_NONE)
-		e = guard_check_body(&g, x->route, length, &x->rq.body_type);
-	return e == ERR_NONE ? exchange_admit(x) : e;
-}
-
-static void exchange_refuse(struct exchange *x, enum error_code code,
-			    unsigned allowed)
-{
-	const char *authorization = http_header(&x->rq, "Authorization");
-	struct http_reply r;
-	struct error e;
-	char list[48];
-
-	x->state = EXCHANGE_HANDLER;
-	x->refused = true;
-	error_set(&e, code, NULL, NULL);
-	http_reply_init(&r, 0, NULL);
-	if (code == ERR_METHOD) {
-		method_list(allowed, list);
-		http_reply_header(&r, "Allow", list);
-	}
-	if (code == ERR_RATE && authorization && !x->rq.roles)
-		http_reply_header(&r, "Retry-After", HTTP_AUTH_RETRY_S);
-	http_send_error_with(&x->rq, &e, &r);
 }
 
 /* Gives the answer to the library. */
@@ -432,7 +212,7 @@ static enum MHD_Result exchange_queue(struct exchange *x)
 	if (!x->response)
 		return MHD_NO;
 	x->state = EXCHANGE_SENT;
-	ret = MHD_queue_response(x->conn->mhd, x->status, x->response);
+	ret = MHD_queue_response(x->mhd, x->status, x->response);
 	MHD_destroy_response(x->response);
 	x->response = NULL;
 	return ret;
@@ -441,16 +221,29 @@ static enum MHD_Result exchange_queue(struct exchange *x)
 static enum MHD_Result exchange_begin(struct exchange *x, const char *method,
 				      const char *version)
 {
+	struct http *h = x->http;
+	struct http_head head = {
+		.first = { .method = method,
+			   .known = method_parse(method),
+			   .http_1_0 = !strcmp(version, MHD_HTTP_VERSION_1_0),
+			   .local = x->conn->local,
+			   .server_names = h->config.server_names },
+		.peer = x->conn->peer,
+	};
 	unsigned allowed = 0;
 	enum error_code e;
 
-	request_id_set(&x->rq);
-	e = exchange_check(x, method, version, &allowed);
+	http_request_id(&x->rq);
+	(void)MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, guard_walk,
+					  &head.guard);
+	e = http_admit(&h->gate, &head, &x->rq, &x->route, &allowed);
 	if (e == ERR_NONE) {
 		x->state = EXCHANGE_BODY;
 		return MHD_YES;
 	}
-	exchange_refuse(x, e, allowed);
+	x->state = EXCHANGE_HANDLER;
+	x->refused = true;
+	http_refuse(&x->rq, e, allowed);
 	return exchange_queue(x);
 }
 
@@ -465,44 +258,23 @@ static enum MHD_Result exchange_body(struct exchange *x, const char *data,
 	return x->body.failed ? MHD_NO : MHD_YES;
 }
 
-/*
- * Room for one more request that may take time?  Part of the room is kept for
- * peers; what only peers ask is limited where it is answered, so that a busy
- * agent still answers beats.
- */
-static bool query_room(const struct exchange *x)
-{
-	const struct http *h = x->conn->http;
-	unsigned from = 0;
-
-	if (x->conn->peer || x->route->role == ROLE_NONE ||
-	    x->route->role == ROLE_PEER)
-		return true;
-	for (const struct conn *c = h->conns; c; c = c->next)
-		from += c->exchange &&
-			c->exchange->state == EXCHANGE_SUSPENDED &&
-			addr_equal(&c->client.addr, &x->conn->client.addr);
-	return h->n_suspended < HTTP_QUERIES - HTTP_QUERIES_PEERS &&
-	       from < HTTP_QUERIES_ADDR;
-}
-
 static enum MHD_Result exchange_run(struct exchange *x)
 {
-	struct http *h = x->conn->http;
+	struct http *h = x->http;
 	struct error busy = { .code = ERR_UNAVAILABLE };
 
 	x->state = EXCHANGE_HANDLER;
 	x->rq.body = x->body.data ? x->body.data : "";
 	x->rq.body_len = x->body.len;
-	if (query_room(x))
+	if (http_query_room(&h->conns, x->conn, x->route->role))
 		x->route->fn(h->config.ctx, &x->rq);
 	else
 		http_send_error(&x->rq, &busy);
 	if (x->state == EXCHANGE_READY)
 		return exchange_queue(x);
 	x->state = EXCHANGE_SUSPENDED;
-	h->n_suspended++;
-	MHD_suspend_connection(x->conn->mhd);
+	http_conn_keep(&h->conns, x->conn);
+	MHD_suspend_connection(x->mhd);
 	return MHD_YES;
 }
 
@@ -537,7 +309,7 @@ const char *http_header(const struct http_request *rq, const char *name)
 {
 	const struct exchange *x = rq->conn;
 
-	return MHD_lookup_connection_value(x->conn->mhd, MHD_HEADER_KIND, name);
+	return MHD_lookup_connection_value(x->mhd, MHD_HEADER_KIND, name);
 }
 
 /* Takes the answer; without one (no memory) the connection will be closed. */
@@ -551,9 +323,8 @@ static void exchange_answer(struct exchange *x, unsigned status,
 	x->response = response;
 	x->state = EXCHANGE_READY;
 	if (suspended) {
-		x->conn->http->n_suspended--;
-		x->conn->since_ms = clock_mono_ms();
-		MHD_resume_connection(x->conn->mhd);
+		http_conn_resume(&x->http->conns, x->conn);
+		MHD_resume_connection(x->mhd);
 	}
 }
 
@@ -622,6 +393,7 @@ static void upgrade_ready(void *cls, struct MHD_Connection *mhd, void *con_cls,
 	(void)cls;
 	(void)mhd;
 	x->upgraded.handle = handle;
+	x->conn->upgraded = true;
 	x->upgraded.fn(x->upgraded.arg, &x->upgraded, fd, early, n_early);
 }
 
@@ -694,31 +466,6 @@ static void listener_ready(void *arg, uint32_t events)
 	(void)events;
 }
 
-/* A listening socket or -errno. */
-static int listener_socket(const struct endpoint *ep)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = endpoint_to_sockaddr(ep, &ss);
-	const int one = 1;
-	int fd, err;
-
-	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-		    0);
-	if (fd < 0)
-		return -errno;
-	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
-	    (ss.ss_family == AF_INET6 &&
-	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) <
-		     0) ||
-	    bind(fd, (struct sockaddr *)&ss, len) < 0 ||
-	    listen(fd, HTTP_BACKLOG) < 0) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
-	return fd;
-}
-
 static struct MHD_Daemon *daemon_start(struct http *h, int fd)
 {
 	return MHD_start_daemon(
@@ -730,8 +477,8 @@ static struct MHD_Daemon *daemon_start(struct http *h, int fd)
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK,
 		unescape_nothing, NULL, MHD_OPTION_URI_LOG_CALLBACK,
-		exchange_new, NULL, MHD_OPTION_NOTIFY_CONNECTION, conn_notify,
-		h, MHD_OPTION_NOTIFY_COMPLETED, exchange_done, NULL,
+		exchange_new, h, MHD_OPTION_NOTIFY_CONNECTION, conn_notify, h,
+		MHD_OPTION_NOTIFY_COMPLETED, exchange_done, NULL,
 		MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
 }
 
@@ -744,7 +491,7 @@ static int listener_open(struct http *h, const struct endpoint *ep)
 
 	endpoint_format(ep, 0, text);
 	l->io = LOOP_IO_INIT;
-	l->fd = listener_socket(ep);
+	l->fd = http_listen(ep);
 	if (l->fd < 0) {
 		log_errx("cannot listen on %s: %s", text,
 			 strerrordesc_np(-l->fd));
@@ -780,7 +527,10 @@ int http_open(struct http **out, struct loop *l, const struct http_config *c)
 		return -ENOMEM;
 	h->config = *c;
 	h->loop = l;
-	limit_init(&h->requests, 1000);
+	h->conns.loop = l;
+	h->conns.config = &h->config;
+	h->gate.config = &h->config;
+	limit_init(&h->gate.rate, 1000);
 	for (size_t i = 0; i < c->n_listen && !err; i++)
 		err = listener_open(h, &c->listen[i]);
 	if (err) {
@@ -794,7 +544,7 @@ int http_open(struct http **out, struct loop *l, const struct http_config *c)
 
 void http_quiesce(struct http *h)
 {
-	h->stopping = true;
+	h->gate.stopping = true;
 	for (size_t i = 0; i < h->n_listeners; i++) {
 		struct listener *l = &h->listener[i];
 
@@ -809,7 +559,7 @@ void http_quiesce(struct http *h)
 /* The library must not find a suspended connection when it is stopped. */
 static void conns_release(struct http *h)
 {
-	for (struct conn *c = h->conns; c; c = c->next) {
+	for (struct http_conn *c = h->conns.first; c; c = c->next) {
 		struct exchange *x = c->exchange;
 
 		if (x && x->state == EXCHANGE_SUSPENDED)
@@ -830,16 +580,16 @@ void http_close(struct http *h)
 		loop_io_del(&h->listener[i].io);
 		MHD_stop_daemon(h->listener[i].daemon);
 	}
-	loop_timer_cancel(&h->sweep);
+	loop_timer_cancel(&h->conns.sweep);
 	free(h);
 }
 
 unsigned http_connections(const struct http *h)
 {
-	return h->n_conns;
+	return h->conns.n;
 }
 
 unsigned http_pending(const struct http *h)
 {
-	return h->n_suspended;
+	return h->conns.n_kept;
 }

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Connections of the HTTP server, and the limits that its library has no
+ * means for: connections from an address, time for a whole request (shutdown()
+ * makes the library close the connection), requests that take time.  A part
+ * of each is kept for peers, so that a busy agent still answers them.
+ *
+ * A connection lives from accept to close, in one list; a list of 288 needs no
+ * index.  The descriptor is the library's.  One timer looks at all; none runs
+ * while there is no connection.
+ */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "agent/http_private.h"
+#include "common/util.h"
+
+#define CONNS_ADDR    32
+#define QUERIES       64
+#define QUERIES_PEERS 16 /* of them */
+#define QUERIES_ADDR  16
+#define BACKLOG       128
+#define REQUEST_MS    10000
+
+int http_listen(const struct endpoint *ep)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint_to_sockaddr(ep, &ss);
+	const int one = 1;
+	int fd, err;
+
+	fd = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+		    0);
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    (ss.ss_family == AF_INET6 &&
+	     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one)) <
+		     0) ||
+	    bind(fd, (struct sockaddr *)&ss, len) < 0 ||
+	    listen(fd, BACKLOG) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	return fd;
+}
+
+static bool is_peer(const struct http_conns *cs, const struct ip_addr *a)
+{
+	const struct http_config *config = cs->config;
+
+	return config->is_peer && config->is_peer(config->ctx, a);
+}
+
+static unsigned conns_from(const struct http_conns *cs, const struct ip_addr *a)
+{
+	unsigned n = 0;
+
+	for (const struct http_conn *c = cs->first; c; c = c->next)
+		n += addr_equal(&c->client.addr, a);
+	return n;
+}
+
+bool http_conns_room(const struct http_conns *cs, const struct ip_addr *from)
+{
+	if (cs->n < HTTP_CONNS && conns_from(cs, from) < CONNS_ADDR)
+		return true;
+	return cs->n < HTTP_CONNS + HTTP_CONNS_PEERS && is_peer(cs, from);
+}
+
+/*
+ * Ends what takes too long; the library notices the end and cleans up.  No
+ * time begins earlier than it did, so there is nothing to see before the
+ * first of them is over.
+ */
+static void conns_sweep(void *arg)
+{
+	struct http_conns *cs = arg;
+	uint64_t now = clock_mono_ms(), next = now + REQUEST_MS;
+
+	for (struct http_conn *c = cs->first; c; c = c->next) {
+		uint64_t end = c->since_ms + REQUEST_MS;
+
+		if (c->kept || c->upgraded)
+			continue;
+		if (end <= now)
+			shutdown(c->fd, SHUT_RDWR);
+		else
+			next = MIN(next, end);
+	}
+	/* A timer that has just fired left room for itself: it cannot fail. */
+	if (cs->n > 0)
+		(void)loop_timer_at(cs->loop, &cs->sweep, next, conns_sweep,
+				    cs);
+}
+
+static int conns_watch(struct http_conns *cs)
+{
+	if (cs->sweep.at_ms != 0)
+		return 0;
+	return loop_timer_in(cs->loop, &cs->sweep, REQUEST_MS, conns_sweep, cs);
+}
+
+struct http_conn *http_conn_add(struct http_conns *cs, int fd,
+				const struct sockaddr *client)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct http_conn *c;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		return NULL;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	c->fd = fd;
+	c->since_ms = clock_mono_ms();
+	if (endpoint_from_sockaddr(client, &c->client) != 0 ||
+	    endpoint_from_sockaddr((struct sockaddr *)&ss, &c->local) != 0 ||
+	    conns_watch(cs) != 0) {
+		free(c);
+		return NULL;
+	}
+	c->peer = is_peer(cs, &c->client.addr);
+	c->number = ++cs->n_accepted;
+	c->next = cs->first;
+	if (c->next)
+		c->next->prev = c;
+	cs->first = c;
+	cs->n++;
+	return c;
+}
+
+void http_conn_del(struct http_conns *cs, struct http_conn *c)
+{
+	if (c->next)
+		c->next->prev = c->prev;
+	if (c->prev)
+		c->prev->next = c->next;
+	else
+		cs->first = c->next;
+	cs->n--;
+	free(c);
+}
+
+void http_conn_keep(struct http_conns *cs, struct http_conn *c)
+{
+	c->kept = true;
+	cs->n_kept++;
+}
+
+void http_conn_resume(struct http_conns *cs, struct http_conn *c)
+{
+	c->kept = false;
+	c->since_ms = clock_mono_ms();
+	cs->n_kept--;
+}
+
+/* What only peers ask is limited where it is answered. */
+bool http_query_room(const struct http_conns *cs, const struct http_conn *c,
+		     enum role role)
+{
+	unsigned from = 0;
+
+	if (c->peer || role == ROLE_NONE || role == ROLE_PEER)
+		return true;
+	for (const struct http_conn *o = cs->first; o; o = o->next)
+		from += o->kept && addr_equal(&o->client.addr, &c->client.addr);
+	return cs->n_kept < QUERIES - QUERIES_PEERS && from < QUERIES_ADDR;
+}
