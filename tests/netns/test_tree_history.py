@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lab import wait_until
-from test_tree import COUNTER, configure, ledger_of, ping_all
-from tree import Load, Tree, request
+from tree import (COUNTER, Load, Tree, configure, ledger_of, ping_all,
+                  request)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "model"))
 from check_history import check  # noqa: E402

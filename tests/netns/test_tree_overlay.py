@@ -12,8 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab import AGENT_UID, BUILD, Lab, wait_until
-from tree import Node, ask, request
-from test_tree import token_files
+from tree import Node, ask, request, token_files
 
 JSON = {"Content-Type": "application/json"}
 LONG = os.environ.get("LINNET_TEST_LONG")  # a minute more

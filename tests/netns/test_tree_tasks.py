@@ -15,8 +15,8 @@ import time
 import pytest
 
 from lab import AGENT_UID, Lab, wait_until
-from test_tree import Middle, middle, stranger, token_files
-from tree import Node, Tree, request
+from middle import Middle, middle, stranger
+from tree import Node, Tree, request, token_files
 
 ROUNDS = int(os.environ.get("LINNET_ROUNDS", "2"))
 CHAIN = {0: [1, 2], 1: [3, 4], 3: [5]}

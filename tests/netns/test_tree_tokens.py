@@ -6,8 +6,8 @@ import contextlib
 import pytest
 
 from lab import Lab, wait_until
-from test_tree import Middle, middle, stranger, token_files
-from tree import Node, request
+from middle import Middle, middle, stranger
+from tree import Node, request, token_files
 
 BOSS = {"Authorization": "Bearer boss"}
 HELLO = "/api/v1/peer/hello"

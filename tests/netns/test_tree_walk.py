@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, best_of_3, wait_until, within
-from test_tree import (COUNTER, Middle, configure, configure_hitters, coverage,
-                       late, ledger_of, middle, mutate, ping_all, token_files,
-                       totals)
+from middle import Middle, late, middle
+from test_tree_rounds import configure_hitters
 from traffic import spray, udp_packet
-from tree import Node, Tree
+from tree import (COUNTER, Node, Tree, configure, ledger_of, memory_kib,
+                  ping_all, token_files)
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 
@@ -56,12 +56,16 @@ def reached(missing):
     return {a for a, why in missing.items() if why == "monitor_down"}
 
 
+def wait_whole(tree, question):
+    others = {n.address for n in tree.nodes[1:]}
+    wait_until(lambda: reached(question.ask(2000)[1]) == others, 20,
+               "the tree is whole")
+
+
 def spine_case(tree, question, level, dead, budget_ms):
     node = tree.nodes[level]
     behind = {tree.nodes[i].address for i in tree.below(level)}
     others = {n.address for n in tree.nodes[1:]} - behind
-    wait_until(lambda: reached(question.ask(2000)[1]) == others | behind, 20,
-               "the tree is whole")
     if dead:
         node.agent.kill()
     else:
@@ -74,6 +78,7 @@ def spine_case(tree, question, level, dead, budget_ms):
         else:
             node.agent.signal(signal.SIGCONT)
     case = f"level {level}, {'dead' if dead else 'silent'}, {budget_ms} ms"
+    wait_whole(tree, question)
     # each by its name, whatever it costs those that are behind it
     assert reached(missing) == others, (case, others - reached(missing))
     assert set(missing) == others | behind, case
@@ -86,6 +91,7 @@ def test_t52b_spine():
     levels = range(1, DEPTH + 1) if FULL else (8, 4)
     with Tree(SPINE, monitor=False) as tree:
         question = Question(tree)
+        wait_whole(tree, question)
         for level in levels:
             for budget_ms in budgets:
                 for dead in (False, True):
@@ -113,132 +119,6 @@ def test_moved_between_two_rounds():
             assert reply.missing == {child.address: "moved"}
             own = root.ask(**query, scope="host").json()
             assert reply.json() == own and own != whole
-            server.play = None
-
-
-# ---- T55b: lies that look right ----
-
-def siphash(key, data):
-    """SipHash-2-4"""
-    mask = 2**64 - 1
-    k0, k1 = (int.from_bytes(key[i:i + 8], "little") for i in (0, 8))
-    v = [k0 ^ 0x736f6d6570736575, k1 ^ 0x646f72616e646f6d,
-         k0 ^ 0x6c7967656e657261, k1 ^ 0x7465646279746573]
-
-    def rot(x, n):
-        return (x << n | x >> (64 - n)) & mask
-
-    def rounds(n):
-        for _ in range(n):
-            v[0] = (v[0] + v[1]) & mask
-            v[2] = (v[2] + v[3]) & mask
-            v[1], v[3] = rot(v[1], 13) ^ v[0], rot(v[3], 16) ^ v[2]
-            v[0] = rot(v[0], 32)
-            v[2] = (v[2] + v[1]) & mask
-            v[0] = (v[0] + v[3]) & mask
-            v[1], v[3] = rot(v[1], 17) ^ v[2], rot(v[3], 21) ^ v[0]
-            v[2] = rot(v[2], 32)
-
-    data += bytes(-(len(data) + 1) % 8) + bytes([len(data) % 256])
-    for i in range(0, len(data), 8):
-        m = int.from_bytes(data[i:i + 8], "little")
-        v[3] ^= m
-        rounds(2)
-        v[0] ^= m
-    v[2] ^= 0xff
-    rounds(4)
-    return v[0] ^ v[1] ^ v[2] ^ v[3]
-
-
-def digest_of(node):
-    """As coverage says that this host answered."""
-    name = b"linnet"
-    key = b"".join(siphash(bytes([i]) * 16, name).to_bytes(8, "little")
-                   for i in (1, 2))
-    status = node.get("/api/v1/status").json()["data"]
-    return siphash(key, bytes.fromhex(status["node_id"]))
-
-
-def answer_of(tree, path):
-    """(document, host -> packets that it or its branch gave)"""
-    doc = tree.root.get(path + "?contributors=children").json()
-    gave = {c["host"]: c["packets"] for c in doc["meta"]["contributors"]
-            if c["reason"] is None}
-    return doc, gave
-
-
-def twice(value):
-    """All that it says of itself, two times."""
-    tot, cov = value["part"]["tot"], value["coverage"]
-    tot.update({k: 2 * v for k, v in tot.items()})
-    for name in ("matched", "received", "missed"):
-        cov[name] = [2 * v for v in cov[name]]
-    cov["answered"] *= 2
-    cov["digest"] = f"{2 * int(cov['digest'], 16) % 2**64:016x}"
-
-
-def test_t55b_lies_that_look_right():
-    with Tree({0: [1, 2, 3], 3: [4, 5]}) as tree:
-        configure(tree)
-        ping_all(tree.nodes)
-        ledger = ledger_of(tree.nodes, **COUNTER)
-        tree.wait_complete(**COUNTER)
-        task = tree.root.get("/api/v1/tasks").json()["data"][0]["id"]
-        path = f"/api/v1/tasks/{task}/totals"
-        liar = tree.nodes[3].address
-        branch = sum(ledger[tree.nodes[i].address] for i in (3, 4, 5))
-        rest = {tree.nodes[i].address: ledger[tree.nodes[i].address]
-                for i in (0, 1, 2)}
-        sibling, own = digest_of(tree.nodes[1]), digest_of(tree.nodes[5])
-
-        def of_sibling(value):
-            digest = int(value["coverage"]["digest"], 16)
-            value["coverage"]["digest"] = \
-                f"{(digest - own + sibling) % 2**64:016x}"
-
-        def one_twice(value):
-            """The right number of hosts, one of them two times."""
-            digest = int(value["coverage"]["digest"], 16)
-            last = digest_of(tree.nodes[4])
-            value["coverage"]["digest"] = \
-                f"{(digest - own + last) % 2**64:016x}"
-
-        lies = {  # what it says -> it is rejected
-            "a host more": (coverage(answered=4), True),
-            "a host less": (coverage(answered=2), False),
-            "no host": (coverage(answered=0, digest="00" * 8), True),
-            "wrong digest": (coverage(digest="0123456789abcdef"), False),
-            "a sibling's row": (mutate(of_sibling), False),
-            "one host twice": (mutate(one_twice), False),
-            "itself twice": (mutate(twice), True),
-            "one key more than all": (totals(pkt=2**63 + 1), True),
-        }
-        doc, gave = answer_of(tree, path)
-        assert doc["meta"]["coverage"]["complete"]
-        assert gave == {**rest, liar: branch}
-        with middle(tree.nodes[3]) as server:
-            tree.wait_complete(**COUNTER)
-            for name, (play, rejected) in lies.items():
-                server.play = play
-                # what a new child has below it is known after some seconds
-                if rejected:
-                    wait_until(lambda: liar not in answer_of(tree, path)[1],
-                               15, name)
-                doc, gave = answer_of(tree, path)
-                assert not doc["meta"]["coverage"]["complete"], name
-                assert (liar in gave) != rejected, (name, doc)
-                # what the others gave is as it was, and all there is
-                assert {a: n for a, n in gave.items() if a != liar} == rest
-                assert sum(gave.values()) == doc["data"]["packets"], name
-                reasons = {m["host"]: m["reason"]
-                           for m in doc["meta"]["coverage"]["missing"]}
-                assert (reasons.get(liar) == "rejected") == rejected, name
-            # one that nothing contradicts has a name at least
-            server.play = totals(pkt=branch + 1000)
-            doc, gave = answer_of(tree, path)
-            assert doc["meta"]["coverage"]["complete"]
-            assert gave == {**rest, liar: branch + 1000}
-            assert doc["data"]["packets"] == sum(gave.values())
             server.play = None
 
 
@@ -374,13 +254,6 @@ class Beats(Middle):
         if self.path.endswith("/beat"):
             self.at.append(time.monotonic())
         self._pass()
-
-
-def memory_kib(process, field):
-    for line in Path(f"/proc/{process.leader()}/status").read_text().split("\n"):
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise AssertionError(field)
 
 
 def flood(tree, seconds):

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab import wait_until
-from test_tree import COUNTER, configure, middle
+from middle import middle
 from traffic import reproducible, spray, udp_packet
-from tree import Tree, request
+from tree import COUNTER, Tree, configure, request
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 SHAPE = {0: [1, 2], 2: [3]}

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A tree of real agents and monitors, a namespace each."""
+import hashlib
 import http.client
 import json
+import os
 import threading
 import time
 import urllib.parse
+from pathlib import Path
 
 import lab as lab_module
 from lab import AGENT_UID, BUILD, MONITOR_UID, Lab, wait_until
@@ -199,3 +202,59 @@ class Load:
         self._timer.join()
         for t in self._threads:
             t.join()
+
+
+# ---- one task, its ledger, and the answer that must follow from it ----
+
+COUNTER = {"type": "query counter", "interface": "INPUT", "proto": "icmp"}
+
+
+def configure(tree, proto="icmp"):
+    r = tree.root.ask(type="config counter", interface="INPUT", proto=proto)
+    assert (r.status, r.text) == (200, "counter configured"), r.text
+
+
+def ping_all(nodes, count=2):
+    """Node i sends count + i echo requests to each other."""
+    for i, a in enumerate(nodes):
+        for b in nodes:
+            if a is not b:
+                a.host.ping(b.address, count + i, 0.002)
+
+
+def ledger_of(nodes, **query):
+    """address -> packets, each host asked for itself alone."""
+    return {n.address: n.ask(scope="host", **query).json()[0] for n in nodes}
+
+
+def check_answer(reply, ledger, gone, reasons):
+    """The answer is whole, or lacks exactly what is gone."""
+    assert reply.status == 200, reply.text
+    missing = reply.missing
+    rest = len(ledger) - len(missing)
+    assert reply.answered == (rest, len(ledger)), (reply.answered, missing)
+    assert reply.complete == (not missing)
+    value = sum(v for a, v in ledger.items() if a not in missing)
+    assert reply.json()[0] == value, (missing, reply.text, ledger)
+    if missing:
+        assert set(missing) == gone, missing
+        assert set(missing.values()) <= reasons, missing
+
+
+def token_files(lab, name, role, token):
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    own, table = lab.dir / f"{name}.token", lab.dir / f"{name}.tokens"
+    own.write_text(token + "\n")
+    table.write_text(f"{role} {name} {digest}\nadmin boss "
+                     + hashlib.sha256(b"boss").hexdigest() + "\n")
+    for path in (own, table):
+        path.chmod(0o600)
+        os.chown(path, AGENT_UID, AGENT_UID)
+    return ["--token-file", str(table), "--peer-token-file", str(own)]
+
+
+def memory_kib(process, field):
+    for line in Path(f"/proc/{process.leader()}/status").read_text().split("\n"):
+        if line.startswith(field):
+            return int(line.split()[1])
+    raise AssertionError(field)
