@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Questions down a tree: who may ask, what comes back, in what time. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "tests/unit/walk_world.h"
 
 static void test_whole(void **state)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Questions about closed windows, asked by each parent by itself. */
+#include <string.h>
+
 #include "tests/unit/walk_world.h"
 
 /* The end of the window is now; its grace is over when anybody asks. */
