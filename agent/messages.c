@@ -3,42 +3,24 @@
  * POST /: the frozen form of the API.  One row per message type: who may send
  * it, how far it reaches, which fields it takes and needs, what runs.  A call
  * lives from the request to its one reply.
+ *
+ * Decoding and replies are here, and what runs for agents, probes and MSNM,
+ * which have modules of their own; messages_sketch.c has what measures.
  */
-#include "agent/messages.h"
+#include "agent/messages_private.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/agent.h"
-#include "agent/answer.h"
 #include "agent/auth.h"
-#include "agent/fields.h"
 #include "agent/json.h"
-#include "agent/measure.h"
 #include "agent/msnm.h"
 #include "agent/overlay.h"
 #include "agent/probe.h"
-#include "agent/registry.h"
-#include "agent/taskops.h"
 #include "common/util.h"
-
-/* Most keys in one legacy map. */
-#define HITTERS_MAX  1024
-#define REALTIME_MAX 16384
-
-struct message;
-
-struct call {
-	struct agent *agent;
-	struct http_request *rq;
-	const struct message *row;
-	struct fields f;
-	uint32_t budget_ms;
-	struct walk_scope scope; /* of a configuration */
-};
 
 struct message {
 	const char *type;
@@ -50,8 +32,8 @@ struct message {
 
 /* ---- replies ---- */
 
-static void call_error(struct call *c, enum error_code code, const char *field,
-		       const char *detail)
+void call_error(struct call *c, enum error_code code, const char *field,
+		const char *detail)
 {
 	struct error e;
 
@@ -96,17 +78,8 @@ void message_put_coverage(struct http_reply *r,
 		missing_header(r, rep);
 }
 
-static void number_header(struct http_reply *r, const char *name, uint64_t v)
-{
-	char text[24];
-
-	snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
-	http_reply_header(r, name, text);
-}
-
-/* Reply with what is known of the coverage; nobody answered: 503. */
-static void call_reply(struct call *c, struct http_reply *r,
-		       const struct coverage_report *rep)
+void call_reply(struct call *c, struct http_reply *r,
+		const struct coverage_report *rep)
 {
 	struct error e;
 
@@ -119,310 +92,6 @@ static void call_reply(struct call *c, struct http_reply *r,
 		http_send_error_with(c->rq, &e, r);
 	}
 	free(c);
-}
-
-/* ---- configuration ---- */
-
-static uint64_t now_touch(struct call *c, const struct task *t)
-{
-	registry_touch(c->agent->registry, t->sketch ? t->sketch : t->spec.id);
-	return t->spec.id;
-}
-
-static void created(void *arg, const struct error *e, const struct task *t,
-		    const struct coverage *cov)
-{
-	struct call *c = arg;
-	struct coverage_report rep;
-	struct http_reply r;
-
-	if (e && e->code != ERR_NO_HOST && e->code != ERR_NO_MONITOR) {
-		http_send_error(c->rq, e);
-		free(c);
-		return;
-	}
-	coverage_report(c->agent, cov, &c->scope, &rep);
-	http_reply_init(&r, 200, HTTP_TEXT);
-	if (e || !t)
-		rep.answered = 0;
-	else if (t->is_sketch)
-		buf_printf(&r.body, "%llu", (unsigned long long)t->alias);
-	else
-		buf_text(&r.body, "counter configured");
-	call_reply(c, &r, &rep);
-}
-
-static void create(struct call *c, const struct task *t)
-{
-	coverage_begin(c->agent, c->f.host_only, &c->scope);
-	if (!registry_create(c->agent, t, c->f.host_only, c->budget_ms, created,
-			     c))
-		call_error(c, ERR_INTERNAL, "", "");
-}
-
-static void run_config_sketch(struct call *c)
-{
-	struct task t = { .origin = ORIGIN_LEGACY, .is_sketch = true };
-
-	t.spec.filter = c->f.filter;
-	create(c, &t);
-}
-
-/* The sketch that sketch_id names; NULL: the error is sent. */
-static const struct task *call_sketch(struct call *c)
-{
-	const struct task *s =
-		registry_sketch(c->agent->registry, c->f.sketch_id);
-	char number[24];
-
-	if (s) {
-		now_touch(c, s);
-		return s;
-	}
-	snprintf(number, sizeof(number), "%llu",
-		 (unsigned long long)c->f.sketch_id);
-	call_error(c, ERR_UNKNOWN_SKETCH, number, "");
-	return NULL;
-}
-
-static enum increment call_increment(const struct call *c)
-{
-	return c->f.set & FIELD(INCREMENT) ? c->f.increment : INCREMENTS;
-}
-
-/* The counter is there: it goes round again, with this threshold if >= 0. */
-static void configure_again(struct call *c, const struct task *old,
-			    double threshold)
-{
-	coverage_begin(c->agent, c->f.host_only, &c->scope);
-	if (!registry_retune(c->agent, old->spec.id, threshold, NULL,
-			     c->f.host_only, c->budget_ms, created, c))
-		call_error(c, ERR_INTERNAL, "", "");
-}
-
-static void run_config_sketch_counter(struct call *c)
-{
-	const struct task *s = call_sketch(c), *old;
-	struct task t = { .origin = ORIGIN_LEGACY, .threshold = 0.1 };
-
-	if (!s)
-		return;
-	t.spec.filter = s->spec.filter;
-	t.spec.key = (uint8_t)c->f.key;
-	t.spec.increment = (uint8_t)(c->f.set & FIELD(INCREMENT)
-					     ? c->f.increment
-					     : INC_PKT);
-	t.spec.kinds = SKETCH_DEFAULT_KINDS;
-	t.sketch = s->spec.id;
-	if (c->f.set & FIELD(THRESHOLD))
-		t.threshold = c->f.threshold;
-	old = registry_counter(c->agent->registry, t.sketch, c->f.key,
-			       (enum increment)t.spec.increment);
-	if (!old)
-		create(c, &t);
-	else
-		configure_again(c, old,
-				c->f.set & FIELD(THRESHOLD) ? t.threshold : -1);
-}
-
-static void run_config_counter(struct call *c)
-{
-	const struct task *old =
-		registry_plain(c->agent->registry, &c->f.filter);
-	struct task t = { .origin = ORIGIN_LEGACY };
-
-	t.spec.filter = c->f.filter;
-	t.spec.key = KEY_NONE;
-	if (old)
-		configure_again(c, old, -1);
-	else
-		create(c, &t);
-}
-
-/* ---- measurement ---- */
-
-static void write_scalar(struct call *c, const struct answer *an,
-			 struct http_reply *r)
-{
-	struct distinct d;
-
-	(void)c;
-	if (an->kind == ASK_POINTS) {
-		buf_printf(&r->body, "%llu",
-			   (unsigned long long)an->part->points.v[0].upper);
-		return;
-	}
-	hll_read(an->part, &d);
-	buf_printf(&r->body, "%llu", (unsigned long long)d.estimate);
-}
-
-static void write_hits(struct call *c, const struct answer *an,
-		       struct http_reply *r)
-{
-	uint32_t n = MIN(an->n_hits, HITTERS_MAX);
-	uint32_t cut = an->left_out + an->n_hits - n;
-	struct json_out o;
-	char key[KEY_TEXT_LEN];
-
-	(void)c;
-	json_out_init(&o, &r->body);
-	json_open(&o, NULL, '{');
-	for (uint32_t i = 0; i < n; i++) {
-		key_format((enum key_type)an->task.key, &an->hit[i].key, key);
-		json_put_u64(&o, key, an->hit[i].v.upper);
-	}
-	json_close(&o, '}');
-	if (cut)
-		number_header(r, "X-Linnet-Truncated", cut);
-}
-
-static void write_realtime(struct call *c, const struct answer *an,
-			   struct http_reply *r)
-{
-	struct part *p = an->part;
-	uint64_t cut = p->exact.evicted;
-	struct json_out o;
-	char key[KEY_TEXT_LEN];
-
-	(void)c;
-	if (p->exact.n > REALTIME_MAX)
-		cut += p->exact.n - REALTIME_MAX;
-	exact_cap(p, REALTIME_MAX);
-	answer_order_keys(an);
-	json_out_init(&o, &r->body);
-	json_open(&o, NULL, '{');
-	for (uint32_t i = 0; i < p->exact.n; i++) {
-		if (!p->exact.row[i].value)
-			continue;
-		key_format((enum key_type)an->task.key, &p->exact.row[i].key,
-			   key);
-		json_put_u64(&o, key, p->exact.row[i].value);
-	}
-	json_close(&o, '}');
-	if (cut)
-		number_header(r, "X-Linnet-Truncated", cut);
-}
-
-static void write_totals(struct call *c, const struct answer *an,
-			 struct http_reply *r)
-{
-	const struct totals *t = &an->part->totals;
-
-	(void)c;
-	buf_printf(&r->body, "[%llu, %llu]", (unsigned long long)t->pkt,
-		   (unsigned long long)t->byte);
-}
-
-/* How an answer of each kind is written; scalars as text, others as JSON. */
-static const struct {
-	const char *type;
-	void (*write)(struct call *c, const struct answer *an,
-		      struct http_reply *r);
-} writers[] = {
-	[ASK_TOTALS] = { HTTP_JSON, write_totals },
-	[ASK_POINTS] = { HTTP_TEXT, write_scalar },
-	[ASK_TOP] = { HTTP_JSON, write_hits },
-	[ASK_DISTINCT] = { HTTP_TEXT, write_scalar },
-	[ASK_REALTIME] = { HTTP_JSON, write_realtime },
-	[ASK_REALTIME_DISTINCT] = { HTTP_TEXT, write_scalar },
-};
-static_assert(ARRAY_SIZE(writers) == ASK_KINDS, "a writer for each question");
-
-static void answered(void *arg, const struct answer *an)
-{
-	struct call *c = arg;
-	struct http_reply r;
-
-	http_reply_init(&r, 200, writers[an->kind].type);
-	if (an->part) {
-		writers[an->kind].write(c, an, &r);
-		number_header(&r, "X-Linnet-Missed-Packets",
-			      an->missed_packets);
-	}
-	call_reply(c, &r, &an->report);
-}
-
-static void ask(struct call *c, struct answer_request *q, const struct task *t)
-{
-	now_touch(c, t);
-	q->task = t->spec;
-	q->host_only = c->f.host_only;
-	q->budget_ms = c->budget_ms;
-	q->request_id = c->rq->id;
-	if (!answer_start(c->agent, q, answered, c))
-		call_error(c, ERR_UNAVAILABLE, "", "too many queries");
-}
-
-/* The counter that sketch_id, key type and increment name; NULL: sent. */
-static const struct task *call_counter(struct call *c)
-{
-	const struct task *s = call_sketch(c), *t;
-
-	if (!s)
-		return NULL;
-	t = registry_counter(c->agent->registry, s->spec.id, c->f.key,
-			     call_increment(c));
-	if (!t)
-		call_error(c, ERR_UNKNOWN_COUNTER, key_type_name(c->f.key), "");
-	return t;
-}
-
-static void run_query_sketch(struct call *c)
-{
-	struct answer_request q = { 0 };
-	const struct task *t = call_counter(c);
-	struct flow_key key;
-
-	if (!t)
-		return;
-	if (strcmp(c->f.counter_key, "key_num") == 0) {
-		q.kind = ASK_DISTINCT;
-	} else if (strcmp(c->f.counter_key, "real_time_key_num") == 0) {
-		q.kind = ASK_REALTIME_DISTINCT;
-	} else if (key_parse(c->f.key, c->f.counter_key,
-			     strlen(c->f.counter_key), &key)) {
-		call_error(c, ERR_VALUE, field_name(F_COUNTER_KEY),
-			   field_allowed(F_COUNTER_KEY));
-		return;
-	} else {
-		q.kind = ASK_POINTS;
-		q.keys = &key;
-		q.n_keys = 1;
-	}
-	ask(c, &q, t);
-}
-
-static void run_query_hitters(struct call *c)
-{
-	struct answer_request q = { .kind = ASK_TOP,
-				    .base_tree = c->f.base_tree };
-	const struct task *t = call_counter(c);
-
-	if (!t)
-		return;
-	q.share = c->f.set & FIELD(THRESHOLD) ? c->f.threshold
-					      : task_threshold(t);
-	ask(c, &q, t);
-}
-
-static void run_query_realtime(struct call *c)
-{
-	struct answer_request q = { .kind = ASK_REALTIME };
-	const struct task *t = call_counter(c);
-
-	if (t)
-		ask(c, &q, t);
-}
-
-static void run_query_counter(struct call *c)
-{
-	struct answer_request q = { .kind = ASK_TOTALS };
-	const struct task *t = registry_plain(c->agent->registry, &c->f.filter);
-
-	if (t)
-		ask(c, &q, t);
-	else
-		call_error(c, ERR_UNKNOWN_COUNTER, "plain", "");
 }
 
 /* ---- overlay ---- */
@@ -561,23 +230,23 @@ static void run_calibrate_msnm(struct call *c)
 
 static const struct message messages[] = {
 	{ "config sketch", ROLE_CONFIG, true, FIELDS_FILTER, 0,
-	  run_config_sketch },
+	  message_config_sketch },
 	{ "config sketch counter", ROLE_CONFIG, true,
 	  COUNTER_FIELDS | FIELD(INCREMENT) | FIELD(THRESHOLD), COUNTER_FIELDS,
-	  run_config_sketch_counter },
+	  message_config_sketch_counter },
 	{ "query sketch", ROLE_READ, true,
 	  COUNTER_FIELDS | FIELD(COUNTER_KEY) | FIELD(INCREMENT),
-	  COUNTER_FIELDS | FIELD(COUNTER_KEY), run_query_sketch },
+	  COUNTER_FIELDS | FIELD(COUNTER_KEY), message_query_sketch },
 	{ "query heavy hitters", ROLE_READ, true,
 	  COUNTER_FIELDS | FIELD(INCREMENT) | FIELD(THRESHOLD) | FIELD(BASE),
-	  COUNTER_FIELDS, run_query_hitters },
+	  COUNTER_FIELDS, message_query_hitters },
 	{ "query real time counter", ROLE_READ, true,
 	  COUNTER_FIELDS | FIELD(INCREMENT), COUNTER_FIELDS,
-	  run_query_realtime },
+	  message_query_realtime },
 	{ "config counter", ROLE_CONFIG, true, FIELDS_FILTER | FIELD(TARGET), 0,
-	  run_config_counter },
+	  message_config_counter },
 	{ "query counter", ROLE_READ, true, FIELDS_FILTER, 0,
-	  run_query_counter },
+	  message_query_counter },
 	{ "add leaf agent", ROLE_ADMIN, false, FIELD(AGENT), FIELD(AGENT),
 	  run_add_leaf },
 	{ "query leaf agents", ROLE_READ, false, 0, 0, run_query_leaves },

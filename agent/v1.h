@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the two halves of /api/v1 share: one context per request, envelopes. */
+/* What the parts of /api/v1 share: one context per request, envelopes. */
 #ifndef LINNET_V1_H
 #define LINNET_V1_H
 
@@ -65,5 +65,9 @@ void v1_put_node(struct json_out *o, const char *name,
 /* RFC 3339, or null for 0. */
 void v1_put_time(struct json_out *o, const char *name, uint64_t wall_ms);
 void v1_put_coverage(struct json_out *o, const struct coverage_report *rep);
+/* Sends an answer that has a part; ends the call. */
+void v1_answer_send(struct v1_call *c, const struct answer *an);
+/* Is it about the last second, and so never about a window? */
+bool v1_answer_sliding(enum ask_kind kind);
 
 #endif

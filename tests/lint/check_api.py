@@ -7,8 +7,8 @@ import re
 
 README = "api/README.md"
 # Sources that write the members of /api/v1.
-ANSWERS = ("agent/v1.c", "agent/v1_answers.c", "agent/v1_tasks.c",
-           "agent/resources.c",
+ANSWERS = ("agent/v1.c", "agent/v1_answers.c", "agent/v1_answer_json.c",
+           "agent/v1_tasks.c", "agent/resources.c",
            "agent/overlay_api.c", "agent/alarm_api.c",
            "agent/errors.c", "agent/msnm_answer.c", "agent/msnm_api.c",
            "agent/msnm_diag.c")
@@ -140,8 +140,8 @@ def members(tree):
 
 def headers(tree):
     """X-Linnet headers of the legacy form."""
-    return set(re.findall(r'"(X-Linnet-[A-Za-z-]+)"',
-                          tree.text("agent/messages.c")))
+    return {h for name in ("agent/messages.c", "agent/messages_sketch.c")
+            for h in re.findall(r'"(X-Linnet-[A-Za-z-]+)"', tree.text(name))}
 
 
 def reasons(tree):

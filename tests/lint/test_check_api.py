@@ -39,7 +39,8 @@ CHANGES = [
      ["no-probe", "unknown-probe"]),
     ("agent/v1_tasks.c", ('.pattern = "/api/v1/tasks/*",', '.pattern = "/api/*",'),
      ["/api/{id}", "/api/v1/tasks/{id}"]),
-    ("agent/v1_answers.c", ('json_put_u64(o, "rank"', 'json_put_u64(o, "pos"'),
+    ("agent/v1_answer_json.c",
+     ('json_put_u64(o, "rank"', 'json_put_u64(o, "pos"'),
      ["member pos"]),
 ]
 
