@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The link to linnet-monitor: a SOCK_SEQPACKET connection to an abstract name,
- * tried again four times a second.  A request is one datagram; reads that are
- * still waiting to be sent and ask for the same task share one.  Requests are
- * paced below the monitor's limit, so that any number of clients of ours stays
- * welcome there.  The monitor is believed only if its uid is right, and its
- * images only after their sizes were checked.
+ * tried again four times a second.  Here the monitor is greeted, asked for what
+ * it holds and, each second, how it is, and replies find their requests; what
+ * is asked for clients, and when it is sent, is in monlink_request.c.
  *
- * A request belongs to the link; an op belongs to its request and is freed
- * before its callback runs.
+ * The monitor is believed only if its uid is right, and its images only after
+ * their sizes were checked.  They are mapped while those who asked are told.
  */
-#include "agent/monlink.h"
+#include "agent/monlink_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,157 +26,14 @@
 #include "common/user.h"
 #include "common/util.h"
 
-#define RETRY_MS   250
-#define STATS_MS   1000
-/* Pace: a bucket of tokens, refilled below CTL_RATE. */
-#define PACE_BURST 20
-#define PACE_MS    12
-
-struct request;
-
-struct monlink_op {
-	struct monlink_op *next;
-	struct request *request;
-	void (*read_done)(void *arg, const struct monlink_read *r);
-	void (*window_done)(void *arg, const struct monlink_window *w);
-	void (*done)(void *arg, int status);
-	void *arg;
-};
-
-struct request {
-	struct request *next;
-	struct monlink *link;
-	struct monlink_op *ops;
-	struct loop_timer timeout;
-	bool sent;
-	union {
-		struct ctl_head head;
-		struct ctl_hello hello;
-		struct ctl_task_put put;
-		struct ctl_task_del del;
-		struct ctl_task_list list;
-		struct ctl_task_read read;
-		struct ctl_window_read window;
-		struct ctl_stats stats;
-	};
-};
-
-struct monlink {
-	struct agent *agent;
-	uid_t monitor_uid;
-	bool has_uid, warned;
-	struct loop_io io;
-	struct loop_timer retry, pace, poll;
-	enum monlink_state state;
-	struct request *requests; /* oldest first */
-	uint32_t seq;
-	unsigned tokens;
-	uint64_t refilled_ms;
-	struct ctl_hello hello;
-	struct ctl_stats stats;
-};
+#define RETRY_MS 250
+#define STATS_MS 1000
 
 static void link_try(void *arg);
-static void link_down(struct monlink *m);
-static void pump(struct monlink *m);
+static void stats_poll(void *arg);
 
-static void request_unlink(struct request *r)
+void monlink_down(struct monlink *m)
 {
-	struct request **at = &r->link->requests;
-
-	while (*at != r)
-		at = &(*at)->next;
-	*at = r->next;
-	loop_timer_cancel(&r->timeout);
-}
-
-/* Tells every op of r; r is gone afterwards. */
-static void request_finish(struct request *r, int status,
-			   const struct monlink_window *w)
-{
-	const struct monlink_window none = { .read.status = status };
-
-	if (!w)
-		w = &none;
-
-	request_unlink(r);
-	while (r->ops) {
-		struct monlink_op op = *r->ops;
-
-		free(r->ops);
-		r->ops = op.next;
-		if (op.read_done)
-			op.read_done(op.arg, &w->read);
-		else if (op.window_done)
-			op.window_done(op.arg, w);
-		else if (op.done)
-			op.done(op.arg, status);
-	}
-	free(r);
-}
-
-static void request_expired(void *arg)
-{
-	struct request *r = arg;
-	struct monlink *m = r->link;
-	bool greeting = m->io.fd >= 0 && (r->head.type == CTL_HELLO ||
-					  r->head.type == CTL_TASK_LIST);
-
-	request_finish(r, m->state == MONLINK_ATTACHED ? -ETIMEDOUT : -ENOTCONN,
-		       NULL);
-	/* a monitor that does not greet may do so on a new connection */
-	if (greeting)
-		link_down(m);
-}
-
-static struct request *request_new(struct monlink *m, enum ctl_type type,
-				   size_t len)
-{
-	struct request *r = calloc(1, sizeof(*r)), **at;
-	uint32_t limit = type == CTL_TASK_PUT ? CTL_PUT_MS : CTL_REPLY_MS;
-	uint32_t delay =
-		m->state == MONLINK_ATTACHED || type == CTL_HELLO ? limit : 0;
-
-	if (!r)
-		return NULL;
-	r->link = m;
-	r->head.magic = CTL_MAGIC;
-	r->head.version = CTL_VERSION;
-	r->head.type = (uint16_t)type;
-	r->head.len = (uint32_t)len;
-	r->head.seq = ++m->seq;
-	if (loop_timer_in(m->agent->loop, &r->timeout, delay, request_expired,
-			  r)) {
-		free(r);
-		return NULL;
-	}
-	for (at = &m->requests; *at; at = &(*at)->next)
-		;
-	*at = r;
-	return r;
-}
-
-static struct monlink_op *op_new(struct request *r)
-{
-	struct monlink_op *op = calloc(1, sizeof(*op)), **at;
-
-	if (!op) {
-		if (!r->ops) {
-			request_unlink(r);
-			free(r);
-		}
-		return NULL;
-	}
-	op->request = r;
-	for (at = &r->ops; *at; at = &(*at)->next)
-		;
-	*at = op;
-	return op;
-}
-
-static void link_down(struct monlink *m)
-{
-	struct request *r;
 	int fd = m->io.fd;
 
 	loop_io_del(&m->io);
@@ -189,59 +44,8 @@ static void link_down(struct monlink *m)
 	m->state = MONLINK_ABSENT;
 	memset(&m->stats, 0, sizeof(m->stats));
 	loop_timer_cancel(&m->poll);
-	/* Answered from the loop, never from inside a caller. */
-	for (r = m->requests; r; r = r->next)
-		loop_timer_in(m->agent->loop, &r->timeout, 0, request_expired,
-			      r);
+	requests_expire(m);
 	loop_timer_in(m->agent->loop, &m->retry, RETRY_MS, link_try, m);
-}
-
-static void pump_later(void *arg)
-{
-	pump(arg);
-}
-
-static void refill(struct monlink *m)
-{
-	uint64_t now = clock_mono_ms(), n = (now - m->refilled_ms) / PACE_MS;
-
-	if (!n)
-		return;
-	m->refilled_ms += n * PACE_MS;
-	m->tokens = n > PACE_BURST - m->tokens ? PACE_BURST
-					       : m->tokens + (unsigned)n;
-}
-
-static void pump(struct monlink *m)
-{
-	struct request *r;
-
-	if (m->io.fd < 0)
-		return;
-	refill(m);
-	for (r = m->requests; r; r = r->next) {
-		if (r->sent)
-			continue;
-		if (m->state != MONLINK_ATTACHED && r->head.type != CTL_HELLO)
-			continue;
-		if (!m->tokens) {
-			loop_timer_in(m->agent->loop, &m->pace, PACE_MS,
-				      pump_later, m);
-			return;
-		}
-		if (send(m->io.fd, &r->head, r->head.len,
-			 MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-			if (errno == EAGAIN || errno == EINTR) {
-				loop_timer_in(m->agent->loop, &m->pace, PACE_MS,
-					      pump_later, m);
-				return;
-			}
-			link_down(m);
-			return;
-		}
-		m->tokens--;
-		r->sent = true;
-	}
 }
 
 static bool image_ok(const struct ctl_image *img, size_t len)
@@ -326,13 +130,11 @@ static void window_reply(struct request *r, const struct ctl_window_read *reply,
 	images_reply(r, &w, reply->n_images, fds, n_fds);
 }
 
-static void stats_poll(void *arg);
-
 static void hello_reply(struct monlink *m, const struct ctl_hello *h)
 {
 	if (h->head.status || h->head.len != sizeof(*h)) {
 		log_errx("monitor: refused the greeting");
-		link_down(m);
+		monlink_down(m);
 		return;
 	}
 	m->hello = *h;
@@ -343,9 +145,9 @@ static void hello_reply(struct monlink *m, const struct ctl_hello *h)
 		 m->hello.backend);
 	stats_poll(m);
 	if (request_new(m, CTL_TASK_LIST, sizeof(struct ctl_task_list)))
-		pump(m);
+		requests_pump(m);
 	else
-		link_down(m);
+		monlink_down(m);
 }
 
 /*
@@ -462,7 +264,7 @@ static void link_io(void *arg, uint32_t events)
 			close(fds[n_fds]);
 	}
 	if (m->io.fd >= 0)
-		link_down(m);
+		monlink_down(m);
 }
 
 static bool monitor_trusted(struct monlink *m, int fd)
@@ -498,12 +300,11 @@ static void link_try(void *arg)
 		loop_timer_in(m->agent->loop, &m->retry, RETRY_MS, link_try, m);
 		return;
 	}
-	m->tokens = PACE_BURST;
-	m->refilled_ms = clock_mono_ms();
+	requests_refill(m);
 	if (!request_new(m, CTL_HELLO, sizeof(struct ctl_hello)))
-		link_down(m);
+		monlink_down(m);
 	else
-		pump(m);
+		requests_pump(m);
 }
 
 static void stats_poll(void *arg)
@@ -513,7 +314,7 @@ static void stats_poll(void *arg)
 	if (m->state != MONLINK_ATTACHED)
 		return;
 	if (request_new(m, CTL_STATS, sizeof(struct ctl_stats)))
-		pump(m);
+		requests_pump(m);
 	loop_timer_in(m->agent->loop, &m->poll, STATS_MS, stats_poll, m);
 }
 
@@ -545,19 +346,7 @@ void monlink_free(struct monlink *m)
 	loop_timer_cancel(&m->retry);
 	loop_timer_cancel(&m->pace);
 	loop_timer_cancel(&m->poll);
-	while (m->requests) {
-		struct request *r = m->requests;
-
-		m->requests = r->next;
-		loop_timer_cancel(&r->timeout);
-		while (r->ops) {
-			struct monlink_op *op = r->ops;
-
-			r->ops = op->next;
-			free(op);
-		}
-		free(r);
-	}
+	requests_free(m);
 	free(m);
 }
 
@@ -574,95 +363,4 @@ const struct ctl_stats *monlink_stats(const struct monlink *m)
 const struct ctl_hello *monlink_hello(const struct monlink *m)
 {
 	return &m->hello;
-}
-
-struct monlink_op *
-monlink_read(struct monlink *m, uint64_t id, uint64_t generation,
-	     uint32_t kinds,
-	     void (*done)(void *arg, const struct monlink_read *r), void *arg)
-{
-	struct request *r;
-	struct monlink_op *op;
-
-	for (r = m->requests; r; r = r->next)
-		if (!r->sent && r->head.type == CTL_TASK_READ &&
-		    r->read.id == id && r->read.generation == generation)
-			break;
-	if (!r)
-		r = request_new(m, CTL_TASK_READ, sizeof(r->read));
-	if (!r)
-		return NULL;
-	r->read.id = id;
-	r->read.generation = generation;
-	r->read.kinds |= kinds;
-	op = op_new(r);
-	if (!op)
-		return NULL;
-	op->read_done = done;
-	op->arg = arg;
-	pump(m);
-	return op;
-}
-
-struct monlink_op *
-monlink_window(struct monlink *m, uint64_t id, uint64_t generation,
-	       uint64_t interval, uint32_t what,
-	       void (*done)(void *arg, const struct monlink_window *w),
-	       void *arg)
-{
-	struct request *r = request_new(m, CTL_WINDOW_READ, sizeof(r->window));
-	struct monlink_op *op = r ? op_new(r) : NULL;
-
-	if (!op)
-		return NULL;
-	r->window.id = id;
-	r->window.generation = generation;
-	r->window.interval = interval;
-	r->window.what = what;
-	op->window_done = done;
-	op->arg = arg;
-	pump(m);
-	return op;
-}
-
-struct monlink_op *monlink_put(struct monlink *m, const struct task_spec *t,
-			       void (*done)(void *arg, int status), void *arg)
-{
-	struct request *r = request_new(m, CTL_TASK_PUT, sizeof(r->put));
-	struct monlink_op *op = r ? op_new(r) : NULL;
-
-	if (!op)
-		return NULL;
-	r->put.task = *t;
-	op->done = done;
-	op->arg = arg;
-	pump(m);
-	return op;
-}
-
-struct monlink_op *monlink_del(struct monlink *m, uint64_t id,
-			       void (*done)(void *arg, int status), void *arg)
-{
-	struct request *r = request_new(m, CTL_TASK_DEL, sizeof(r->del));
-	struct monlink_op *op = r ? op_new(r) : NULL;
-
-	if (!op)
-		return NULL;
-	r->del.id = id;
-	op->done = done;
-	op->arg = arg;
-	pump(m);
-	return op;
-}
-
-void monlink_cancel(struct monlink_op *op)
-{
-	struct monlink_op **at;
-
-	if (!op)
-		return;
-	for (at = &op->request->ops; *at != op; at = &(*at)->next)
-		;
-	*at = op->next;
-	free(op);
 }
