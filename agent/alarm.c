@@ -4,8 +4,9 @@
  * agent/tree/alarm.c whether their subtree may have more than its share of the
  * limit.  Who has more, or cannot know, tells its parent at once; who has not
  * is silent, after it has spoken once under its lease, so that its parent knows
- * that it counts.  Where the shares of the silent leave a doubt, all below are
- * asked as in any question about that window.
+ * that it counts.  That it lives is no silence: its answers to beats say up to
+ * when it has judged and told what it must.  Where the shares of the silent
+ * leave a doubt, all below are asked as in any question about that window.
  *
  * The share of a subtree follows from its hosts.  A child takes the fewer of
  * two windows and its parent the more, so that neither is wrong when some join
@@ -14,7 +15,6 @@
 #include "agent/alarm.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +28,8 @@
 #include "common/log.h"
 #include "common/util.h"
 
-#define WAIT_MS 200 /* while something is not judged yet */
+#define WAIT_MS  200                 /* while something is not judged yet */
+#define BACK_MAX (ALARM_WINDOWS - 2) /* windows that are begun late */
 
 static struct tree *tree_of(const struct alarm *al)
 {
@@ -111,17 +112,15 @@ static struct alarm_kin *kin_of(struct alarm *al, const struct node_id *id)
 	return NULL;
 }
 
-/* It counts, and was heard after it must have spoken. */
+/* It has spoken of an earlier window, or this one, and says that it has told
+ * what it must of this one. */
 static bool is_silent(const struct alarm_window *w, const struct tree_child *c,
 		      const struct alarm_kin *kin)
 {
-	double skew = fabs(c->offset_ms) + c->error_ms;
-
 	return kin && !epoch_none(&c->lease) &&
 	       epoch_compare(&kin->lease, &c->lease) == 0 &&
-	       c->state == CHILD_UP &&
-	       (double)c->seen_ms >=
-		       (double)(end_of(w) + alarm_settle_ms(c->height)) + skew;
+	       c->state == CHILD_UP && w->number >= kin->first &&
+	       end_of(w) < kin->told_ms;
 }
 
 static unsigned children_of(const struct alarm_window *w,
@@ -185,13 +184,28 @@ static void window_judged(struct alarm_window *w, enum alarm_verdict v)
 	alarm_tell(w);
 }
 
-/* There are hosts that no child speaks for, or it is not known. */
-static bool some_lost(const struct alarm *al)
+/*
+ * There are hosts that no child speaks for, or it is not known.  Who moved
+ * since the window's end may have been counted by neither of its parents: that
+ * the one who judges for all must see.
+ */
+static bool some_lost(const struct alarm_window *w)
 {
+	struct alarm *al = w->alarm;
 	struct tree *t = tree_of(al);
 
 	return alarm_is_top(al) &&
-	       (!tree_settled(t) || tree_expected(t) > tree_hosts(t));
+	       (!tree_settled(t) || tree_expected(t) > tree_hosts(t) ||
+		al->rows_ms >= end_of(w));
+}
+
+/* When the rows changed is known by how often they are looked at. */
+static void rows_look(struct alarm *al, uint64_t wall_ms)
+{
+	uint64_t rows = tree_rows_version(tree_of(al));
+
+	al->rows_ms = al->rows == rows ? MIN(al->rows_ms, wall_ms) : wall_ms;
+	al->rows = rows;
 }
 
 static void window_ask(struct alarm_window *w);
@@ -203,15 +217,16 @@ static void window_judge(struct alarm_window *w)
 				.own = w->own,
 				.own_known = w->own_known,
 				.child = child };
+	uint64_t wall_ms = clock_wall_ms();
 	struct alarm_sum sum;
 	enum alarm_verdict v;
 
+	rows_look(w->alarm, wall_ms);
 	if (!w->own_in || w->asking)
 		return;
 	c.n = children_of(w, child);
-	c.lost = some_lost(w->alarm);
-	c.late = clock_wall_ms() >=
-		 end_of(w) + alarm_settle_ms(height_of(w->alarm));
+	c.lost = some_lost(w);
+	c.late = wall_ms >= end_of(w) + alarm_settle_ms(height_of(w->alarm));
 	v = alarm_judge(&c, &sum);
 	/* who is lost later was heard then; but it may still be more */
 	if (w->final && (v != ALARM_OVER || w->verdict == v))
@@ -328,7 +343,13 @@ int alarm_heard(struct alarm *al, uint64_t window,
 		kin = &al->kin[al->n_kin++];
 		*kin = (struct alarm_kin){ .id = said->id };
 	}
-	kin->lease = *lease;
+	if (epoch_compare(&kin->lease, lease) != 0) {
+		kin->lease = *lease;
+		kin->first = window;
+		kin->told_ms = 0;
+	}
+	kin->first = MIN(kin->first, window);
+	al->all->n_heard++;
 	w->said[w->n_said++] = *said;
 	window_judge(w);
 	return 0;
@@ -361,6 +382,7 @@ static struct alarm *alarm_new(struct alarms *all, const struct task_spec *t)
 	al->all = all;
 	al->task = *t;
 	al->hosts_last = tree_hosts(tree_of(al));
+	al->rows = tree_rows_version(tree_of(al));
 	for (unsigned i = 0; i < ALARM_WINDOWS; i++)
 		al->window[i].alarm = al;
 	al->next = all->first;
@@ -402,6 +424,7 @@ static uint64_t alarm_look(struct alarm *al, const struct task *t,
 	uint64_t window = standing_next(&p, wall_ms, al->last);
 	uint64_t next = standing_due_ms(&p, standing_newest(&p, wall_ms) + 1);
 
+	rows_look(al, wall_ms);
 	for (unsigned i = 0; i < ALARM_WINDOWS; i++) {
 		struct alarm_window *w = &al->window[i];
 
@@ -419,10 +442,15 @@ static uint64_t alarm_look(struct alarm *al, const struct task *t,
 	/* the clock was set back: their numbers come again */
 	for (unsigned i = 0; i < ALARM_WINDOWS && window < al->last; i++)
 		window_reset(&al->window[i]);
+	/* who was stopped has something to say of what it slept through */
+	if (!al->last || window < al->last)
+		al->last = window - 1;
+	for (uint64_t n = MAX(al->last + 1, window - MIN(window, BACK_MAX));
+	     n <= window; n++)
+		/* that in which it began is not whole on any host */
+		if (n * t->spec.window_ms >= t->created_ms)
+			window_begin(al, n);
 	al->last = window;
-	/* that in which it began is not whole on any host */
-	if (window * t->spec.window_ms >= t->created_ms)
-		window_begin(al, window);
 	kin_renew(al);
 	return next;
 }
@@ -453,6 +481,7 @@ static void look(void *arg)
 		*at = al->next;
 		alarm_free(al);
 	}
+	all->unmade = false;
 	for (unsigned i = 0; i < registry_rows(r); i++) {
 		const struct task *t = registry_at(r, i);
 		struct alarm *al;
@@ -462,6 +491,7 @@ static void look(void *arg)
 		al = alarm_find(all, t->spec.id, t->spec.generation);
 		if (!al)
 			al = alarm_new(all, &t->spec);
+		all->unmade |= !al;
 		if (!al)
 			continue;
 		al->limit = conf.alarm.limit;
@@ -474,6 +504,51 @@ static void look(void *arg)
 			       next > wall_ms ? next - wall_ms + 1 : WAIT_MS,
 			       look, all))
 		log_warnx("no memory for a timer");
+}
+
+/* End of the first window of which the parent may hear something yet. */
+static uint64_t told_ms(const struct alarm *al)
+{
+	struct epoch lease = tree_lease(tree_of(al));
+	bool counts = epoch_compare(&al->spoke, &lease) == 0;
+	uint64_t n = al->last - MIN(al->last, ALARM_WINDOWS - 1);
+
+	for (; n <= al->last; n++) {
+		const struct alarm_window *w = &al->window[n % ALARM_WINDOWS];
+
+		if (w->number == n && w->begun && may_speak(w) &&
+		    !(w->told && w->taken) &&
+		    !(w->final && w->verdict == ALARM_QUIET && counts))
+			break;
+	}
+	return (n + 1) * al->task.window_ms;
+}
+
+uint64_t alarms_told_ms(const struct alarms *all)
+{
+	uint64_t ms = UINT64_MAX;
+
+	for (const struct alarm *al = all ? all->first : NULL; al;
+	     al = al->next)
+		if (!alarm_is_top(al))
+			ms = MIN(ms, told_ms(al));
+	return ms == UINT64_MAX || all->unmade ? 0 : ms;
+}
+
+void alarms_beaten(struct alarms *all, const struct node_id *id,
+		   const struct epoch *lease, uint64_t told_ms)
+{
+	for (struct alarm *al = all ? all->first : NULL; al; al = al->next) {
+		struct alarm_kin *kin = kin_of(al, id);
+
+		if (kin && epoch_compare(&kin->lease, lease) == 0)
+			kin->told_ms = told_ms;
+	}
+}
+
+uint64_t alarms_heard(const struct alarms *all)
+{
+	return all ? all->n_heard : 0;
 }
 
 void alarms_tick(struct alarms *all)

@@ -6,7 +6,9 @@
 #ifndef LINNET_ALARM_H
 #define LINNET_ALARM_H
 
+#include "agent/coverage.h"
 #include "agent/http.h"
+#include "agent/tree/epoch.h"
 
 struct agent;
 struct alarms;
@@ -15,6 +17,14 @@ int alarms_open(struct alarms **out, struct agent *a); /* or -ENOMEM */
 void alarms_free(struct alarms *all);
 /* Once a second; NULL: not open yet. */
 void alarms_tick(struct alarms *all);
+/* Windows that ended before this wall clock are judged, and the parent has been
+ * told what it must know of them; 0: there is no alarm.  NULL: not open yet. */
+uint64_t alarms_told_ms(const struct alarms *all);
+/* A child answered a beat: this is what it says of itself, under its lease. */
+void alarms_beaten(struct alarms *all, const struct node_id *id,
+		   const struct epoch *lease, uint64_t told_ms);
+/* Messages of children that were taken on; NULL: not open yet. */
+uint64_t alarms_heard(const struct alarms *all);
 
 /* POST /api/v1/peer/alarm, GET /api/v1/tasks/ID/alarm. */
 extern const struct http_route alarm_routes[];

@@ -38,7 +38,8 @@ static void told(void *arg, const struct peer_reply *r)
 		  w->sent.least == w->sum.least &&
 		  w->sent.most == w->sum.most && w->sent.sure == w->sum.sure &&
 		  w->sent_final == w->final;
-	if (!r->err && r->status == 204)
+	w->taken = !r->err && r->status == 204;
+	if (w->taken)
 		al->spoke = w->sent_lease;
 }
 

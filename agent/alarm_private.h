@@ -46,6 +46,7 @@ struct alarm_window {
 	struct coverage_report *report; /* of that; or NULL */
 	struct peer_call *call;         /* tells the parent */
 	bool told;                      /* it has heard of the verdict */
+	bool taken;                     /* and found nothing wrong with it */
 	struct alarm_sum sent;          /* by the call, and under which lease */
 	bool sent_final;
 	struct epoch sent_lease;
@@ -57,6 +58,8 @@ struct alarm_window {
 struct alarm_kin {
 	struct node_id id;
 	struct epoch lease; /* under which it spoke */
+	uint64_t first;     /* window that it spoke of under it */
+	uint64_t told_ms;   /* those that ended before this are told */
 	uint32_t hosts;     /* at the last window */
 };
 
@@ -67,6 +70,8 @@ struct alarm {
 	uint64_t limit; /* of all hosts */
 	uint32_t hosts; /* that it was made for */
 	uint64_t last;  /* window begun */
+	uint64_t rows;  /* version of the tree's rows, and when it changed */
+	uint64_t rows_ms;
 	uint32_t hosts_last;
 	struct epoch spoke; /* own lease when the parent heard us last */
 	unsigned n_kin;
@@ -87,8 +92,10 @@ struct alarms {
 	uint32_t jitter_ms;
 	struct alarm *first;
 	struct alarm_run *runs;
+	bool unmade;          /* an alarm, without memory */
 	uint64_t rejected_ms; /* last line about a message that is none */
 	unsigned rejected;    /* without a line since */
+	uint64_t n_heard;
 };
 
 /* alarm.c */

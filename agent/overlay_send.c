@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/alarm.h"
 #include "agent/hello.h"
 #include "agent/overlay_private.h"
 #include "common/log.h"
@@ -65,8 +66,11 @@ static void sent(void *arg, const struct peer_reply *r)
 	/* out of the list first: the machine may send again at once */
 	sending_free(s);
 	tree_done(o->tree, ref, err, err ? NULL : &w.m);
-	if (!err && w.m.kind == TREE_BEAT && w.m.word == TREE_OK)
+	if (!err && w.m.kind == TREE_BEAT && w.m.word == TREE_OK) {
 		overlay_beaten(o, &to, &w.m);
+		alarms_beaten(o->agent->alarms, &w.m.u.beaten.id, &w.m.lease,
+			      w.alarm_ms);
+	}
 	tree_wire_fini(&w);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/alarm.h"
 #include "agent/hello.h"
 #include "agent/overlay_private.h"
 #include "common/util.h"
@@ -83,8 +84,10 @@ void overlay_reply(void *ctx, uint64_t ref, const struct tree_msg *m)
 	w.m.kind = s->kind;
 	if (s->kind == TREE_HELLO)
 		hello_complete(s, &w);
-	if (s->kind == TREE_BEAT && m->word == TREE_OK)
+	if (s->kind == TREE_BEAT && m->word == TREE_OK) {
 		o->beat_connection = s->rq->connection;
+		w.alarm_ms = alarms_told_ms(o->agent->alarms);
+	}
 	reply_wire(s->rq, &w);
 	serving_free(s);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/alarm.h"
 #include "agent/messages.h"
 #include "agent/monlink.h"
 #include "agent/overlay.h"
@@ -98,6 +99,7 @@ static void put_overlay_summary(struct json_out *o, const struct agent *a)
 	json_put_u64(o, "children", overlay_n_children(ov));
 	json_put_u64(o, "hosts_expected", overlay_expected(ov));
 	json_put_u64(o, "questions", query_served(a));
+	json_put_u64(o, "alarms", alarms_heard(a->alarms));
 	json_close(o, '}');
 }
 

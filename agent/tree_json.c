@@ -392,6 +392,8 @@ void tree_wire_write(const struct tree_wire *w, bool reply, struct buf *out)
 			put_bytes(&o, "nonce", w->nonce, sizeof(w->nonce));
 		if (w->has_proof)
 			put_bytes(&o, "proof", w->proof, sizeof(w->proof));
+		if (w->alarm_ms)
+			json_put_u64(&o, "alarm_ms", w->alarm_ms);
 	}
 	if (reply && !epoch_none(&m->epoch))
 		type_epoch.put(&o, "epoch", &m->epoch);
@@ -433,6 +435,9 @@ static int get_reply(const struct json *v, int status, struct tree_wire *w)
 	if (!ret && m->kind == TREE_HELLO)
 		ret = get_bytes(json_get(v, "proof"), w->proof,
 				sizeof(w->proof), &w->has_proof);
+	if (!ret && m->kind == TREE_BEAT && json_get(v, "alarm_ms"))
+		ret = json_u64(json_get(v, "alarm_ms"), 1, TREE_TIME_MAX,
+			       &w->alarm_ms);
 	return ret;
 }
 

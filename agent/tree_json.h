@@ -23,6 +23,9 @@ struct tree_wire {
 	/* of hello: the request's nonce, the reply's proof */
 	bool has_nonce, has_proof;
 	uint8_t nonce[TREE_NONCE], proof[TREE_PROOF];
+	/* of a beat's reply: windows that ended before this are judged, and the
+	 * parent has been told what it must know of them; 0: no alarm */
+	uint64_t alarm_ms;
 	void *own; /* rows or peers that m borrows */
 };
 

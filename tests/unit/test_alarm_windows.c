@@ -33,6 +33,7 @@ static struct world {
 	uint32_t hosts, expected;
 	unsigned n;
 	struct tree_child child[2];
+	uint64_t told_ms[2], rows;
 	struct epoch lease;
 	struct task task;
 	unsigned asked, told; /* all hosts; the parent */
@@ -58,6 +59,7 @@ void __wrap_tree_child_at(const struct tree *t, unsigned i,
 			  struct tree_child *out);
 uint32_t __wrap_tree_hosts(const struct tree *t);
 uint32_t __wrap_tree_expected(struct tree *t);
+uint64_t __wrap_tree_rows_version(const struct tree *t);
 bool __wrap_tree_settled(struct tree *t);
 struct epoch __wrap_tree_lease(const struct tree *t);
 uint64_t __wrap_tree_lease_ms(const struct tree *t);
@@ -136,6 +138,12 @@ uint32_t __wrap_tree_expected(struct tree *t)
 {
 	(void)t;
 	return w.expected;
+}
+
+uint64_t __wrap_tree_rows_version(const struct tree *t)
+{
+	(void)t;
+	return w.rows;
 }
 
 bool __wrap_tree_settled(struct tree *t)
@@ -258,8 +266,8 @@ static int start(void **state)
 			.lease = lease_of(8 + w.n),
 			.state = CHILD_UP,
 			.hosts = 1,
-			.seen_ms = UINT64_MAX / 4,
 		};
+		w.told_ms[w.n] = (uint64_t)(WINDOW + 2) * W;
 	}
 	assert_int_equal(alarms_open(&w.agent.alarms, &w.agent), 0);
 	w.agent.alarms->jitter_ms = 0;
@@ -292,8 +300,14 @@ static int heard(unsigned i, uint64_t number, uint64_t value)
 	return alarm_heard(alarm_now(), number, &said, &w.child[i].lease);
 }
 
-/* The window ends; both children have spoken before it; own: counted here. */
-static void window_ends(uint64_t own)
+static void beaten(unsigned i, uint64_t told_ms)
+{
+	alarms_beaten(w.agent.alarms, &w.child[i].id, &w.child[i].lease,
+		      told_ms);
+}
+
+/* The monitor says what it counted in the window that was begun last. */
+static void read_ends(uint64_t own)
 {
 	struct part part = { .kind = PART_TOTALS, .totals.weight = own };
 	struct part *p = malloc(sizeof(*p));
@@ -301,13 +315,26 @@ static void window_ends(uint64_t own)
 
 	assert_non_null(p);
 	*p = part;
-	alarms_tick(w.agent.alarms);
-	for (unsigned i = 0; i < w.n; i++)
-		assert_int_equal(heard(i, WINDOW - 1, 0), 0);
-	w.wall_ms = (uint64_t)(WINDOW + 1) * W + 400;
-	alarms_tick(w.agent.alarms);
-	assert_int_equal(window()->number, WINDOW);
 	w.read(w.read_arg, &r);
+}
+
+static void wall(uint64_t window, uint64_t ms)
+{
+	w.wall_ms = window * W + ms;
+	alarms_tick(w.agent.alarms);
+}
+
+/* The window ends; both children have spoken before it; own: counted here. */
+static void window_ends(uint64_t own)
+{
+	alarms_tick(w.agent.alarms);
+	for (unsigned i = 0; i < w.n; i++) {
+		assert_int_equal(heard(i, WINDOW - 1, 0), 0);
+		beaten(i, w.told_ms[i]);
+	}
+	wall(WINDOW + 1, 400);
+	assert_int_equal(window()->number, WINDOW);
+	read_ends(own);
 }
 
 static void replied(int status)
@@ -364,6 +391,141 @@ static void test_not_settled(void **state)
 	assert_true(window()->asking);
 }
 
+/* Who answers beats and has not judged the window yet may still speak. */
+static void test_alive_is_not_silent(void **state)
+{
+	(void)state;
+	w.told_ms[1] = (uint64_t)(WINDOW + 1) * W;
+	window_ends(10);
+	assert_int_equal(window()->verdict, ALARM_WAIT);
+	beaten(1, (uint64_t)(WINDOW + 2) * W);
+	wall(WINDOW + 1, 600);
+	assert_int_equal(window()->verdict, ALARM_QUIET);
+	assert_int_equal(w.asked, 0);
+}
+
+/* What it says of another place is not said to this parent. */
+static void test_told_under_another_lease(void **state)
+{
+	struct epoch lease = lease_of(50);
+
+	(void)state;
+	w.told_ms[1] = 0;
+	window_ends(10);
+	alarms_beaten(w.agent.alarms, &w.child[1].id, &lease,
+		      (uint64_t)(WINDOW + 2) * W);
+	wall(WINDOW + 1, 600);
+	assert_int_equal(window()->verdict, ALARM_WAIT);
+}
+
+/* A child that was restarted says nothing of windows before. */
+static void test_silent_since_it_spoke(void **state)
+{
+	(void)state;
+	window_ends(10);
+	assert_int_equal(window()->verdict, ALARM_QUIET);
+	wall(WINDOW + 2, 300);
+	read_ends(10);
+	w.child[1].lease = lease_of(70);
+	wall(WINDOW + 3, 400);
+	assert_int_equal(heard(1, WINDOW + 2, 0), 0);
+	beaten(0, (uint64_t)(WINDOW + 4) * W);
+	beaten(1, (uint64_t)(WINDOW + 4) * W);
+	read_ends(10);
+	alarms_tick(w.agent.alarms);
+	assert_int_equal(
+		alarm_now()->window[(WINDOW + 1) % ALARM_WINDOWS].verdict,
+		ALARM_WAIT);
+	assert_int_equal(
+		alarm_now()->window[(WINDOW + 2) % ALARM_WINDOWS].verdict,
+		ALARM_QUIET);
+}
+
+/* Between a window's end and its verdict neither parent may have counted it. */
+static void test_moved_since_the_end(void **state)
+{
+	(void)state;
+	w.told_ms[1] = 0;
+	window_ends(10);
+	w.rows++;
+	beaten(1, (uint64_t)(WINDOW + 2) * W);
+	wall(WINDOW + 1, 600);
+	assert_true(window()->asking);
+}
+
+static void test_moved_before_the_end(void **state)
+{
+	(void)state;
+	alarms_tick(w.agent.alarms);
+	w.rows++;
+	wall(WINDOW, 900);
+	window_ends(10);
+	assert_int_equal(window()->verdict, ALARM_QUIET);
+}
+
+/* Who was stopped begins all windows that it slept through. */
+static void test_slept(void **state)
+{
+	(void)state;
+	window_ends(10);
+	wall(WINDOW + 6, 400);
+	for (unsigned i = 1; i <= 5; i++) {
+		const struct alarm_window *x =
+			&alarm_now()->window[(WINDOW + i) % ALARM_WINDOWS];
+
+		assert_int_equal(x->number, WINDOW + i);
+		assert_true(x->begun);
+	}
+	/* but not more than are kept */
+	wall(WINDOW + 600, 400);
+	for (unsigned i = 0; i < ALARM_WINDOWS - 1; i++)
+		assert_int_equal(
+			alarm_now()
+				->window[(WINDOW + 599 - i) % ALARM_WINDOWS]
+				.number,
+			WINDOW + 599 - i);
+}
+
+/* What it says of itself, as a child, in its answers to beats. */
+static void test_told_ms(void **state)
+{
+	const uint64_t end = (uint64_t)(WINDOW + 1) * W;
+	struct alarms *all = w.agent.alarms;
+
+	(void)state;
+	assert_int_equal(alarms_told_ms(NULL), 0);
+	assert_int_equal(alarms_told_ms(all), 0);
+	w.root = false;
+	w.from_above = true;
+	w.n = 0;
+	wall(WINDOW, 400);
+	read_ends(0);
+	assert_int_equal(w.told, 1); /* the first that it judges */
+	assert_int_equal(alarms_told_ms(all), end - W);
+	replied(204);
+	assert_int_equal(alarms_told_ms(all), end);
+	/* the next it has to judge, be it ever so little */
+	wall(WINDOW + 1, 400);
+	assert_int_equal(alarms_told_ms(all), end);
+	read_ends(5);
+	assert_int_equal(w.told, 1);
+	assert_int_equal(alarms_told_ms(all), end + W);
+	/* more than its share must be heard; found wrong is not heard */
+	wall(WINDOW + 2, 400);
+	read_ends(800);
+	assert_int_equal(w.told, 2);
+	assert_int_equal(alarms_told_ms(all), end + W);
+	replied(422);
+	assert_int_equal(alarms_told_ms(all), end + W);
+	wall(WINDOW + 3, 400);
+	read_ends(800);
+	replied(204);
+	assert_int_equal(alarms_told_ms(all), end + W);
+	/* a root tells nobody */
+	w.root = true;
+	assert_int_equal(alarms_told_ms(all), 0);
+}
+
 static void test_kept_until_late(void **state)
 {
 	(void)state;
@@ -378,7 +540,7 @@ static void test_no_sum_is_lost(void **state)
 	(void)state;
 	w.root = false;
 	w.from_above = true;
-	w.child[1].seen_ms = 0; /* there may be more */
+	w.told_ms[1] = 0; /* there may be more */
 	window_ends(800);
 	assert_int_equal(window()->verdict, ALARM_OVER);
 	assert_int_equal(w.told, 1);
@@ -512,6 +674,13 @@ int main(void)
 		TEST(test_strangers),
 		TEST(test_refused_is_not_heard),
 		TEST(test_found_wrong_is_heard),
+		TEST(test_alive_is_not_silent),
+		TEST(test_told_under_another_lease),
+		TEST(test_silent_since_it_spoke),
+		TEST(test_moved_since_the_end),
+		TEST(test_moved_before_the_end),
+		TEST(test_slept),
+		TEST(test_told_ms),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

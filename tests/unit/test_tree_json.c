@@ -172,6 +172,7 @@ static void fill_reply(struct tree_wire *w)
 		break;
 	case TREE_BEAT:
 		fill_beaten(m);
+		w->alarm_ms = 1795222861000;
 		break;
 	default:
 		break;
@@ -265,6 +266,7 @@ static void check_round_trip(enum tree_kind kind, bool reply)
 	if (!borrows(kind))
 		assert_memory_equal(&a.m, &b.m, sizeof(a.m));
 	assert_true(a.has_nonce == b.has_nonce && a.has_proof == b.has_proof);
+	assert_int_equal(a.alarm_ms, b.alarm_ms);
 	tree_wire_fini(&b);
 }
 
