@@ -251,7 +251,9 @@ static void slot_over(struct tree *t, struct branch *b, bool ours)
 	if (b->joined && ours) {
 		branch_start(t, b, 0);
 	} else if (b->joined) {
-		b->lost = true;
+		/* who is silent may be here all the same: a late copy of its
+		 * request came; but a new process is not */
+		b->lost |= b->granted_incarnation != b->pub.incarnation;
 		set_state(t, b, CHILD_DOWN);
 		branch_retry(t, b, DOWN_RETRY_MS);
 	} else if (b->pub.by_hand) {

@@ -292,6 +292,51 @@ static void test_rows_known_below(void **state)
 	world_free(w);
 }
 
+/*
+ * A late copy of a request for a place gets it a second one, which it does not
+ * take: as long as nobody heard that it has left, it has the first.
+ */
+static void test_rows_known_of_silent(void **state)
+{
+	struct world *w = world_new(4, &world_join, 1);
+	struct tree_msg join = { .kind = TREE_JOIN };
+	struct tree_mover *m = &join.u.join.mover;
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 3; i++) {
+		w->node[i].conf.fanout = 1;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 60000);
+	m->id = w->node[2].stored.id;
+	m->incarnation = w->node[2].stored.incarnation;
+	m->ep = w->node[2].ep;
+	m->hosts = 1;
+	memcpy(m->overlay, w->node[2].conf.overlay,
+	       strlen(w->node[2].conf.overlay));
+	w->see = see_no_rows;
+	world_start(w, 3);
+	while (world_parent(w, 3) != 2)
+		world_run(w, 1);
+	assert_int_equal(world_ask(w, 2, 1, &join, NULL), TREE_OK);
+	world_stop(w, 2);
+	for (unsigned i = 0; i < 400; i++) {
+		world_run(w, 10);
+		assert_false(known(w, 0, 1));
+	}
+	w->see = NULL;
+	world_resume(w, 2);
+	world_run(w, 100);
+	assert_int_equal(world_parent(w, 2), 1);
+	world_run(w, 15000);
+	assert_true(known(w, 0, 1) && known(w, 1, 2));
+	assert_int_equal(world_parent(w, 2), 1);
+	must_settle(w, 15000);
+	world_free(w);
+}
+
 /* ---- who is the root ---- */
 
 /* The parent does not know it: it hears so with the next that asks it. */
@@ -356,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_added_before_it_runs),
 		cmocka_unit_test(test_branch_that_moved),
 		cmocka_unit_test(test_rows_known_below),
+		cmocka_unit_test(test_rows_known_of_silent),
 		cmocka_unit_test(test_disowned),
 		cmocka_unit_test(test_candidates_in_turn),
 	};
