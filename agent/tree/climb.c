@@ -176,6 +176,10 @@ static bool enough(const struct tree *t, const struct tree_mover *mover,
 	if (!mover->descend || entry_of(t, mover, ep) ||
 	    tree_level(t) + 2 + mover->height > TREE_LEVELS)
 		return false;
+	/* so it does with a tall one: further down it would make all deeper,
+	 * with each root that is lost */
+	if (mover->height && mover->height + 2 > tree_height(t))
+		return false;
 	for (unsigned i = 0; i < t->n_children; i++)
 		n += branch_counts(t->child[i]) || t->child[i]->until_ms;
 	return n >= t->conf->fanout;
