@@ -17,6 +17,7 @@
 
 #define NAMED_MAX UINT32_C(20000) /* agents; above, parts only count */
 #define LATE_US   (100 * MS)
+#define LEAST_MS  20 /* with less, those below are not asked */
 
 struct names {
 	uint64_t hosts, sum;
@@ -449,14 +450,28 @@ static bool net_sound(const struct world *w, const struct asked *q)
 	       (quick || q->end_us - q->start_us > SECOND);
 }
 
+/*
+ * What a child is told at least of the time that its parent was: four fifths,
+ * less the way; the clock counts whole milliseconds.  With less than 20 ms
+ * nobody asks those below: a deep tree and little time do not go together.
+ */
+static uint32_t told_ms(uint32_t budget_ms, const struct tree_child *c)
+{
+	uint32_t left = budget_ms - MIN(budget_ms, 2);
+
+	return (left - MIN(left / 8, c->rtt_us / 1000)) * 8 / 10;
+}
+
 /* All below whom the question reaches if nothing happens meanwhile. */
 static void mark_healthy(struct world *w, struct asked *q, uint32_t agent,
-			 unsigned level)
+			 uint32_t budget_ms, unsigned level)
 {
 	const struct agent *a = &w->agent[agent];
 	unsigned n = tree_n_children(a->tree);
 
 	q->healthy[agent] = true;
+	if (budget_ms < LEAST_MS + 2)
+		return;
 	for (unsigned i = 0; i < n && level < TREE_LEVELS; i++) {
 		struct tree_child c;
 		uint32_t to;
@@ -467,7 +482,8 @@ static void mark_healthy(struct world *w, struct asked *q, uint32_t agent,
 		    w->agent[to].parent == agent && sound(&w->agent[to]) &&
 		    !epoch_compare(&c.lease, &w->agent[to].lease) &&
 		    epoch_compare(&c.lease, &q->scope.as_of) <= 0)
-			mark_healthy(w, q, to, level + 1);
+			mark_healthy(w, q, to, told_ms(budget_ms, &c),
+				     level + 1);
 	}
 }
 
@@ -628,7 +644,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 		for (uint32_t i = 0; i < w->n; i++)
 			q->must[i] = is_member(w, q, i);
 		if (sound(a))
-			mark_healthy(w, q, agent, 0);
+			mark_healthy(w, q, agent, budget_ms, 0);
 	}
 	world_note(w, agent, NOBODY, "asks all below");
 	q->next = w->queries;
