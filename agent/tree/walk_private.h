@@ -11,10 +11,15 @@
 struct seen;
 struct waves;
 
-/* Asks that this agent answered for its parent, a ring, oldest at first. */
+/*
+ * Asks that this agent answered for its parent, a ring.  They are numbered;
+ * number k is at k modulo size, a power of two; first is the oldest one's.
+ */
 struct replay {
 	struct seen *seen;
-	uint32_t size, first, n;
+	uint64_t *newest; /* of those whose ids have one hash; 0: none */
+	uint64_t first, kept_from; /* none before is kept */
+	uint32_t size, n;
 	uint32_t n_kept;
 	size_t kept_bytes;
 };

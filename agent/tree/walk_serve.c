@@ -34,22 +34,34 @@ struct seen {
 	uint8_t id[16];
 	struct epoch lease;
 	uint64_t at_ms;
+	uint64_t number, older; /* older: of the one before with its hash */
 	struct walk_query *running;
 	struct kept *kept;
 	unsigned round;
 	bool ahead; /* of the parent, who has not asked yet */
 };
 
-static struct seen *seen_at(const struct replay *r, uint32_t i)
+static struct seen *seen_at(const struct replay *r, uint64_t number)
 {
-	return &r->seen[(r->first + i) % r->size];
+	return &r->seen[number & (r->size - 1)];
+}
+
+/* Ids are random; who makes them up costs itself a longer search. */
+static uint64_t *seen_newest(const struct replay *r, const uint8_t id[16])
+{
+	uint64_t half;
+
+	memcpy(&half, id, sizeof(half));
+	return &r->newest[half & (r->size - 1)];
 }
 
 static struct seen *seen_find(const struct replay *r, const uint8_t id[16],
 			      unsigned round)
 {
-	for (uint32_t i = r->n; i-- > 0;) {
-		struct seen *s = seen_at(r, i);
+	uint64_t k = r->n ? *seen_newest(r, id) : 0;
+
+	for (; k && k >= r->first; k = seen_at(r, k)->older) {
+		struct seen *s = seen_at(r, k);
 
 		if (s->round == round && memcmp(s->id, id, 16) == 0)
 			return s;
@@ -72,25 +84,50 @@ static void seen_drop_first(struct walk *w)
 {
 	struct replay *r = &w->replay;
 
-	kept_drop(w, seen_at(r, 0));
-	r->first = (r->first + 1) % r->size;
+	kept_drop(w, seen_at(r, r->first++));
 	r->n--;
 }
 
-/* Twice the room, in order from the start. */
+/* As if it had not come. */
+static void seen_drop_last(struct walk *w)
+{
+	struct replay *r = &w->replay;
+	struct seen *s = seen_at(r, r->first + --r->n);
+
+	*seen_newest(r, s->id) = s->older;
+}
+
+static void seen_link(struct replay *r, uint64_t number)
+{
+	struct seen *s = seen_at(r, number);
+	uint64_t *newest = seen_newest(r, s->id);
+
+	s->number = number;
+	s->older = *newest;
+	*newest = number;
+}
+
+/* Twice the room. */
 static int seen_grow(struct replay *r)
 {
-	uint32_t size = r->size ? 2 * r->size : SEEN_MIN;
-	struct seen *s = calloc(size, sizeof(*s));
+	struct replay big = *r;
 
-	if (!s)
+	big.size = r->size ? 2 * r->size : SEEN_MIN;
+	big.first = MAX(r->first, 1);
+	big.seen = calloc(big.size, sizeof(*big.seen));
+	big.newest = calloc(big.size, sizeof(*big.newest));
+	if (!big.seen || !big.newest) {
+		free(big.seen);
+		free(big.newest);
 		return -ENOMEM;
-	for (uint32_t i = 0; i < r->n; i++)
-		s[i] = *seen_at(r, i);
+	}
+	for (uint64_t k = big.first; k < big.first + r->n; k++) {
+		*seen_at(&big, k) = *seen_at(r, k);
+		seen_link(&big, k);
+	}
 	free(r->seen);
-	r->seen = s;
-	r->size = size;
-	r->first = 0;
+	free(r->newest);
+	*r = big;
 	return 0;
 }
 
@@ -100,15 +137,16 @@ static struct seen *seen_add(struct walk *w, const struct walk_ask *m)
 	uint64_t now = walk_now(w);
 	struct seen *s;
 
-	while (r->n && seen_at(r, 0)->at_ms + SEEN_MS < now)
+	while (r->n && seen_at(r, r->first)->at_ms + SEEN_MS < now)
 		seen_drop_first(w);
 	if (r->n == SEEN_MAX)
 		seen_drop_first(w);
 	if (r->n == r->size && seen_grow(r))
 		return NULL;
-	s = seen_at(r, r->n++);
+	s = seen_at(r, r->first + r->n);
 	memset(s, 0, sizeof(*s));
 	memcpy(s->id, m->query, sizeof(s->id));
+	seen_link(r, r->first + r->n++);
 	s->round = m->round;
 	s->lease = m->lease;
 	s->at_ms = now;
@@ -127,12 +165,10 @@ static void seen_keep(struct walk *w, struct seen *s, void *part,
 	struct kept *k = NULL;
 
 	if (s && size <= (s->ahead ? KEPT_TOTAL : KEPT_BYTES)) {
-		for (uint32_t i = 0; i < r->n; i++) {
-			if (r->n_kept < KEPT_MAX &&
-			    r->kept_bytes + size <= KEPT_TOTAL)
-				break;
-			kept_drop(w, seen_at(r, i));
-		}
+		r->kept_from = MAX(r->kept_from, r->first);
+		while (r->n_kept >= KEPT_MAX ||
+		       r->kept_bytes + size > KEPT_TOTAL)
+			kept_drop(w, seen_at(r, r->kept_from++));
 		k = malloc(sizeof(*k) + cov);
 	}
 	if (!k) {
@@ -144,6 +180,8 @@ static void seen_keep(struct walk *w, struct seen *s, void *part,
 	k->len = cov;
 	memcpy(k->coverage, c, cov);
 	s->kept = k;
+	/* it may have run for longer than those after it */
+	r->kept_from = MIN(r->kept_from, s->number);
 	r->kept_bytes += size;
 	r->n_kept++;
 }
@@ -153,6 +191,7 @@ void replay_free(struct walk *w)
 	while (w->replay.n)
 		seen_drop_first(w);
 	free(w->replay.seen);
+	free(w->replay.newest);
 }
 
 /* ---- what may be asked ---- */
@@ -283,8 +322,8 @@ static struct seen *serve_new(struct walk *w, const struct walk_ask *m,
 	if (!seen)
 		return NULL;
 	q = query_new(w, &s, question);
-	if (!q) { /* as if it had not come */
-		w->replay.n--;
+	if (!q) {
+		seen_drop_last(w);
 		return NULL;
 	}
 	seen->running = q;
