@@ -39,23 +39,6 @@ static int dir_open(const char *dir)
 	return fd < 0 ? -errno : fd;
 }
 
-static int read_all(int fd, struct buf *out)
-{
-	char chunk[4096];
-	ssize_t n;
-
-	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (out->len + (size_t)n > STATE_MAX_BYTES)
-			return -EFBIG;
-		buf_add(out, chunk, (size_t)n);
-	}
-	return out->failed ? -ENOMEM : 0;
-}
-
 static bool intact(struct buf *b)
 {
 	char want[CHECK_LEN + 1], *line;
@@ -89,7 +72,9 @@ int state_read(const char *dir, const char *name, struct buf *out)
 	if (!ret && (fstat(fd, &st) || !S_ISREG(st.st_mode)))
 		ret = -EINVAL;
 	if (!ret)
-		ret = read_all(fd, out);
+		ret = buf_read(out, fd, STATE_MAX_BYTES);
+	if (!ret && out->len > STATE_MAX_BYTES)
+		ret = -EFBIG;
 	if (!ret && !intact(out)) {
 		snprintf(bad, sizeof(bad), "%s.bad", name);
 		(void)renameat(dfd, name, dfd, bad);

@@ -4,10 +4,12 @@
  * is always kept for the NUL.  After a failed allocation what is there stays,
  * what follows is dropped, and buf_steal() gives nothing.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/buf.h"
 #include "common/util.h"
@@ -91,6 +93,23 @@ void buf_printf(struct buf *b, const char *fmt, ...)
 		b->len += (size_t)n;
 	else if (b->data)
 		b->data[b->len] = '\0';
+}
+
+int buf_read(struct buf *b, int fd, size_t max)
+{
+	char chunk[16384];
+	ssize_t n;
+
+	while (b->len <= max && (n = read(fd, chunk, sizeof(chunk))) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		buf_add(b, chunk, (size_t)n);
+		if (b->failed)
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 char *buf_steal(struct buf *b, size_t *len)

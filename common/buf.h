@@ -22,6 +22,8 @@ void buf_add(struct buf *b, const void *data, size_t len);
 void buf_text(struct buf *b, const char *s);
 void buf_printf(struct buf *b, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* Adds what fd has until it ends, or b has more than max bytes; 0 or -errno. */
+int buf_read(struct buf *b, int fd, size_t max);
 /* Returns the text (caller frees) and empties b; NULL if it failed. */
 char *buf_steal(struct buf *b, size_t *len);
 

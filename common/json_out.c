@@ -158,6 +158,15 @@ void json_put_real(struct json_out *o, const char *name, double v)
 		buf_text(o->b, ".0");
 }
 
+void json_put_reals(struct json_out *o, const char *name, const double *v,
+		    size_t n)
+{
+	json_open(o, name, '[');
+	for (size_t i = 0; i < n; i++)
+		json_put_real(o, NULL, v[i]);
+	json_close(o, ']');
+}
+
 void json_put_fixed(struct json_out *o, const char *name, double v, int digits)
 {
 	put_start(o, name);

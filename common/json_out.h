@@ -24,6 +24,9 @@ void json_put_hex(struct json_out *o, const char *name, uint64_t v);
 void json_put_count(struct json_out *o, const char *name, uint64_t v);
 /* The shortest text that reads back as v; null if v is not finite. */
 void json_put_real(struct json_out *o, const char *name, double v);
+/* An array of n of them. */
+void json_put_reals(struct json_out *o, const char *name, const double *v,
+		    size_t n);
 void json_put_fixed(struct json_out *o, const char *name, double v, int digits);
 void json_put_bool(struct json_out *o, const char *name, bool v);
 void json_put_null(struct json_out *o, const char *name);

@@ -88,23 +88,6 @@ out:
 	return ret;
 }
 
-static int read_all(int fd, struct buf *out)
-{
-	char chunk[16384];
-	ssize_t n;
-
-	while ((n = read(fd, chunk, sizeof(chunk))) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		buf_add(out, chunk, (size_t)n);
-		if (out->len > MODELFILE_BYTES_MAX)
-			break; /* the parser says so */
-	}
-	return out->failed ? -ENOMEM : 0;
-}
-
 int modelfile_load(const char *path, struct detect_model **model,
 		   char why[MODELFILE_WHY_LEN])
 {
@@ -113,7 +96,8 @@ int modelfile_load(const char *path, struct detect_model **model,
 
 	if (fd < 0)
 		return -errno;
-	ret = read_all(fd, &b);
+	/* one that is too long is refused by the parser, which says so */
+	ret = buf_read(&b, fd, MODELFILE_BYTES_MAX);
 	close(fd);
 	if (!ret)
 		ret = modelfile_parse(b.data ? b.data : "", b.len, model, why);

@@ -64,15 +64,6 @@ void modelfile_put_whole(struct json_out *o, const char *name, double v)
 		json_put_real(o, name, v);
 }
 
-static void put_reals(struct json_out *o, const char *name, const double *v,
-		      size_t n)
-{
-	json_open(o, name, '[');
-	for (size_t i = 0; i < n; i++)
-		json_put_real(o, NULL, v[i]);
-	json_close(o, ']');
-}
-
 static void put_word(struct json_out *o, const char *name, const char *word)
 {
 	if (word)
@@ -106,17 +97,17 @@ static void put_numbers(struct json_out *o, const struct detect_model *model)
 		json_put_real(o, "alpha", model->alpha_q);
 	}
 	json_put_u64(o, "phase", model->phase);
-	put_reals(o, "mean", model->mean, m);
-	put_reals(o, "scale", model->scale, m);
+	json_put_reals(o, "mean", model->mean, m);
+	json_put_reals(o, "scale", model->scale, m);
 	json_open(o, "constant", '[');
 	for (size_t i = 0; i < m; i++)
 		if (model->constant[i])
 			json_put_u64(o, NULL, i);
 	json_close(o, ']');
-	put_reals(o, "eigenvalues", model->eigenvalues, model->rank);
+	json_put_reals(o, "eigenvalues", model->eigenvalues, model->rank);
 	json_open(o, "loadings", '[');
 	for (size_t i = 0; i < model->rank; i++)
-		put_reals(o, NULL, &model->loadings[i * m], m);
+		json_put_reals(o, NULL, &model->loadings[i * m], m);
 	json_close(o, ']');
 }
 
@@ -133,7 +124,7 @@ static void put_limits(struct json_out *o, const struct detect_limits *l)
 	put_word(o, "method", method);
 	json_put_real(o, "jm", l->q_jm);
 	json_put_real(o, "box", l->q_box);
-	put_reals(o, "theta", l->theta, ARRAY_SIZE(l->theta));
+	json_put_reals(o, "theta", l->theta, ARRAY_SIZE(l->theta));
 	json_put_real(o, "h0", l->h0);
 	json_put_real(o, "empirical", l->q_empirical);
 	json_close(o, '}');

@@ -69,15 +69,6 @@ int msnm_judge_row(struct msnm_judge *j, const struct detect_model *model,
 	return 0;
 }
 
-static void put_values(struct json_out *o, const char *name, const double *v,
-		       size_t n)
-{
-	json_open(o, name, '[');
-	for (size_t i = 0; i < n; i++)
-		json_put_real(o, NULL, v[i]);
-	json_close(o, ']');
-}
-
 static void put_missing(struct json_out *o, const struct msnm_judge *j,
 			const struct detect_model *model,
 			const struct msnm_row *row)
@@ -102,11 +93,11 @@ static void put_diagnosis(struct json_out *o, struct msnm_judge *j,
 	struct detect_top top;
 
 	detect_omeda(model, j->z, j->work);
-	put_values(o, "omeda", j->work, j->m);
+	json_put_reals(o, "omeda", j->work, j->m);
 	detect_signed_squares(j->e, j->m, j->work);
-	put_values(o, "residual", j->work, j->m);
+	json_put_reals(o, "residual", j->work, j->m);
 	detect_signed_squares(j->z, j->m, j->work);
-	put_values(o, "univariate", j->work, j->m);
+	json_put_reals(o, "univariate", j->work, j->m);
 	detect_diagnose(model, &j->stats, j->z, j->e, j->work, &top);
 	json_open(o, "top", '[');
 	for (size_t i = 0; i < top.n; i++) {

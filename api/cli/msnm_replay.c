@@ -47,15 +47,6 @@ static const struct detect_model *judging(const struct replay *r)
 
 /* ---- one batch ---- */
 
-static void put_values(struct json_out *o, const char *name, const double *v,
-		       size_t n)
-{
-	json_open(o, name, '[');
-	for (size_t i = 0; i < n; i++)
-		json_put_real(o, NULL, v[i]);
-	json_close(o, ']');
-}
-
 static void put_model(struct replay *r, uint64_t end)
 {
 	static const char *const methods[] = {
@@ -76,7 +67,7 @@ static void put_model(struct replay *r, uint64_t end)
 	json_put_u64(&o, "skipped", r->skipped);
 	modelfile_put_whole(&o, "n", model->n);
 	json_put_u64(&o, "rank", model->rank);
-	put_values(&o, "eigenvalues", model->eigenvalues, model->rank);
+	json_put_reals(&o, "eigenvalues", model->eigenvalues, model->rank);
 	json_put_real(&o, "ucl_q", model->limits.ucl_q);
 	json_put_real(&o, "ucl_d", model->limits.ucl_d);
 	json_put_real(&o, "ucl_d_phase1", model->limits.d_phase1);
@@ -84,8 +75,8 @@ static void put_model(struct replay *r, uint64_t end)
 		json_put_null(&o, "q_method");
 	else
 		json_put_str(&o, "q_method", methods[model->limits.q_method]);
-	put_values(&o, "mean", model->mean, model->m);
-	put_values(&o, "scale", model->scale, model->m);
+	json_put_reals(&o, "mean", model->mean, model->m);
+	json_put_reals(&o, "scale", model->scale, model->m);
 	json_close(&o, '}');
 	buf_text(&r->judge.text, "\n");
 }

@@ -7,10 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "common/buf.h"
 #include "common/util.h"
 
 static void test_parse_u64(void **state)
@@ -265,6 +268,29 @@ static void test_equal_const_time(void **state)
 	assert_true(equal_const_time(a, b, 0));
 }
 
+/* A file to its end; of a longer one not all, but more than was allowed. */
+static void test_buf_read(void **state)
+{
+	static char text[100000];
+	int fd = memfd_create("text", MFD_CLOEXEC);
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(write(fd, text, sizeof(text)), sizeof(text));
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(buf_read(&b, fd, sizeof(text)), 0);
+	assert_int_equal(b.len, sizeof(text));
+	assert_memory_equal(b.data, text, sizeof(text));
+	buf_reset(&b);
+	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+	assert_int_equal(buf_read(&b, fd, 5000), 0);
+	assert_in_range(b.len, 5001, sizeof(text) - 1);
+	close(fd);
+	assert_int_equal(buf_read(&b, fd, sizeof(text)), -EBADF);
+	buf_fini(&b);
+}
+
 static void test_parse_duration(void **state)
 {
 	static const struct {
@@ -298,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_parse_real),
 		cmocka_unit_test(test_parse_duration),
 		cmocka_unit_test(test_add_sat),
+		cmocka_unit_test(test_buf_read),
 		cmocka_unit_test(test_hex),
 		cmocka_unit_test(test_time_format),
 		cmocka_unit_test(test_time_parse),
