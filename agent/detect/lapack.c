@@ -3,9 +3,13 @@
  * Decompositions by LAPACKE, the only file that knows it.  LAPACK counts by
  * columns: row-major n x c is its c x n, so its left vectors are our right
  * ones and nothing is transposed.
+ *
+ * The library is loaded when a decomposition is wanted, by the process that
+ * wants it: with it come BLAS and the runtime of Fortran, 45 MiB to map, and a hook in printf() that makes each call three times as long.
  */
 #include "agent/detect/lapack.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +17,23 @@
 #include <lapacke.h>
 
 #include "agent/detect/detect.h"
+#include "common/log.h"
 #include "common/util.h"
+
+#define LIBRARY "liblapacke.so.3"
+
+/* The library stays: whoever opens it again only counts. */
+static void *function(const char *name)
+{
+	void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_NODELETE);
+	void *f = library ? dlsym(library, name) : NULL;
+
+	if (!f)
+		log_errx("%s", dlerror());
+	if (library)
+		dlclose(library);
+	return f;
+}
 
 static int outcome(lapack_int info)
 {
@@ -26,13 +46,14 @@ static int outcome(lapack_int info)
 static int left_vectors(double *a, lapack_int rows, lapack_int cols,
 			double *sigma, double *left)
 {
+	typeof(LAPACKE_dgesdd) *svd = function("LAPACKE_dgesdd");
 	const lapack_int k = MIN(rows, cols);
 	double *right = calloc((size_t)k, (size_t)cols * sizeof(*right));
-	int r = -ENOMEM;
+	int r = svd ? -ENOMEM : -ELIBACC;
 
-	if (right)
-		r = outcome(LAPACKE_dgesdd(LAPACK_COL_MAJOR, 'S', rows, cols, a,
-					   rows, sigma, left, rows, right, k));
+	if (svd && right)
+		r = outcome(svd(LAPACK_COL_MAJOR, 'S', rows, cols, a, rows,
+				sigma, left, rows, right, k));
 	free(right);
 	return r;
 }
@@ -40,16 +61,20 @@ static int left_vectors(double *a, lapack_int rows, lapack_int cols,
 int lapack_svd(double *a, size_t n, size_t c, double *sigma, double *right)
 {
 	const lapack_int cols = (lapack_int)c, rows = (lapack_int)n;
+	typeof(LAPACKE_dgelqf) *lq;
 	double *tau;
 	int r;
 
 	if (n <= c)
 		return left_vectors(a, cols, rows, sigma, right);
+	lq = function("LAPACKE_dgelqf");
+	if (!lq)
+		return -ELIBACC;
 	/* A = L Q has the values and left vectors of L, and Q is not wanted */
 	tau = calloc(c, sizeof(*tau));
 	if (!tau)
 		return -ENOMEM;
-	r = outcome(LAPACKE_dgelqf(LAPACK_COL_MAJOR, cols, rows, a, cols, tau));
+	r = outcome(lq(LAPACK_COL_MAJOR, cols, rows, a, cols, tau));
 	free(tau);
 	if (r)
 		return r;
@@ -60,15 +85,15 @@ int lapack_svd(double *a, size_t n, size_t c, double *sigma, double *right)
 
 int lapack_eigen(double *a, size_t c, double *value, double *vector)
 {
+	typeof(LAPACKE_dsyevr) *eigen = function("LAPACKE_dsyevr");
 	const lapack_int n = (lapack_int)c;
 	lapack_int *support = calloc(2 * c, sizeof(*support)), found = 0;
-	int r = -ENOMEM;
+	int r = eigen ? -ENOMEM : -ELIBACC;
 
-	if (!support)
+	if (!eigen || !support)
 		goto out;
-	r = outcome(LAPACKE_dsyevr(LAPACK_COL_MAJOR, 'V', 'A', 'L', n, a, n, 0,
-				   0, 0, 0, 0, &found, value, vector, n,
-				   support));
+	r = outcome(eigen(LAPACK_COL_MAJOR, 'V', 'A', 'L', n, a, n, 0, 0, 0, 0,
+			  0, &found, value, vector, n, support));
 	if (r == DETECT_OK && found != n)
 		r = DETECT_SOLVER;
 	if (r)

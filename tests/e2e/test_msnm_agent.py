@@ -194,6 +194,9 @@ def test_stages(network):
                    s["children"] == {network.middle.address: "ok"} and s, 10,
                    "the child is ok")
     assert s["model"]["generation"] == 2 and s["model"]["n"] >= ROWS * 0.98
+    # who calibrated is a worker; LAPACK was loaded there, and is gone with it
+    maps = pathlib.Path(f"/proc/{network.root.agent.pid}/maps").read_text()
+    assert "lapack" not in maps and "quadmath" not in maps
     r = network.root.ask(type="query msnm", history=5)
     history = r.json()
     assert len(history) == 5
