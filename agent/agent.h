@@ -22,6 +22,7 @@ struct agent {
 	struct kept *kept;
 	struct standing *standing;
 	struct alarms *alarms;
+	struct rosters *rosters;
 	struct probes *probes;
 	struct msnm *msnm;   /* NULL: built without */
 	uint64_t started_ms; /* wall clock */

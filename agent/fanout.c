@@ -18,6 +18,7 @@
 #include "common/log.h"
 #include "common/util.h"
 
+#define BUDGET_MAX   30000
 #define HEADER_BYTES (33 * (WALK_VIA + 1) + 64)
 
 struct exchange_call {
@@ -48,6 +49,21 @@ void fanout_rejected(const struct fanout_child *c, const char *why)
 
 	endpoint_format(&c->ep, 8000, text);
 	log_warnx("child %s: answer rejected: %s", text, why);
+}
+
+enum error_code fanout_budget(const struct agent *a,
+			      const struct http_request *rq, uint32_t *out_ms)
+{
+	const char *left = http_header(rq, "X-Linnet-Deadline");
+	uint64_t budget = a->conf->query_ms, spent;
+
+	if (!overlay_under(a->overlay, http_header(rq, "X-Linnet-Lease")))
+		return ERR_MOVED;
+	if (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget))
+		return ERR_VALUE;
+	spent = clock_mono_ms() - rq->began_ms;
+	*out_ms = (uint32_t)(budget > spent ? budget - spent : 1);
+	return ERR_NONE;
 }
 
 static struct fanout_child fanout_child(const struct walk_child *c)

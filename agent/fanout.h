@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "agent/coverage.h"
+#include "agent/errors.h"
 #include "agent/http.h"
 #include "agent/json.h"
 
@@ -47,6 +48,11 @@ fanout_start(struct agent *a, const struct fanout_request *rq,
 			   const struct json *v, enum missing_reason why),
 	     void (*done)(void *arg), void *arg);
 void fanout_free(struct fanout *f); /* also ends it early */
+
+/* What is left of a request that the parent spread: it is under the lease, and
+ * its time is not malformed.  ERR_NONE, ERR_MOVED, ERR_VALUE. */
+enum error_code fanout_budget(const struct agent *a,
+			      const struct http_request *rq, uint32_t *out_ms);
 
 /* Why an answer of a child was not used: one line, said by name. */
 void fanout_rejected(const struct fanout_child *c, const char *why);

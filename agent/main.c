@@ -18,6 +18,7 @@
 #include "agent/priv.h"
 #include "agent/probe.h"
 #include "agent/registry.h"
+#include "agent/roster.h"
 #include "agent/service.h"
 #include "agent/standing.h"
 #include "common/log.h"
@@ -71,8 +72,9 @@ static int agent_run(struct program *p)
 	    monlink_open(&a->monlink, a) || overlay_open(&a->overlay, a) ||
 	    registry_open(&a->registry, a) || queries_open(&a->queries, a) ||
 	    kept_open(&a->kept) || standing_open(&a->standing, a) ||
-	    alarms_open(&a->alarms, a) || probes_open(&a->probes, a) ||
-	    msnm_open(&a->msnm, a) || service_open(&p->service, a))
+	    alarms_open(&a->alarms, a) || rosters_open(&a->rosters, a) ||
+	    probes_open(&a->probes, a) || msnm_open(&a->msnm, a) ||
+	    service_open(&p->service, a))
 		goto out;
 	overlay_start(a->overlay);
 	manager_start(&p->manager, a);
@@ -85,6 +87,7 @@ out:
 	kept_free(a->kept);
 	standing_free(a->standing);
 	alarms_free(a->alarms);
+	rosters_free(a->rosters);
 	registry_free(a->registry);
 	overlay_free(a->overlay);
 	a->overlay = NULL; /* connections still end below */

@@ -13,15 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/fanout.h"
 #include "agent/json.h"
 #include "agent/msnm_private.h"
 #include "agent/overlay.h"
 #include "common/util.h"
 
-#define EARLIER    4
-#define WAITS      8
-#define BUDGET_MAX 30000
-#define GEN_MAX    (UINT64_C(1) << 53)
+#define EARLIER 4
+#define WAITS   8
+#define GEN_MAX (UINT64_C(1) << 53)
 
 struct msnm_wait {
 	struct msnm_wait *next;
@@ -163,20 +163,12 @@ out:
 /* What a question of another agent may take; 0: the refusal was sent. */
 static uint32_t budget_left(struct agent *a, struct http_request *rq)
 {
-	const char *lease = http_header(rq, "X-Linnet-Lease");
-	const char *left = http_header(rq, "X-Linnet-Deadline");
-	uint64_t budget = a->conf->query_ms, spent;
+	uint32_t ms = 0;
+	enum error_code code = fanout_budget(a, rq, &ms);
 
-	if (!overlay_under(a->overlay, lease)) {
-		reply_error(rq, ERR_MOVED);
-		return 0;
-	}
-	if (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget)) {
-		reply_error(rq, ERR_VALUE);
-		return 0;
-	}
-	spent = clock_mono_ms() - rq->began_ms;
-	return (uint32_t)(budget > spent ? budget - spent : 1);
+	if (code)
+		reply_error(rq, code);
+	return ms;
 }
 
 void msnm_peer_serve(void *ctx, struct http_request *rq)

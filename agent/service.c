@@ -15,6 +15,7 @@
 #include "agent/probe.h"
 #include "agent/query.h"
 #include "agent/registry.h"
+#include "agent/roster.h"
 #include "agent/service.h"
 #include "common/util.h"
 
@@ -38,6 +39,7 @@ static int routes_collect(struct service *s)
 		{ v1_routes, v1_n_routes },
 		{ resource_routes, resource_n_routes },
 		{ overlay_api_routes, overlay_api_n_routes },
+		{ roster_routes, roster_n_routes },
 		{ query_routes, query_n_routes },
 		{ registry_routes, registry_n_routes },
 		{ overlay_routes, overlay_n_routes },

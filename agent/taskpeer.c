@@ -8,12 +8,12 @@
 #include <string.h>
 
 #include "agent/auth.h"
+#include "agent/fanout.h"
 #include "agent/overlay.h"
 #include "agent/taskops_private.h"
 #include "common/util.h"
 
-#define BODY_MAX   65536
-#define BUDGET_MAX 30000
+#define BODY_MAX 65536
 
 static void reply_error(struct http_request *rq, enum error_code code,
 			const char *field, const char *detail)
@@ -22,20 +22,6 @@ static void reply_error(struct http_request *rq, enum error_code code,
 
 	error_set(&e, code, field, detail);
 	http_send_error(rq, &e);
-}
-
-/* What is left of the budget; 0: refused. */
-static uint32_t budget_left(const struct agent *a, struct http_request *rq)
-{
-	const char *left = http_header(rq, "X-Linnet-Deadline");
-	uint64_t budget = a->conf->query_ms, spent;
-
-	if (left && parse_u64(left, strlen(left), 1, BUDGET_MAX, &budget)) {
-		reply_error(rq, ERR_VALUE, "X-Linnet-Deadline", "");
-		return 0;
-	}
-	spent = clock_mono_ms() - rq->began_ms;
-	return (uint32_t)(budget > spent ? budget - spent : 1);
 }
 
 /* What a change says of itself; what is wrong with it is sent. */
@@ -48,16 +34,14 @@ struct change {
 static int change_read(const struct agent *a, struct http_request *rq,
 		       struct change *c)
 {
-	const char *lease = http_header(rq, "X-Linnet-Lease");
+	enum error_code code = fanout_budget(a, rq, &c->budget_ms);
 	const char *id = rq->segment[0];
 
-	if (!overlay_under(a->overlay, lease)) {
-		reply_error(rq, ERR_MOVED, "", "");
+	if (code) {
+		reply_error(rq, code,
+			    code == ERR_VALUE ? "X-Linnet-Deadline" : "", "");
 		return -EPERM;
 	}
-	c->budget_ms = budget_left(a, rq);
-	if (!c->budget_ms)
-		return -EINVAL;
 	if (hex_parse_u64(id, strlen(id), &c->id)) {
 		reply_error(rq, ERR_VALUE, "id", "");
 		return -EINVAL;

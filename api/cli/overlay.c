@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * linnet overlay: the tree of agents.  The asked agent knows most of its own
- * children; of hosts below them, whether they are heard.
+ * linnet overlay: the tree of agents.  The asked agent knows who is below it;
+ * what each is, those say themselves, if they are heard.
  */
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +16,8 @@
 struct tree {
 	struct table table;
 	struct doc *members; /* list of all hosts */
+	struct doc *agents;  /* what each of them said of itself; NULL: who
+			      * was asked would not tell */
 	bool whole;          /* nobody is down */
 };
 
@@ -30,13 +32,27 @@ static const char *tasks_text(unsigned depth, struct doc *more,
 					 : text;
 }
 
+static struct doc *member_find(struct doc *members, struct doc *id)
+{
+	char text[DOC_TEXT_LEN];
+
+	doc_text(id, text);
+	for (size_t i = 0; i < doc_len(members); i++)
+		if (doc_is(doc_get(doc_at(members, i), "node_id"), text))
+			return doc_at(members, i);
+	return NULL;
+}
+
 /*
- * A line: host, state, hosts of its subtree; of the asked agent's children
- * latency, whether they hold its tasks, version; when it was seen.
+ * A line: host, state, hosts of its subtree; latency of its parent's last beat,
+ * whether it holds its parent's tasks, version; when it was seen.  beat: what
+ * the asked agent knows of itself or a child, if that one says nothing now.
  */
 static void host_add(struct tree *t, unsigned depth, struct doc *host,
-		     const char *state, struct doc *more)
+		     const char *state, struct doc *beat)
 {
+	struct doc *agent = member_find(t->agents, doc_get(host, "node_id"));
+	struct doc *more = doc_get(agent, "tasks_hash") ? agent : beat;
 	char name[DOC_TEXT_LEN], text[DOC_TEXT_LEN + 2 * DEPTH_MAX];
 
 	snprintf(text, sizeof(text), "%*s%s", (int)(2 * depth), "",
@@ -49,17 +65,6 @@ static void host_add(struct tree *t, unsigned depth, struct doc *host,
 	table_add(&t->table, doc_text(doc_get(more, "version"), name));
 	table_add(&t->table, doc_text(doc_get(host, "last_seen"), name));
 	t->whole &= strcmp(state, "up") == 0 || depth == 0;
-}
-
-static struct doc *member_find(struct doc *members, struct doc *id)
-{
-	char text[DOC_TEXT_LEN];
-
-	doc_text(id, text);
-	for (size_t i = 0; i < doc_len(members); i++)
-		if (doc_is(doc_get(doc_at(members, i), "node_id"), text))
-			return doc_at(members, i);
-	return NULL;
 }
 
 static void below_add(struct tree *t, unsigned depth, struct doc *parent_id)
@@ -111,10 +116,12 @@ static void lost_add(struct tree *t, struct doc *self, struct doc *children)
 }
 
 static int tree_print(const struct cli *c, struct doc *data,
-		      struct doc *members)
+		      struct doc *members, struct doc *agents)
 {
 	struct doc *children = doc_get(data, "children");
-	struct tree t = { .members = members, .whole = true };
+	struct tree t = { .members = members,
+			  .agents = agents,
+			  .whole = agents };
 	struct doc *self = member_find(members, doc_get(data, "node_id"));
 	uint64_t hosts = 1;
 
@@ -143,29 +150,33 @@ static int tree_print(const struct cli *c, struct doc *data,
 	return t.whole ? CLI_DONE : CLI_PARTIAL;
 }
 
-/* All members, page by page, in one list. */
-static int members_get(struct cli *c, struct doc **out)
+/* A list, all its pages in one; empty if the agent is too old to have it. */
+static int list_get(struct cli *c, const char *name, struct doc **out)
 {
 	struct doc *all = doc_list_new();
 	char cursor[DOC_TEXT_LEN] = "";
 	struct answer an;
 	int ret = 0;
 
+	*out = NULL;
 	do {
 		struct buf path = BUF_INIT;
 
-		buf_text(&path, OVERLAY_URL "/members?limit=1000");
+		buf_text(&path, OVERLAY_URL);
+		buf_text(&path, name);
+		buf_text(&path, "?limit=1000");
 		if (*cursor) {
 			buf_text(&path, "&cursor=");
 			path_add(&path, cursor);
 		}
-		ret = exchange_path(c, "GET", &path, NULL, 0, &an);
+		ret = exchange_path(c, "GET", &path, NULL, 404, &an);
 		if (ret)
 			break;
 		*cursor = '\0';
 		if (doc_get(an.doc, "meta.next_cursor"))
 			doc_text(doc_get(an.doc, "meta.next_cursor"), cursor);
-		doc_list_join(all, doc_get(an.doc, "data"));
+		if (an.status == 200)
+			doc_list_join(all, doc_get(an.doc, "data"));
 		answer_fini(&an);
 	} while (*cursor);
 	if (ret)
@@ -177,7 +188,7 @@ static int members_get(struct cli *c, struct doc **out)
 
 int verb_overlay_show(struct cli *c)
 {
-	struct doc *members = NULL;
+	struct doc *members = NULL, *agents = NULL;
 	struct answer an;
 	int ret = exchange(c, "GET", OVERLAY_URL, NULL, 0, &an);
 
@@ -187,10 +198,14 @@ int verb_overlay_show(struct cli *c)
 		answer_print(&an);
 		goto out;
 	}
-	ret = members_get(c, &members);
+	ret = list_get(c, "/members", &members);
+	/* the tree is shown without, too */
 	if (!ret)
-		ret = tree_print(c, doc_get(an.doc, "data"), members);
+		(void)list_get(c, "/agents", &agents);
+	if (!ret)
+		ret = tree_print(c, doc_get(an.doc, "data"), members, agents);
 	doc_free(members);
+	doc_free(agents);
 out:
 	answer_fini(&an);
 	return ret;

@@ -277,8 +277,37 @@ def test_overlay_tree(server, linnet):
         "-\n"
         f"  10.0.0.9    down                1           -  -       -        "
         f"{old}\n")
-    assert server.seen[-1][1].endswith("&cursor=c1")
+    # those that an older agent cannot ask are not guessed
+    assert [s[1].partition("?")[0] for s in server.seen] == [
+        "/api/v1/overlay", *["/api/v1/overlay/members"] * 2,
+        "/api/v1/overlay/agents"]
+    assert server.seen[-2][1].endswith("&cursor=c1")
     assert done.stderr == ""
+
+    unknown = dict.fromkeys(("version", "tasks", "tasks_hash", "tasks_same",
+                             "latency_ms"))
+    said = {"version": "0.0.9", "tasks": 3, "tasks_hash": "a" * 16,
+            "latency_ms": 4}
+    server.replies["GET /api/v1/overlay/members"] = (200, {
+        "data": [*rows, child[1]], "meta": {}})
+    server.replies["GET /api/v1/overlay/agents"] = (0, [
+        (200, {"data": [
+            {"node_id": f"{2:032x}", **said, "tasks_same": None},
+            {"node_id": f"{5:032x}", **said, "tasks_same": False}],
+            "meta": {"next_cursor": "c2"}}),
+        (200, {"data": [
+            {"node_id": f"{6:032x}", **unknown},
+            {"node_id": f"{7:032x}", **unknown},
+            {"node_id": f"{4:032x}", **said, "tasks_same": True}],
+            "meta": {}})])
+    done = linnet("overlay", "show")
+    assert [r.split()[3:6] for r in done.stdout.splitlines()[1:]] == [
+        ["4", "3", "0.0.9"], ["4", "same", "0.0.9"], ["4", "differ", "0.0.9"],
+        ["-", "-", "-"], ["-", "differ", "-"], ["1", "-", "-"]]
+    server.replies["GET /api/v1/overlay/agents"] = (503, {
+        "type": "/problems/unavailable", "status": 503, "title": "busy"})
+    done = linnet("overlay", "show")
+    assert done.returncode == 3 and "10.0.0.6" in done.stdout
 
 
 def test_overlay_below_the_root(server, linnet):

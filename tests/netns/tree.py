@@ -84,6 +84,7 @@ class Node:
     def __init__(self, host, children, monitor=True, args=()):
         self.host, self.address = host, host.ip4
         self.children, self.args = children, list(args)
+        self.program = BUILD / "agent/linnet-agent"
         self.state_dir = host.lab.dir / f"state-{host.name}"
         self.state_dir.mkdir(mode=0o700)
         lab_module.os.chown(self.state_dir, AGENT_UID, AGENT_UID)
@@ -92,7 +93,7 @@ class Node:
 
     def start(self, wait=True):
         secure = "--token-file" in self.args
-        argv = [BUILD / "agent/linnet-agent", "--instance", "lab",
+        argv = [self.program, "--instance", "lab",
                 *([] if secure else ["--insecure"]),
                 "--listen", f"{self.address}:8000", "--user", str(AGENT_UID),
                 "--monitor-user", str(MONITOR_UID),
