@@ -34,6 +34,7 @@ static int join_parents(struct member *m, struct endpoint *out, size_t max)
 {
 	size_t n = MIN(m->n, max);
 
+	static_assert(CONF_CHILDREN <= TREE_SEEDS, "each is asked");
 	memcpy(out, m->seed, n * sizeof(*out));
 	return (int)n;
 }

@@ -141,7 +141,7 @@ struct reign {
 	uint64_t sure_ms; /* by then all that live have come */
 };
 
-#define SEEK_MAX 48
+#define SEEK_MAX (TREE_SEEDS + TREE_LEVELS + TREE_ROOTS + TREE_UNCLES + 8)
 struct seek_target {
 	struct endpoint ep;
 	bool descend;

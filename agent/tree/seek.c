@@ -71,7 +71,7 @@ static void put_last(struct seek *s, const struct endpoint *ep, bool descend,
 static void list_provided(struct tree *t, struct seek *s)
 {
 	const struct member_ops *p = t->conf->provider;
-	struct endpoint ep[16];
+	struct endpoint ep[TREE_SEEDS];
 	int n = p->parents ? p->parents(t->conf->member, ep, ARRAY_SIZE(ep))
 			   : 0;
 

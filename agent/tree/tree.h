@@ -23,6 +23,7 @@
 #define TREE_CHILDREN 64 /* hard limit; then TREE_FULL */
 #define TREE_LEVELS   16 /* deepest level; the root's is 0 */
 #define TREE_ROOTS    5  /* candidates */
+#define TREE_SEEDS    64 /* of those that a provider names, to be asked */
 #define TREE_MEMBERS  (1u << 20)
 
 struct tree;

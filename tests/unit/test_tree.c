@@ -86,6 +86,24 @@ static void test_all_at_once(void **state)
 	world_free(w);
 }
 
+/* It is asked even as the last of all that may be configured. */
+static void test_last_seed(void **state)
+{
+	struct world *w = world_new(TREE_SEEDS + 1, &world_join, 5);
+	struct node *last = &w->node[TREE_SEEDS];
+
+	(void)state;
+	world_roots(w, 1);
+	last->conf.n_roots = 0;
+	for (unsigned i = 0; i < TREE_SEEDS; i++)
+		last->seeds[i] = w->node[TREE_SEEDS - 1 - i].ep;
+	last->n_seeds = TREE_SEEDS;
+	world_start(w, 0);
+	world_start(w, TREE_SEEDS);
+	must_be_whole(w, TREE_SEEDS * 1000);
+	world_free(w);
+}
+
 static void test_waits_without_seeds(void **state)
 {
 	struct world *w = world_new(3, &world_join, 5);
@@ -434,6 +452,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_join_by_descent),
 		cmocka_unit_test(test_all_at_once),
+		cmocka_unit_test(test_last_seed),
 		cmocka_unit_test(test_waits_without_seeds),
 		cmocka_unit_test(test_t57_65th_child),
 		cmocka_unit_test(test_t57_17th_level),

@@ -373,7 +373,7 @@ struct world *world_new(unsigned n, const struct member_ops *provider,
 
 void world_roots(struct world *w, unsigned n)
 {
-	static_assert(TREE_ROOTS <= 8, "seeds have room for them");
+	static_assert(TREE_ROOTS <= TREE_SEEDS, "seeds have room for them");
 	for (unsigned i = 0; i < w->n; i++) {
 		struct node *p = &w->node[i];
 

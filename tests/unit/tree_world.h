@@ -34,7 +34,7 @@ struct node {
 	struct tree_conf conf;
 	struct tree_stored stored;
 	struct endpoint ep;
-	struct endpoint seeds[8];
+	struct endpoint seeds[TREE_SEEDS];
 	unsigned n_seeds;
 	enum node_state state;
 	unsigned life;  /* of this start */
