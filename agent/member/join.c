@@ -4,6 +4,7 @@
  * are tried in the order given; which of them is meant to be the root does not
  * matter to those who join.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
