@@ -19,7 +19,6 @@
 
 #define FIRST_BEAT_MS 10
 #define SLOT_RETRY_MS 60
-#define REMOVED_MS    60000
 #define PLEASE_GAP_MS 100
 
 /* ---- the list ---- */
@@ -125,15 +124,6 @@ void branch_free_all(struct tree *t)
 		branch_free(t, t->child[--t->n_children]);
 	free(t->child);
 	t->child = NULL;
-}
-
-bool branch_removed_lately(const struct tree *t, const struct node_id *id)
-{
-	for (unsigned i = 0; i < MIN(t->n_removed, ARRAY_SIZE(t->removed)); i++)
-		if (id_equal(&t->removed[i], id) &&
-		    now_ms(t) < t->removed_ms[i] + REMOVED_MS)
-			return true;
-	return false;
 }
 
 static bool state_up(enum child_state s)

@@ -249,16 +249,11 @@ int tree_remove(struct tree *t, const struct endpoint *ep,
 		const struct node_id *id)
 {
 	struct branch *b = ep ? branch_by_endpoint(t, ep) : NULL;
-	unsigned at;
 
 	if (!ep && id)
 		b = branch_by_id(t, id);
 	if (!b)
 		return -ENOENT;
-	/* it may ask for its place again: only once it was added again */
-	at = t->n_removed++ % ARRAY_SIZE(t->removed);
-	t->removed[at] = b->pub.id;
-	t->removed_ms[at] = now_ms(t);
 	branch_forget(t, b, ROWS_GONE);
 	return 0;
 }

@@ -131,9 +131,6 @@ static enum tree_word may_accept(const struct tree *t,
 		return TREE_BAD;
 	if (tree_in_path(t, &m->id))
 		return TREE_CYCLE;
-	if (t->conf->provider->founds && !entry_of(t, m, ep) &&
-	    branch_removed_lately(t, &m->id))
-		return TREE_DENIED;
 	if (t->draining)
 		return TREE_BUSY;
 	if (!tree_may_grant(t))
@@ -143,9 +140,12 @@ static enum tree_word may_accept(const struct tree *t,
 		return TREE_DEEP;
 	if (b && b->joined && b->pub.incarnation > m->incarnation)
 		return TREE_DOUBLE;
-	if (!entry_of(t, m, ep) && t->n_children == TREE_CHILDREN)
-		return TREE_FULL;
-	return TREE_OK;
+	if (entry_of(t, m, ep))
+		return TREE_OK;
+	/* never added, or removed, however long ago */
+	if (t->conf->provider->founds)
+		return TREE_DENIED;
+	return t->n_children == TREE_CHILDREN ? TREE_FULL : TREE_OK;
 }
 
 /* Enough are below it: TREE_OK if the mover was sent on, TREE_BUSY: soon. */

@@ -220,9 +220,6 @@ struct tree {
 	struct branch **child;
 	unsigned n_children, cap_children;
 	uint64_t slots;            /* bit set: timer of that number is taken */
-	struct node_id removed[8]; /* by hand: not taken back at once */
-	uint64_t removed_ms[8];
-	unsigned n_removed;
 
 	/* rows.c */
 	struct grave *grave;
@@ -356,7 +353,6 @@ bool branch_known(const struct branch *b);
 /* Children that were, and now are above this agent. */
 void branch_forget_above(struct tree *t);
 void branch_free_all(struct tree *t);
-bool branch_removed_lately(const struct tree *t, const struct node_id *id);
 
 /* Tries again after a while, later each time. */
 void branch_retry(struct tree *t, struct branch *b, uint32_t max_ms);

@@ -472,11 +472,35 @@ static void test_manual_parent_lost(void **state)
 	assert_int_equal(world_parent(w, 2), -1);
 	assert_int_equal(tree_expected(w->node[0].tree), 3);
 	world_start(w, 1);
+	/* its list has it still */
+	tree_add(w->node[1].tree, &w->node[2].ep, 900, NULL, NULL);
 	world_run(w, 12000);
 	assert_int_equal(world_parent(w, 2), 1);
 	assert_int_equal(world_parent(w, 1), 0);
 	assert_int_equal(tree_expected(w->node[0].tree), 3);
 	assert_true(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/* It was cut off, and does not know that it was removed. */
+static void test_manual_removed(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 3);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
+	w->node[2].group = 1;
+	world_run(w, 10000);
+	assert_int_equal(
+		tree_remove(w->node[0].tree, &w->node[2].ep, NULL), 0);
+	world_run(w, 120000);
+	w->node[2].group = 0;
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 2), -1);
+	assert_int_equal(tree_expected(w->node[0].tree), 2);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
 	world_free(w);
 }
 
@@ -669,6 +693,7 @@ int main(void)
 		cmocka_unit_test(test_t57_by_hand),
 		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
+		cmocka_unit_test(test_manual_removed),
 		cmocka_unit_test(test_only_configured_parents),
 		cmocka_unit_test(test_static_list),
 		cmocka_unit_test(test_long_list),
