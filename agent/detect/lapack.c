@@ -5,7 +5,8 @@
  * ones and nothing is transposed.
  *
  * The library is loaded when a decomposition is wanted, by the process that
- * wants it: with it come BLAS and the runtime of Fortran, 45 MiB to map, and a hook in printf() that makes each call three times as long.
+ * wants it: with it come BLAS and the runtime of Fortran, 45 MiB to map, and a
+ * hook in printf() that makes each call three times as long.
  */
 #include "agent/detect/lapack.h"
 

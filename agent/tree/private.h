@@ -219,7 +219,7 @@ struct tree {
 
 	struct branch **child;
 	unsigned n_children, cap_children;
-	uint64_t slots;            /* bit set: timer of that number is taken */
+	uint64_t slots; /* bit set: timer of that number is taken */
 
 	/* rows.c */
 	struct grave *grave;

@@ -493,8 +493,7 @@ static void test_manual_removed(void **state)
 	assert_int_equal(world_add(w, 0, 2), TREE_OK);
 	w->node[2].group = 1;
 	world_run(w, 10000);
-	assert_int_equal(
-		tree_remove(w->node[0].tree, &w->node[2].ep, NULL), 0);
+	assert_int_equal(tree_remove(w->node[0].tree, &w->node[2].ep, NULL), 0);
 	world_run(w, 120000);
 	w->node[2].group = 0;
 	world_run(w, 20000);
