@@ -158,6 +158,7 @@ struct seek {
 	uint32_t backoff_ms;
 	bool was_root;         /* it is one again if all fail */
 	bool once;             /* an invitation: then nothing else */
+	bool all_asked;        /* once at least, in vain */
 	struct endpoint avoid; /* a parent that drains */
 	/* a candidate's rounds */
 	uint64_t round_ref[TREE_ROOTS];

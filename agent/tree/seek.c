@@ -142,7 +142,8 @@ bool seek_exhausted(const struct tree *t)
 		return true;
 	if (s->ref && s->joining)
 		return false;
-	for (unsigned i = s->at; i < s->n; i++)
+	/* those of the next round are the same */
+	for (unsigned i = s->at; i < s->n && !s->all_asked; i++)
 		if (s->list[i].ancestor)
 			return false;
 	return true;
@@ -156,6 +157,7 @@ static void round_over(struct tree *t)
 
 	if ((s->was_root || t->conf->provider->founds) && !reign_begin(t))
 		return;
+	s->all_asked = !s->once;
 	s->once = false;
 	s->avoid.port = 0;
 	s->backoff_ms = MIN(wait * 2, BACKOFF_MAX_MS);

@@ -223,6 +223,30 @@ static void test_t51_depth(void **state)
 	world_free(w);
 }
 
+/* The candidate that is left was not below the root itself. */
+static void test_t51_candidate_far_below(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 8; seed++) {
+		struct world *w = world_new(4, &world_join, seed);
+		static const unsigned order[] = { 0, 2, 3, 1 };
+
+		world_roots(w, 2);
+		for (unsigned i = 0; i < 4; i++) {
+			w->node[i].conf.fanout = 2;
+			world_start(w, order[i]);
+			world_run(w, 1500);
+		}
+		must_settle(w, 60000);
+		assert_int_equal(world_depth(w, 1), 2);
+		world_kill(w, (unsigned)world_parent(w, 1));
+		world_kill(w, 0);
+		assert_in_range(world_until(w, has_root, NULL, 8000), 0, 6000);
+		assert_int_equal(world_root(w), 1);
+		world_free(w);
+	}
+}
+
 static void test_t51_no_candidate(void **state)
 {
 	struct world *w = world_grown(5, 2, 1, 4);
@@ -682,6 +706,7 @@ int main(void)
 		cmocka_unit_test(test_killed_comes_back),
 		cmocka_unit_test(test_t51_root_killed),
 		cmocka_unit_test(test_t51_depth),
+		cmocka_unit_test(test_t51_candidate_far_below),
 		cmocka_unit_test(test_t51_no_candidate),
 		cmocka_unit_test(test_t51_fleet),
 		cmocka_unit_test(test_t51_two_roots_heal),
