@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/tree/tree.h"
+#include "agent/tree/private.h"
 #include "common/util.h"
 
 #define LEVELS (TREE_LEVELS_MAX + 3)
@@ -209,6 +209,17 @@ static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
 	s->younger_incarnation = MAX(a->incarnation, b->incarnation);
 }
 
+/* It was heard once, or announced by its id: no mere address. */
+static bool known(const struct tree_row *r)
+{
+	struct node_id id;
+
+	if (r->incarnation)
+		return true;
+	rows_derived_id(&r->ep, &id);
+	return !same_id(&id, &r->id);
+}
+
 /* Those that are not heard, or were never, where another host is. */
 static void decide_addresses(struct rowset *s)
 {
@@ -224,8 +235,7 @@ static void decide_addresses(struct rowset *s)
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct tree_row *r = &s->row[i];
 
-		if (!s->flag[i] && !r->gone && r->incarnation &&
-		    !*at_slot(s, &r->ep))
+		if (!s->flag[i] && !r->gone && known(r) && !*at_slot(s, &r->ep))
 			*at_slot(s, &r->ep) = i + 1;
 	}
 	for (uint32_t i = 0; i < s->n; i++) {
@@ -234,7 +244,7 @@ static void decide_addresses(struct rowset *s)
 				      : *at_slot(s, &s->row[i].ep);
 
 		if (at && at != i + 1 &&
-		    (s->flag[at - 1] == FLAG_UP || !s->row[i].incarnation))
+		    (s->flag[at - 1] == FLAG_UP || !known(&s->row[i])))
 			s->flag[i] |= FLAG_LOSER;
 	}
 }

@@ -527,6 +527,25 @@ static void test_manual_removed(void **state)
 	world_free(w);
 }
 
+/* The new root knows it by its id; who adds it knows where it is. */
+static void test_lost_one_added(void **state)
+{
+	struct world *w = world_grown(4, 16, 2, 5);
+
+	(void)state;
+	world_kill(w, 3);
+	world_kill(w, 0);
+	world_run(w, 15000);
+	assert_int_equal(world_root(w), 1);
+	assert_int_equal(tree_expected(w->node[1].tree), 4);
+	assert_int_equal(world_add(w, 1, 3), TREE_WAIT);
+	assert_int_equal(tree_expected(w->node[1].tree), 4);
+	world_start(w, 3);
+	world_start(w, 0);
+	must_settle(w, 20000);
+	world_free(w);
+}
+
 static void test_only_configured_parents(void **state)
 {
 	struct world *w = world_new(3, &world_manual, 1);
@@ -718,6 +737,7 @@ int main(void)
 		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
 		cmocka_unit_test(test_manual_removed),
+		cmocka_unit_test(test_lost_one_added),
 		cmocka_unit_test(test_only_configured_parents),
 		cmocka_unit_test(test_static_list),
 		cmocka_unit_test(test_long_list),
