@@ -53,6 +53,7 @@ struct overlay {
 		uint64_t list_hash; /* another one than ours; 0: none */
 	} told[TREE_CHILDREN];
 	bool started, was_root, left;
+	bool told_ahead;        /* the log has it */
 	struct endpoint parent; /* that the log named; port 0: none */
 
 	struct loop_timer leave;

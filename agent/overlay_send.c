@@ -44,6 +44,18 @@ static void sending_free(struct sending *s)
 	free(s);
 }
 
+static void say_ahead(struct overlay *o)
+{
+	char text[EPOCH_TEXT];
+	struct epoch e = tree_epoch(o->tree);
+
+	if (o->told_ahead)
+		return;
+	o->told_ahead = true;
+	epoch_format(&e, text);
+	log_warnx("epoch %s is far ahead of the root's: refused", text);
+}
+
 static void sent(void *arg, const struct peer_reply *r)
 {
 	struct sending *s = arg;
@@ -62,6 +74,8 @@ static void sent(void *arg, const struct peer_reply *r)
 		err = tree_wire_read(s->kind, r->status, r->body, r->len, &w);
 		err = err == -EINVAL ? -EPROTO : err;
 	}
+	if (!err && w.m.kind == TREE_JOIN && w.m.word == TREE_STALE)
+		say_ahead(o);
 	to = s->to;
 	/* out of the list first: the machine may send again at once */
 	sending_free(s);

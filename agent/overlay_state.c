@@ -111,19 +111,24 @@ static int get_epochs(const struct json *v, struct tree_stored *s)
 {
 	const struct json *term = json_get(v, "term");
 	const struct json *fleet = json_get(v, "fleet");
+	const struct json *seen = json_get(v, "seen");
 	const char *text;
 	uint64_t n = 0;
 	size_t len;
 
-	if ((term && json_u64(term, 0, UINT64_MAX / 2, &s->term)) ||
-	    (fleet && json_u64(fleet, 0, TREE_MEMBERS, &n)))
+	if (fleet && json_u64(fleet, 0, TREE_MEMBERS, &n))
 		return -EINVAL;
 	s->fleet = (uint32_t)n;
-	if (!json_get(v, "seen"))
-		return 0;
-	return json_str(json_get(v, "seen"), EPOCH_TEXT - 1, &text, &len)
-		       ? -EINVAL
-		       : epoch_parse(text, &s->seen);
+	/* those that cannot be came from a liar: whoever keeps them joins
+	 * nobody, and its next root numbers above all that it really had */
+	if ((term && json_u64(term, 0, EPOCH_MAX, &s->term)) ||
+	    (seen && (json_str(seen, EPOCH_TEXT - 1, &text, &len) ||
+		      epoch_parse(text, &s->seen)))) {
+		log_warnx("epochs that cannot be are forgotten");
+		s->term = 0;
+		s->seen = (struct epoch){ 0 };
+	}
+	return 0;
 }
 
 static int node_load(const char *dir, struct tree_stored *out)

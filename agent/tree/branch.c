@@ -498,7 +498,6 @@ static void beat_answered(struct tree *t, struct branch *b,
 	if (!b->side && b->members_said != rows_members_hash(t))
 		rows_announce(t, b);
 	beat_later(t, b);
-	tree_epoch_heard(t, &m->epoch);
 }
 
 static void beat_done(struct tree *t, struct branch *b, int err,

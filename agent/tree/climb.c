@@ -453,8 +453,6 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 		climb_refuse(t, c, TREE_BUSY);
 		return;
 	}
-	if (m->word == TREE_OK) /* the root's own grant is no rival's */
-		tree_epoch_heard(t, &m->epoch);
 	if (m->word == TREE_MOVED) {
 		struct epoch lease = c->lease;
 
@@ -471,6 +469,7 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 		climb_refuse(t, c, TREE_DETACHED);
 		return;
 	}
+	tree_see(t, &m->u.granted.lease);
 	if (c->ours) {
 		enum tree_word w = may_accept(t, &c->mover, &c->ep);
 

@@ -15,9 +15,9 @@ int epoch_parse(const char *s, struct epoch *out)
 	const char *dot2 = dot ? strchr(dot + 1, '.') : NULL;
 	struct epoch e;
 
-	if (!dot2 || parse_u64(s, (size_t)(dot - s), 0, UINT64_MAX, &e.term) ||
+	if (!dot2 || parse_u64(s, (size_t)(dot - s), 0, EPOCH_MAX, &e.term) ||
 	    hex_parse_u64(dot + 1, (size_t)(dot2 - dot - 1), &e.root) ||
-	    parse_u64(dot2 + 1, strlen(dot2 + 1), 0, UINT64_MAX, &e.n))
+	    parse_u64(dot2 + 1, strlen(dot2 + 1), 0, EPOCH_MAX, &e.n))
 		return -EINVAL;
 	*out = e;
 	return 0;

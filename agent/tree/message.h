@@ -25,7 +25,7 @@ enum tree_word {
 	TREE_OK,
 	TREE_WAIT,     /* nothing heard yet */
 	TREE_MOVED,    /* 409: not under this lease (any more) */
-	TREE_STALE,    /* 409: an older term or epoch */
+	TREE_STALE,    /* 409: an older term or epoch, or far ahead */
 	TREE_SELF,     /* 409: this host itself */
 	TREE_CYCLE,    /* 409: the mover is above the acceptor */
 	TREE_PARENT,   /* 409: has another parent */

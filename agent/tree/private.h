@@ -134,8 +134,8 @@ struct reign {
 	bool counted;   /* it was told of how many */
 	/* until then: others reigned, and none says of how many */
 	uint64_t blind_ms;
-	bool rival;  /* a higher epoch was heard */
-	bool asking; /* candidates; answers are judged at the timer */
+	uint64_t followed_ms; /* a mover far ahead, last */
+	bool asking;          /* candidates; answers are judged at the timer */
 	uint64_t ref[TREE_ROOTS];
 	uint64_t announced_ms, since_ms;
 	uint64_t sure_ms; /* by then all that live have come */
@@ -299,10 +299,12 @@ bool tree_may_grant(const struct tree *t);
 bool tree_under(const struct tree *t, const struct epoch *lease);
 bool tree_in_path(const struct tree *t, const struct node_id *id);
 uint32_t tree_height(const struct tree *t);
-/* Takes an epoch that is higher; another reign's is kept over a restart. */
+/*
+ * Takes an epoch that is higher; another reign's is kept over a restart.  Only
+ * from above, under the lease: from below there is nothing to learn, as each
+ * grant is above all that its mover has seen (reign_grant()).
+ */
 void tree_see(struct tree *t, const struct epoch *e);
-/* The same; and a root finds out who has it. */
-void tree_epoch_heard(struct tree *t, const struct epoch *e);
 /* Where a host is: as it says, or where it called from. */
 bool tree_address(const struct endpoint *said, const struct endpoint *from,
 		  struct endpoint *out);

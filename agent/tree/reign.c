@@ -21,6 +21,7 @@
 #define TREES_MAX  16    /* and with */
 #define TRUST_MS   60000 /* a former fleet's count is taken so long */
 #define SURE_MS    8000  /* who joined last is in no count */
+#define TERM_STEP  ((uint64_t)1 << 20)
 
 /* ---- terms ---- */
 
@@ -37,13 +38,15 @@ int reign_raise(struct tree *t, uint64_t above)
 	uint64_t old = t->term;
 	int ret;
 
-	if (above >= UINT64_MAX - 1 || old >= UINT64_MAX - 1)
+	if (MAX(old, above) >= EPOCH_MAX)
 		return -ERANGE;
 	t->term = MAX(old, above) + 1;
 	/* what is done under it is not forgotten either: tasks bear the term */
 	next = (struct epoch){ .term = t->term,
 			       .root = id_head(&t->self),
 			       .n = MAX(t->reign_epoch.n, t->seen.n) };
+	if (next.n > EPOCH_MAX / 2) /* nobody counted that far */
+		next.n = 0;
 	if (epoch_compare(&next, &t->seen) > 0)
 		t->seen = next;
 	ret = tree_store(t);
@@ -53,7 +56,6 @@ int reign_raise(struct tree *t, uint64_t above)
 		return ret;
 	}
 	t->reign_epoch = next;
-	t->reign->rival = false;
 	return 0;
 }
 
@@ -371,19 +373,40 @@ static void learn_count(struct tree *t, const struct tree_mover *mover)
 	r->blind_ms = r->counted ? 0 : r->since_ms + TRUST_MS;
 }
 
+/*
+ * A mover has seen a higher term: the root takes one above it, so that the
+ * mover can take its grant.  Terms are counts; of one that is further ahead
+ * than any honest one can be, it comes nearer now and then, and nobody uses
+ * them up.
+ */
+static enum tree_word follow(struct tree *t, const struct epoch *seen)
+{
+	struct reign *r = t->reign;
+	uint64_t now = now_ms(t);
+
+	if (seen->term <= t->term || seen->term - t->term <= TERM_STEP)
+		return reign_raise(t, seen->term) ? TREE_BUSY : TREE_OK;
+	if (!r->followed_ms || now >= r->followed_ms + CHECK_MS) {
+		r->followed_ms = now;
+		(void)reign_raise(t, t->term + TERM_STEP);
+	}
+	return TREE_STALE;
+}
+
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 			   const struct endpoint *ep, struct epoch *out)
 {
 	struct reign *r = t->reign;
 	struct epoch next = t->reign_epoch;
+	enum tree_word w = TREE_OK;
 
 	if (!may_open(t, mover) || reign_reserve(t, 1))
 		return TREE_BUSY;
 	next.n++;
-	/* above all that the mover has seen, so that it can take it */
-	if (epoch_compare(&next, &mover->seen) <= 0 &&
-	    reign_raise(t, mover->seen.term))
-		return TREE_BUSY;
+	if (epoch_compare(&next, &mover->seen) <= 0)
+		w = follow(t, &mover->seen);
+	if (w != TREE_OK)
+		return w;
 	if (!t->conf->provider->founds && now_ms(t) < r->since_ms + TRUST_MS)
 		learn_count(t, mover);
 	t->reign_epoch.n++;
@@ -440,10 +463,7 @@ static void judge_root(struct tree *t)
 	struct reign *r = t->reign;
 
 	if (r->asking || !others(t)) {
-		/* nobody else is the root of what was heard */
 		r->asking = false;
-		if (r->rival && reign_raise(t, t->seen.term))
-			r->rival = true;
 		keep_house(t);
 		timer_at(t, TIMER_REIGN,
 			 now_ms(t) + CHECK_MS * 9 / 10 - ROUND_MS +

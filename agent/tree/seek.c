@@ -265,6 +265,7 @@ static bool grant_valid(const struct tree *t, const struct tree_msg *m)
 	unsigned n = m->u.granted.n_path;
 
 	if (!n || n > TREE_LEVELS || m->u.granted.nonce != t->seek->nonce ||
+	    !epoch_valid(&m->u.granted.lease) ||
 	    epoch_compare(&m->u.granted.lease, &t->held) <= 0 ||
 	    epoch_compare(&m->u.granted.lease, &t->seek->seen) <= 0)
 		return false;

@@ -165,23 +165,12 @@ void tree_see(struct tree *t, const struct epoch *e)
 {
 	bool other = e->term != t->seen.term || e->root != t->seen.root;
 
-	if (epoch_compare(e, &t->seen) <= 0)
+	if (!epoch_valid(e) || epoch_compare(e, &t->seen) <= 0)
 		return;
 	t->seen = *e;
 	/* whoever restarts must not take an older one for the newest */
 	if (other)
 		(void)tree_store(t);
-}
-
-void tree_epoch_heard(struct tree *t, const struct epoch *e)
-{
-	if (epoch_compare(e, &t->seen) <= 0)
-		return;
-	tree_see(t, e);
-	if (t->reign && t->place == PLACE_ROOT && !t->reign->rival) {
-		t->reign->rival = true;
-		timer_at(t, TIMER_REIGN, now_ms(t));
-	}
 }
 
 void tree_request(struct tree *t, const struct endpoint *from,
@@ -204,13 +193,13 @@ void tree_request(struct tree *t, const struct endpoint *from,
 		break;
 	case TREE_JOIN:
 		climb_join(t, from, m, ref);
-		return; /* what a mover has seen is for its grant alone */
+		break;
 	case TREE_GRANT:
 		climb_grant(t, m, ref);
 		break;
 	case TREE_BEAT:
 		link_beat(t, from, m, ref);
-		return;
+		break;
 	case TREE_PLEASE:
 		branch_please(t, m, ref);
 		break;
@@ -225,9 +214,8 @@ void tree_request(struct tree *t, const struct endpoint *from,
 		break;
 	case TREE_KINDS:
 		tree_refuse(t, ref, m->kind, TREE_BAD);
-		return;
+		break;
 	}
-	tree_epoch_heard(t, &m->epoch);
 }
 
 void tree_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)

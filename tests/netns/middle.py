@@ -26,6 +26,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.node, self.play = node, None
         self.asked, self.last = 0, None
         self.asks, self.change, self.puts = [], None, []
+        self.beat = None  # changes what it says of itself
 
     def handle_error(self, *_):
         """The agent closes connections of late answers."""
@@ -75,6 +76,9 @@ class Middle(http.server.BaseHTTPRequestHandler):
         if self.server.play and self.path.endswith("/ask"):
             self.server.asked += 1
             self.server.play(self, r)
+        elif self.server.beat and self.path.endswith("/beat") and \
+                r.status == 200:
+            mutate(self.server.beat)(self, r)
         else:
             self.reply(r.status, r.text.encode())
 

@@ -8,7 +8,7 @@ import struct
 from lab import wait_until
 from middle import coverage, middle, mutate, part, star_with_middle, totals
 from tree import (COUNTER, Tree, check_answer, configure, ledger_of,
-                  memory_kib, ping_all)
+                  memory_kib, ping_all, request)
 
 
 # ---- T54: what cannot be ----
@@ -138,6 +138,42 @@ def test_sibling_claimed_and_digest():
         reply = tree.root.ask(**COUNTER)
         assert reply.answered == (4, 4) and not reply.complete
         server.play = None
+
+
+def test_epoch_of_a_child():
+    """Whatever it says, the others can move and restart after that."""
+    with Tree({0: [1, 2], 1: [3]}) as tree:
+        configure(tree)
+        ping_all(tree.nodes)
+        tree.wait_complete(**COUNTER)
+        root, mover = tree.root, tree.nodes[1]
+        with middle(tree.nodes[2]) as server:
+            tree.wait_complete(**COUNTER)
+            for text in ("72057594037927936.ffffffffffffffff.7",
+                         f"{2**64 - 1}.00000000000000ff.1"):
+                said = []
+
+                def lie(value, text=text, said=said):
+                    value["epoch"] = text
+                    said.append(text)
+                server.beat = lie
+                wait_until(lambda: len(said) > 1, 10, "it lies twice")
+            server.beat = None
+            r = request(root.host, root.address, "POST",
+                        "/api/v1/peer/beat-please",
+                        json.dumps({"node_id": "00" * 16}),
+                        {"Content-Type": "application/json",
+                         "X-Linnet-Epoch": "72057594037927936.ff" + "0" * 14
+                         + ".1"})
+            assert r.status == 409, r.text
+            tree.wait_complete(**COUNTER)
+            for node in tree.nodes:
+                term = node.get("/api/v1/overlay").json()["data"]["epoch_text"]
+                assert int(term.split(".")[0]) < 100, term
+            for node in (mover, root):
+                node.agent.kill()
+                node.start()
+                tree.wait_complete(**COUNTER)
 
 
 # ---- T55b: lies that look right ----

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How an agent of a tree begins and ends: what it reads, what it waits for."""
+import json
 import signal
 import subprocess
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from lab import AGENT_UID, BUILD, wait_until
+from test_tree_lies import siphash
 from test_tree_overlay import joining, places, up_at, wait_up, write_list
 from tree import request
 
@@ -92,8 +94,21 @@ def test_identity_that_cannot_be_read_now():
         kept.chmod(0o600)
         place.start()
         assert place.overlay()["node_id"] == node_id
-        # nobody will ever read this one again
+        # epochs that cannot be are forgotten, by themselves
         place.agent.stop()
+        node = json.loads(kept.read_text().splitlines()[0])
+        for term in (2**64 - 1, 2**63):
+            node["seen"], node["term"] = f"{term}.00000000000000ff.1", term
+            text = json.dumps(node)
+            check = siphash(bytes([1]) + bytes(15), text.encode())
+            kept.write_text(f'{text}\n{{"check": "{check:016x}"}}\n')
+            place.start()
+            overlay = place.overlay()
+            assert overlay["node_id"] == node_id
+            assert overlay["epoch_text"].startswith("1.")
+            assert "epochs that cannot be" in place.agent.log()
+            place.agent.stop()
+        # nobody will ever read this one again
         kept.write_text("{")
         place.start()
         assert place.overlay()["node_id"] != node_id

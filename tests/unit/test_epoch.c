@@ -25,6 +25,10 @@ static void test_text(void **state)
 		"7 .9f3c0d215b6e4a10.1",
 		"7.9f3c0d215b6e4a1g.1",
 		"18446744073709551616.9f3c0d215b6e4a10.1",
+		/* nobody counts so far */
+		"18446744073709551615.9f3c0d215b6e4a10.1",
+		"72057594037927937.9f3c0d215b6e4a10.1",
+		"7.9f3c0d215b6e4a10.72057594037927937",
 	};
 	struct epoch e = { 1, 2, 3 };
 	char text[EPOCH_TEXT];
@@ -40,11 +44,11 @@ static void test_text(void **state)
 		assert_int_equal(epoch_parse(bad[i], &e), -EINVAL);
 	assert_int_equal(epoch_parse(NULL, &e), -EINVAL);
 	assert_int_equal(e.n, 52);
-	e = (struct epoch){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	e = (struct epoch){ EPOCH_MAX, UINT64_MAX, EPOCH_MAX };
 	epoch_format(&e, text);
 	e = (struct epoch){ 0 };
 	assert_int_equal(epoch_parse(text, &e), 0);
-	assert_true(e.term == UINT64_MAX && e.n == UINT64_MAX);
+	assert_true(e.term == EPOCH_MAX && e.n == EPOCH_MAX);
 	assert_false(epoch_none(&e));
 }
 

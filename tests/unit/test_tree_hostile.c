@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Messages that cannot be, and children that lie: what they cost, and that
+ * the others go on.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "tree_world.h"
+
+static unsigned leaf_but(const struct world *w, unsigned other)
+{
+	unsigned i = w->n - 1;
+
+	while (i == other || tree_n_children(w->node[i].tree))
+		i--;
+	return i;
+}
+
+/* ---- epochs ---- */
+
+static struct epoch told;
+
+static void lie_epoch(struct node *n, struct tree_msg *m)
+{
+	(void)n;
+	if (m->kind == TREE_BEAT && m->word == TREE_OK)
+		m->epoch = told;
+}
+
+static const uint64_t terms[] = { 100, (uint64_t)1 << 63, UINT64_MAX - 1,
+				  UINT64_MAX };
+
+/* The overlay lives: a host comes back, another one becomes the root. */
+static void must_go_on(struct world *w, unsigned leaf)
+{
+	world_kill(w, leaf);
+	world_run(w, 5000);
+	world_start(w, leaf);
+	must_settle(w, 20000);
+	world_kill(w, 0);
+	world_run(w, 20000);
+	assert_int_equal(world_root(w), 1);
+	world_start(w, 0);
+	must_settle(w, 20000);
+}
+
+static void test_epoch_of_child(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(terms); i++) {
+		struct world *w = world_grown(7, 2, 2, 5);
+		unsigned liar = 6;
+		struct epoch was;
+
+		told = (struct epoch){ terms[i], 5, 7 };
+		while (world_depth(w, liar) != 1)
+			liar--;
+		was = tree_epoch(w->node[0].tree);
+		w->node[liar].lie = lie_epoch;
+		world_run(w, 5000);
+		w->node[liar].lie = NULL;
+		world_run(w, 20000);
+		assert_true(tree_epoch(w->node[0].tree).term == was.term);
+		must_go_on(w, leaf_but(w, liar));
+		world_free(w);
+	}
+}
+
+/* Refused or not: what somebody says of epochs with it is not heard. */
+static void test_epoch_of_anybody(void **state)
+{
+	static const enum tree_kind kinds[] = {
+		TREE_HELLO,  TREE_INVITE, TREE_JOIN, TREE_GRANT,   TREE_BEAT,
+		TREE_PLEASE, TREE_LEAVE,  TREE_ROWS, TREE_ANNOUNCE
+	};
+	struct world *w = world_grown(7, 2, 2, 5);
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds) * 7; i++) {
+		unsigned to = i % 7;
+		struct tree_msg m = {
+			.kind = kinds[i / 7],
+			.epoch = { UINT64_MAX, 1, 1 },
+			.lease = tree_lease(w->node[6].tree),
+		};
+		uint64_t was = tree_epoch(w->node[to].tree).term;
+
+		/* not its parent; its child: then it asks for a beat */
+		if (to == 6)
+			m.lease.n++;
+		if (m.kind == TREE_PLEASE)
+			m.u.please.id = w->node[6].stored.id;
+		(void)world_ask(w, 6, to, &m, NULL);
+		assert_int_equal(tree_epoch(w->node[to].tree).term, was);
+	}
+	must_go_on(w, leaf_but(w, 1));
+	world_free(w);
+}
+
+/* A mover is ahead: the root follows, but nobody can use up the terms. */
+static void test_epoch_of_mover(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(terms); i++) {
+		struct world *w = world_grown(7, 2, 2, 5);
+		unsigned ahead = leaf_but(w, 1);
+		uint64_t term;
+
+		world_kill(w, ahead);
+		w->node[ahead].stored.seen = (struct epoch){ terms[i], 5, 7 };
+		world_start(w, ahead);
+		world_run(w, 60000);
+		term = tree_epoch(w->node[0].tree).term;
+		if (terms[i] == 100) {
+			assert_int_equal(term, 101);
+			must_settle(w, 1000);
+		} else {
+			/* it is alone with that: its disk is at fault */
+			assert_int_equal(world_parent(w, ahead), -2);
+			assert_in_range(term, 1, 64ull << 20);
+			world_kill(w, ahead);
+			w->node[ahead].stored.seen = (struct epoch){ 0 };
+			world_start(w, ahead);
+			must_settle(w, 20000);
+			must_go_on(w, ahead);
+		}
+		world_free(w);
+	}
+}
+
+/* So far ahead as no honest one is, and yet in reach. */
+static void test_epoch_far(void **state)
+{
+	struct world *w = world_grown(7, 2, 2, 5);
+	unsigned ahead = leaf_but(w, 1);
+
+	(void)state;
+	world_kill(w, ahead);
+	w->node[ahead].stored.seen = (struct epoch){ 3ull << 20, 5, 7 };
+	world_start(w, ahead);
+	world_run(w, 1000);
+	assert_int_equal(world_parent(w, ahead), -2);
+	must_settle(w, 80000);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_epoch_of_child),
+		cmocka_unit_test(test_epoch_of_anybody),
+		cmocka_unit_test(test_epoch_of_mover),
+		cmocka_unit_test(test_epoch_far),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
