@@ -598,7 +598,8 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref)
 {
 	struct branch *b = branch_by_lease(t, &m->lease);
 
-	if (id_equal(&m->u.leave.id, &t->self) &&
+	/* who is above knows its lease; nobody else may say this */
+	if (tree_under(t, &m->lease) && id_equal(&m->u.leave.id, &t->self) &&
 	    m->u.leave.incarnation > t->incarnation) {
 		tree_refuse(t, ref, TREE_LEAVE, TREE_OK);
 		seek_new_identity(t);

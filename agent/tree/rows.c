@@ -296,6 +296,7 @@ static void tell_double(struct tree *t, const struct rowset *s)
 		return;
 	t->double_ms = now_ms(t) + DOUBLE_MS;
 	msg_init(&m, TREE_LEAVE);
+	m.lease = s->elder.lease;
 	m.u.leave.id = s->elder.id;
 	m.u.leave.incarnation = s->younger_incarnation;
 	(void)tree_send(t, OP_NONE, 0, &s->elder.ep, &m, HELLO_LIMIT_MS, false);

@@ -146,6 +146,37 @@ static void test_epoch_far(void **state)
 	world_free(w);
 }
 
+/* ---- identity ---- */
+
+/* Only who is above may say that an id is another's. */
+static void test_leave_of_anybody(void **state)
+{
+	struct world *w = world_grown(7, 2, 1, 5);
+	unsigned leaf = leaf_but(w, 0);
+	struct tree_msg m = { .kind = TREE_LEAVE };
+
+	(void)state;
+	m.u.leave.incarnation = UINT64_MAX;
+	for (unsigned i = 0; i < 7; i++) {
+		m.u.leave.id = w->node[i].stored.id;
+		m.lease = (struct epoch){ 0 };
+		assert_int_equal(world_ask(w, leaf, i, &m, NULL), TREE_MOVED);
+		m.lease = tree_lease(w->node[i ? i % 6 + 1 : leaf].tree);
+		assert_int_equal(world_ask(w, leaf, i, &m, NULL), TREE_MOVED);
+		assert_memory_equal(&m.u.leave.id, &w->node[i].stored.id, 16);
+	}
+	must_settle(w, 100);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	/* and its own parent's is taken: it comes back with another id */
+	m.u.leave.id = w->node[leaf].stored.id;
+	m.lease = tree_lease(w->node[leaf].tree);
+	assert_int_equal(world_ask(w, (unsigned)world_parent(w, leaf), leaf, &m,
+				   NULL),
+			 TREE_OK);
+	assert_memory_not_equal(&m.u.leave.id, &w->node[leaf].stored.id, 16);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +184,7 @@ int main(void)
 		cmocka_unit_test(test_epoch_of_anybody),
 		cmocka_unit_test(test_epoch_of_mover),
 		cmocka_unit_test(test_epoch_far),
+		cmocka_unit_test(test_leave_of_anybody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
