@@ -24,8 +24,9 @@
 #define GRANT_MS        2000
 #define BYHAND_RETRY_MS 10000
 #define DOWN_RETRY_MS   4000
-#define ROWS_NAMED      4096 /* more members are not announced */
-#define CLOCK_AGE_MS    0.2  /* a second adds this to what is unsure */
+#define UNTOLD_MS       10000 /* a subtree that moved is told of by then */
+#define ROWS_NAMED      4096  /* more members are not announced */
+#define CLOCK_AGE_MS    0.2   /* a second adds this to what is unsure */
 
 enum {
 	TIMER_SEEK,   /* next try, next round of tries */

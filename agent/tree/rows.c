@@ -21,7 +21,6 @@
 #define GRAVES_MAX 65536
 #define RESOLVE_MS 1000
 #define DOUBLE_MS  5000
-#define UNTOLD_MS  10000 /* a subtree that moved is complete by then */
 
 void rows_touch(struct tree *t)
 {

@@ -177,6 +177,90 @@ static void test_leave_of_anybody(void **state)
 	world_free(w);
 }
 
+/* ---- grants that nobody tells of ---- */
+
+static bool no_rows(struct world *w, unsigned from, unsigned to,
+		    const struct tree_msg *m, bool reply)
+{
+	(void)w;
+	(void)from;
+	(void)to;
+	(void)reply;
+	return m->kind != TREE_ROWS;
+}
+
+/* One is missing, by name, until an admin knows better. */
+static void must_miss_one(struct world *w, unsigned live)
+{
+	struct tree *root = w->node[0].tree;
+
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(root), live + 1);
+	assert_true(tree_settled(root));
+	tree_accept_rows(root);
+	world_run(w, 1000);
+	assert_int_equal(tree_expected(root), live);
+	assert_true(tree_settled(root));
+}
+
+/* A host joins and is lost with its parent before anybody told of it. */
+static void test_confirmed_and_lost(void **state)
+{
+	struct world *w = world_new(8, &world_join, 5);
+	int parent;
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 7; i++) {
+		w->node[i].conf.fanout = 2;
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 20000);
+	w->see = no_rows;
+	world_start(w, 7);
+	world_run(w, 400);
+	parent = world_parent(w, 7);
+	assert_in_range(parent, 1, 6);
+	world_kill(w, 7);
+	world_kill(w, (unsigned)parent);
+	w->see = NULL;
+	world_run(w, 2000);
+	assert_false(tree_settled(w->node[0].tree));
+	world_start(w, (unsigned)parent);
+	must_miss_one(w, 7);
+	/* it comes back */
+	world_start(w, 7);
+	must_settle(w, 20000);
+	world_free(w);
+}
+
+/* A child asks for a place for nobody, and says that it took it. */
+static void test_confirmed_nobody(void **state)
+{
+	struct world *w = world_grown(7, 2, 1, 5);
+	unsigned liar = 1;
+	struct tree_msg m = { .kind = TREE_GRANT }, a;
+
+	(void)state;
+	while (world_depth(w, liar) != 1)
+		liar++;
+	m.lease = tree_lease(w->node[liar].tree);
+	memset(m.u.grant.mover.id.b, 0xab, sizeof(m.u.grant.mover.id.b));
+	m.u.grant.mover.incarnation = 5;
+	m.u.grant.mover.hosts = 9;
+	m.u.grant.mover.ep = w->node[liar].ep;
+	m.u.grant.mover.ep.port = 9;
+	m.u.grant.acceptor = w->node[liar].stored.id;
+	m.u.grant.via[m.u.grant.n_via++] = m.u.grant.acceptor;
+	assert_int_equal(world_ask(w, liar, 0, &m, &a), TREE_OK);
+	m.u.grant.act = TREE_GRANT_CONFIRM;
+	m.u.grant.grant = a.u.granted.lease;
+	assert_int_equal(world_ask(w, liar, 0, &m, NULL), TREE_OK);
+	must_miss_one(w, 7);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -185,6 +269,8 @@ int main(void)
 		cmocka_unit_test(test_epoch_of_mover),
 		cmocka_unit_test(test_epoch_far),
 		cmocka_unit_test(test_leave_of_anybody),
+		cmocka_unit_test(test_confirmed_and_lost),
+		cmocka_unit_test(test_confirmed_nobody),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
