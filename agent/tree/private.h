@@ -254,6 +254,12 @@ static inline uint64_t id_head(const struct node_id *id)
 	return v;
 }
 
+/* A number of hosts as it travels and is kept: more could not be read. */
+static inline uint32_t hosts_told(uint32_t n)
+{
+	return MIN(n, TREE_MEMBERS);
+}
+
 static inline uint64_t now_ms(const struct tree *t)
 {
 	return t->env->now_ms(t->ctx);

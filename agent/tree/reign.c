@@ -245,8 +245,10 @@ static void cancel_all(struct tree *t, uint64_t *ref)
 void reign_count(struct tree *t, uint32_t fleet)
 {
 	uint32_t old = t->stored_fleet;
-	bool at_once = fleet > old + old / 4 && !t->count_failed;
+	bool at_once;
 
+	fleet = hosts_told(fleet);
+	at_once = fleet > old + old / 4 && !t->count_failed;
 	if (t->conf->provider->founds || !fleet || fleet == old ||
 	    (!at_once && now_ms(t) < t->counted_ms + CHECK_MS))
 		return;
@@ -259,7 +261,7 @@ void reign_count(struct tree *t, uint32_t fleet)
 
 void reign_resign(struct tree *t)
 {
-	t->fleet = tree_expected(t);
+	t->fleet = hosts_told(tree_expected(t));
 	t->place = PLACE_DETACHED;
 	t->reign->asking = false;
 	cancel_all(t, t->reign->ref);

@@ -359,7 +359,7 @@ uint32_t tree_hosts(const struct tree *t)
 	for (unsigned i = 0; i < t->n_children; i++)
 		if (branch_counts(t->child[i]))
 			n += t->child[i]->pub.hosts;
-	return n;
+	return hosts_told(n);
 }
 
 uint32_t tree_height(const struct tree *t)

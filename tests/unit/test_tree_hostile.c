@@ -261,6 +261,69 @@ static void test_confirmed_nobody(void **state)
 	world_free(w);
 }
 
+/* ---- numbers ---- */
+
+static void lie_hosts(struct node *n, struct tree_msg *m)
+{
+	(void)n;
+	if (m->kind == TREE_BEAT && m->word == TREE_OK) {
+		m->u.beaten.hosts = TREE_MEMBERS;
+		m->u.beaten.rows_hash++;
+	}
+}
+
+static unsigned unreadable;
+
+/* No number of hosts is above what its reader takes. */
+static bool readable(struct world *w, unsigned from, unsigned to,
+		     const struct tree_msg *m, bool reply)
+{
+	const struct tree_mover *mover = m->kind == TREE_JOIN ? &m->u.join.mover
+					 : m->kind == TREE_GRANT
+						 ? &m->u.grant.mover
+						 : NULL;
+
+	(void)w;
+	(void)from;
+	(void)to;
+	if (m->kind == TREE_BEAT)
+		unreadable += reply ? m->u.beaten.hosts > TREE_MEMBERS
+				    : m->u.beat.fleet > TREE_MEMBERS;
+	else if (mover && !reply)
+		unreadable += mover->hosts > TREE_MEMBERS ||
+			      mover->fleet > TREE_MEMBERS;
+	return m->kind != TREE_ROWS;
+}
+
+/* Two liars below one agent; a fleet that no list and no row bounds. */
+static void test_numbers_of_hosts(void **state)
+{
+	struct world *w = world_grown(15, 2, 1, 5);
+	unsigned above = 1;
+
+	(void)state;
+	while (world_depth(w, above) != 1)
+		above++;
+	unreadable = 0;
+	w->see = readable;
+	for (unsigned i = 1; i < 15; i++)
+		if (world_depth(w, i) == 2)
+			w->node[i].lie = lie_hosts;
+	world_run(w, 3000);
+	assert_int_equal(tree_expected(w->node[0].tree), 15);
+	assert_int_equal(tree_hosts(w->node[above].tree), TREE_MEMBERS);
+	/* they look for another place, with all that */
+	world_kill(w, 0);
+	w->node[0].stored.fleet = TREE_MEMBERS + 5;
+	world_run(w, 3000);
+	world_start(w, 0);
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), TREE_MEMBERS + 5);
+	assert_int_equal(w->node[0].stored.fleet, TREE_MEMBERS);
+	assert_int_equal(unreadable, 0);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_leave_of_anybody),
 		cmocka_unit_test(test_confirmed_and_lost),
 		cmocka_unit_test(test_confirmed_nobody),
+		cmocka_unit_test(test_numbers_of_hosts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
