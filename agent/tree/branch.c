@@ -436,6 +436,18 @@ static void clock_sample(const struct tree *t, struct branch *b,
 	b->pub.error_ms = error;
 }
 
+/*
+ * As high as its rows; more only where a grant passed lately of which they do
+ * not tell yet.  What it says above that would keep all others here from a
+ * place elsewhere.
+ */
+static uint32_t height_most(const struct tree *t, const struct branch *b)
+{
+	if (branch_known(b) || now_ms(t) >= b->grown_ms + UNTOLD_MS)
+		return b->rows_height;
+	return MAX(b->rows_height, b->pub.height);
+}
+
 static void beat_sizes(struct tree *t, struct branch *b,
 		       const struct tree_msg *m)
 {
@@ -444,7 +456,7 @@ static void beat_sizes(struct tree *t, struct branch *b,
 
 	hosts = MIN(MAX(hosts, 1), TREE_MEMBERS);
 	b->promised -= (b->promised + 3) / 4;
-	b->pub.height = MIN(m->u.beaten.height, TREE_LEVELS);
+	b->pub.height = MIN(m->u.beaten.height, height_most(t, b));
 	b->pub.hosts = hosts;
 	if (b->pub.incarnation != m->u.beaten.incarnation) {
 		b->pub.incarnation = m->u.beaten.incarnation;

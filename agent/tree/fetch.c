@@ -40,8 +40,12 @@ static void take(struct tree *t, struct branch *b, struct tree_row *rows,
 	b->rows = rows;
 	b->n_rows = n;
 	b->n_hosts = 1;
-	for (uint32_t i = 1; i < n; i++)
+	b->rows_height = 0;
+	for (uint32_t i = 1; i < n; i++) {
 		b->n_hosts += !rows[i].gone;
+		if (!rows[i].gone)
+			b->rows_height = MAX(b->rows_height, rows[i].level);
+	}
 	b->pub.hosts = b->n_hosts;
 	b->told_hash = hash;
 	b->bad_rows = false;

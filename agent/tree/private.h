@@ -70,9 +70,9 @@ struct branch {
 	uint64_t grown_ms;   /* when a grant for somebody below passed last */
 	uint64_t told_hash, said_hash; /* of its rows: held, in its beats */
 	uint64_t members_said;
-	struct tree_row *rows, *page; /* what it told; being fetched */
-	uint32_t n_rows, n_page;      /* the first is itself */
-	uint32_t n_hosts;             /* of the rows that are not gone */
+	struct tree_row *rows, *page;  /* what it told; being fetched */
+	uint32_t n_rows, n_page;       /* the first is itself */
+	uint32_t n_hosts, rows_height; /* of the rows that are not gone */
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;

@@ -324,6 +324,45 @@ static void test_numbers_of_hosts(void **state)
 	world_free(w);
 }
 
+/* ---- height ---- */
+
+static void lie_height(struct node *n, struct tree_msg *m)
+{
+	if (m->kind != TREE_BEAT || m->word != TREE_OK)
+		return;
+	m->u.beaten.height = TREE_LEVELS;
+	if (n->w->lie) /* of which it tells nothing */
+		m->u.beaten.rows_hash++;
+}
+
+static bool has_another(struct world *w, void *arg)
+{
+	return world_parent(w, *(unsigned *)arg) > 0;
+}
+
+/* The root is lost: whoever has a lying child finds another parent in time. */
+static void test_height_of_child(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 12; i++) {
+		struct world *w = world_grown(15, 2, 2, 1 + i / 3);
+		unsigned above = 2, liar = 14;
+
+		while (world_depth(w, above) != 1 ||
+		       !tree_n_children(w->node[above].tree))
+			above++;
+		while (world_parent(w, liar) != (int)above)
+			liar--;
+		w->lie = i % 3 == 1;
+		if (i % 3)
+			w->node[liar].lie = lie_height;
+		world_run(w, 12000);
+		world_kill(w, 0);
+		assert_true(world_until(w, has_another, &above, 5000) < 5000);
+		world_free(w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -335,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_confirmed_and_lost),
 		cmocka_unit_test(test_confirmed_nobody),
 		cmocka_unit_test(test_numbers_of_hosts),
+		cmocka_unit_test(test_height_of_child),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
