@@ -314,7 +314,8 @@ static int get_block(const struct json *v, const struct field *f, void *out)
 
 /*
  * [id, parent or null, address or null, incarnation, lease or null, seen, up]
- * and, of a host that is no member any more, a last true.
+ * and, of a host that is no member any more, true; once more if it is none
+ * because of one before it.
  */
 static void put_row(struct json_out *o, const char *name, const void *v)
 {
@@ -337,6 +338,8 @@ static void put_row(struct json_out *o, const char *name, const void *v)
 	json_put_bool(o, NULL, r->up);
 	if (r->gone)
 		json_put_bool(o, NULL, true);
+	if (r->with)
+		json_put_bool(o, NULL, true);
 	json_close(o, ']');
 }
 
@@ -357,7 +360,9 @@ static int get_row(const struct json *v, const struct field *f, void *out)
 					&r->seen_ms) ||
 			       json_bool(json_at(v, 6), &r->up) ||
 			       (json_at(v, 7) &&
-				json_bool(json_at(v, 7), &r->gone))
+				json_bool(json_at(v, 7), &r->gone)) ||
+			       (json_at(v, 8) &&
+				json_bool(json_at(v, 8), &r->with))
 		       ? -EINVAL
 		       : 0;
 }

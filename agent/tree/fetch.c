@@ -108,6 +108,8 @@ static bool rows_valid(const struct tree *t, const struct branch *b,
 	stack[0] = r[0].id;
 	r[0].level = 0;
 	for (uint32_t i = 1; i < n; i++) {
+		if (r[i].with && !(r[i].gone && r[i - 1].gone))
+			return false;
 		while (depth && !id_equal(&stack[depth - 1], &r[i].parent))
 			depth--;
 		if (!depth || depth > TREE_LEVELS)

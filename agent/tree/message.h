@@ -88,9 +88,10 @@ bool tree_blocks_within(const struct tree_block *b, unsigned n,
 struct tree_row {
 	struct node_id id, parent; /* parent zero: a root */
 	struct endpoint ep;
-	uint8_t level;        /* below the holder; does not travel */
-	bool up;              /* its parent hears it */
-	bool gone;            /* left, removed, forgotten: only in messages */
+	uint8_t level; /* below the holder; does not travel */
+	bool up;       /* its parent hears it */
+	bool gone;     /* left, removed, forgotten: only in messages */
+	bool with;     /* gone with the last one before it that is not `with` */
 	uint64_t incarnation; /* 0: never seen, id made of its address */
 	struct epoch lease;
 	uint64_t seen_ms; /* wall clock of the holder or sender; 0: never */

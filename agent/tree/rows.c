@@ -53,9 +53,12 @@ static uint64_t row_hash(const struct tree_row *r, uint64_t below)
 {
 	const struct hash_key key = { { 4 } };
 	uint64_t text[12] = {
-		r->incarnation, r->lease.term,
-		r->lease.root,  r->lease.n,
-		below,          (uint64_t)r->ep.port << 2 | r->up << 1 | r->gone
+		r->incarnation,
+		r->lease.term,
+		r->lease.root,
+		r->lease.n,
+		below,
+		(uint64_t)r->ep.port << 3 | r->with << 2 | r->up << 1 | r->gone
 	};
 
 	memcpy(&text[6], r->id.b, 16);
@@ -103,19 +106,21 @@ uint64_t rows_hash(struct tree *t)
 static void graves_expire(struct tree *t)
 {
 	uint64_t now = now_ms(t);
+	uint32_t n = 0;
+	bool over = false;
 
-	for (uint32_t i = 0; i < t->n_graves;) {
-		struct grave *g = &t->grave[i];
+	for (uint32_t i = 0; i < t->n_graves; i++) {
+		const struct grave *g = &t->grave[i];
 		const struct branch *b = branch_by_id(t, &g->row.id);
 
-		/* it is back: then it is not gone */
-		if (now < g->until_ms && !(b && branch_counts(b))) {
-			i++;
-			continue;
-		}
-		*g = t->grave[--t->n_graves];
-		t->hash_dirty = true;
+		/* it is back: then it is not gone, nor who went with it */
+		if (!g->row.with)
+			over = now >= g->until_ms || (b && branch_counts(b));
+		if (!over)
+			t->grave[n++] = *g;
 	}
+	t->hash_dirty |= n != t->n_graves;
+	t->n_graves = n;
 }
 
 static int graves_reserve(struct tree *t, uint32_t n)
@@ -137,11 +142,12 @@ static int graves_reserve(struct tree *t, uint32_t n)
 	return 0;
 }
 
-static void grave_add(struct tree *t, const struct tree_row *row)
+static void grave_add(struct tree *t, const struct tree_row *row, bool with)
 {
 	struct grave *g = &t->grave[t->n_graves++];
 
 	g->row = *row;
+	g->row.with = with;
 	g->row.parent = t->self;
 	g->row.level = 1;
 	g->row.up = false;
@@ -153,22 +159,44 @@ static void grave_add(struct tree *t, const struct tree_row *row)
  * Without memory nothing is noted: a root goes on expecting those that are
  * gone, and misses for a moment those that are elsewhere.
  */
-static void row_forget(struct tree *t, const struct tree_row *row, bool gone)
+static void rows_bury(struct tree *t, const struct branch *b,
+		      enum rows_fate fate)
 {
-	if ((gone || row->gone) && !graves_reserve(t, 1))
-		grave_add(t, row);
-	else if (!gone && !row->gone && t->reign && !reign_reserve(t, 1))
-		reign_extra(t, row);
+	struct tree_row self = child_row(t, b);
+	uint32_t n = b->joined ? b->n_rows : 0;
+
+	if (graves_reserve(t, MAX(n, 1)))
+		return;
+	if (fate != ROWS_ELSEWHERE)
+		grave_add(t, &self, false);
+	for (uint32_t i = 1; i < n; i++)
+		if (b->rows[i].gone)
+			grave_add(t, &b->rows[i], b->rows[i].with);
+		else if (fate == ROWS_GONE)
+			grave_add(t, &b->rows[i], true);
+}
+
+static void rows_keep(struct tree *t, const struct branch *b,
+		      enum rows_fate fate)
+{
+	struct tree_row self = child_row(t, b);
+	uint32_t n = b->joined ? b->n_rows : 0;
+
+	if (fate == ROWS_GONE || !t->reign || reign_reserve(t, MAX(n, 1)))
+		return;
+	if (fate == ROWS_ELSEWHERE)
+		reign_extra(t, &self);
+	for (uint32_t i = 1; i < n; i++)
+		if (!b->rows[i].gone)
+			reign_extra(t, &b->rows[i]);
 }
 
 void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 {
-	struct tree_row self = child_row(t, b);
-
-	if (branch_counts(b))
-		row_forget(t, &self, fate != ROWS_ELSEWHERE);
-	for (uint32_t i = 1; b->joined && i < b->n_rows; i++)
-		row_forget(t, &b->rows[i], fate == ROWS_GONE);
+	if (branch_counts(b)) {
+		rows_bury(t, b, fate);
+		rows_keep(t, b, fate);
+	}
 	tree_cancel(t, &b->side);
 	rows_page_drop(b);
 	free(b->rows);

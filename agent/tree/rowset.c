@@ -3,8 +3,8 @@
  * Rows from several children put together.  Of rows of one host the one of its
  * latest life counts, of these that with the higher lease; of equal ones, that
  * whose host is heard, then that which says it is gone (one that was removed
- * takes its subtree elsewhere, and leases below it stay), unless the branch is
- * known to be elsewhere by now.  A host that is not heard does not count if
+ * takes its subtree elsewhere, and leases below it stay), unless that is back by
+ * now with which it went.  A host that is not heard does not count if
  * another one is heard at its address: it was reborn with another id; nor does
  * an address where nobody was seen yet, if somebody is known there.
  *
@@ -25,7 +25,8 @@
 
 enum {
 	FLAG_LOSER = 1, /* another row of this host counts */
-	FLAG_UP = 2     /* heard, and all above it */
+	FLAG_UP = 2,    /* heard, and all above it */
+	FLAG_OUT = 4    /* it does not take part */
 };
 
 int rowset_init(struct rowset *s, uint32_t n)
@@ -65,7 +66,7 @@ void rowset_add(struct rowset *s, const struct tree_row *r)
 
 void rowset_hide(struct rowset *s)
 {
-	s->flag[s->n - 1] |= FLAG_LOSER;
+	s->flag[s->n - 1] |= FLAG_LOSER | FLAG_OUT;
 }
 
 static bool same_id(const struct node_id *a, const struct node_id *b)
@@ -249,42 +250,18 @@ static void decide_addresses(struct rowset *s)
 	}
 }
 
-/*
- * A branch that was taken away and is somewhere else now brings those below it,
- * under the leases that they had: gone they are only if it is.
- */
-static void decide_branches(struct rowset *s)
+/* Those that take part. */
+static void decide_ids(struct rowset *s)
 {
-	uint32_t above[LEVELS] = { 0 };
-
-	for (uint32_t i = 0; i < s->n_told; i++) {
-		unsigned level = s->row[i].level;
-		uint32_t *slot;
-
-		if (s->row[i].gone)
-			continue;
-		above[level] = i;
-		slot = id_slot(s, &s->row[i].id);
-		if (!level || !(s->flag[i] & FLAG_LOSER) || !*slot ||
-		    !s->row[*slot - 1].gone ||
-		    rowset_order(&s->row[i], &s->row[*slot - 1]) ||
-		    s->flag[above[level - 1]] & FLAG_LOSER)
-			continue;
-		s->flag[*slot - 1] |= FLAG_LOSER;
-		s->flag[i] &= (uint8_t)~FLAG_LOSER;
-		*slot = i + 1;
-	}
-}
-
-void rowset_decide(struct rowset *s)
-{
-	find_up(s);
 	for (uint32_t i = 0; i < s->n; i++) {
 		uint32_t *slot = id_slot(s, &s->row[i].id);
 
-		if (s->flag[i] & FLAG_LOSER) {
+		if (s->flag[i] & FLAG_OUT) {
 			s->conflict |= s->flag[i] & FLAG_UP;
-		} else if (!*slot) {
+			continue;
+		}
+		s->flag[i] &= (uint8_t)~FLAG_LOSER;
+		if (!*slot) {
 			*slot = i + 1;
 		} else if (better(s, i, *slot - 1)) {
 			lose(s, *slot - 1, i);
@@ -293,7 +270,35 @@ void rowset_decide(struct rowset *s)
 			lose(s, i, *slot - 1);
 		}
 	}
-	decide_branches(s);
+}
+
+/*
+ * A branch that was taken away and is somewhere else now brings those below it,
+ * under the leases that they had: with it they are gone only if it is.
+ */
+static bool any_back(struct rowset *s)
+{
+	bool any = false, back = false;
+
+	for (uint32_t i = 0; i < s->n_told; i++) {
+		if (!s->row[i].with)
+			back = s->flag[i] & FLAG_LOSER;
+		else if (back)
+			s->flag[i] |= FLAG_OUT | FLAG_LOSER;
+		any |= s->row[i].with && back;
+	}
+	return any;
+}
+
+void rowset_decide(struct rowset *s)
+{
+	find_up(s);
+	decide_ids(s);
+	if (any_back(s)) {
+		memset(s->slot, 0, ((size_t)s->mask + 1) * sizeof(*s->slot));
+		s->conflict = s->twice = false;
+		decide_ids(s);
+	}
 	decide_addresses(s);
 }
 

@@ -46,6 +46,38 @@ static void test_left_above(void **state)
 	world_free(w);
 }
 
+/*
+ * An admin took a branch away and it came back: those below it are members
+ * again, whoever forgets them next.
+ */
+static void test_branch_that_came_back(void **state)
+{
+	struct world *w = world_grown(4, 1, 1, 1);
+
+	(void)state;
+	assert_int_equal(world_parent(w, 3), 2);
+	/* by the root, or by an agent below it */
+	for (unsigned above = 0; above < 2; above++) {
+		unsigned top = above + 1;
+
+		assert_int_equal(tree_remove(w->node[above].tree,
+					     &w->node[top].ep, NULL),
+				 0);
+		must_settle(w, 20000);
+		assert_int_equal(world_parent(w, top), (int)above);
+		world_kill(w, 3);
+		world_run(w, 5000);
+		world_kill(w, 2);
+		world_start(w, 2);
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 4);
+		world_start(w, 3);
+		must_settle(w, 20000);
+		world_run(w, 60000);
+	}
+	world_free(w);
+}
+
 /* A root without its disk begins with the first term, which there was. */
 static void test_fleet_of_same_term(void **state)
 {
@@ -232,6 +264,7 @@ static void test_branch_that_moved(void **state)
 		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
 			struct tree_row r = told[i];
 
+			r.with = i == 3;
 			if (i == 5)
 				r.lease.n = older ? 3 : 9;
 			rowset_add(&s, &r);
@@ -392,6 +425,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reborn_above),
 		cmocka_unit_test(test_left_above),
+		cmocka_unit_test(test_branch_that_came_back),
 		cmocka_unit_test(test_fleet_of_same_term),
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),

@@ -185,9 +185,11 @@ static const struct tree_row rows[] = {
 	  .parent = { { 1 } },
 	  .lease = { 1, 2, 3 },
 	  .gone = true },
+	{ .id = { { 3 } }, .parent = { { 1 } }, .gone = true, .with = true },
 };
 static const struct tree_peer peers[] = { { .id = { { 1 } } },
-					  { .id = { { 2 } } } };
+					  { .id = { { 2 } } },
+					  { .id = { { 3 } } } };
 
 /* Lists that messages borrow: addresses are no constants. */
 static struct tree_row own_rows[ARRAY_SIZE(rows)];
@@ -197,12 +199,12 @@ static void fill_lists(struct tree_msg *m, bool reply)
 {
 	memcpy(own_rows, rows, sizeof(rows));
 	memcpy(own_peers, peers, sizeof(peers));
-	for (uint8_t i = 0; i < 2; i++)
+	for (uint8_t i = 0; i < ARRAY_SIZE(rows); i++)
 		own_rows[i].ep = own_peers[i].ep = ep_of(i);
 	if (m->kind == TREE_ROWS && reply) {
 		m->u.rows.hash = 0xfe;
-		m->u.rows.next = 2;
-		m->u.rows.n = 2;
+		m->u.rows.next = 3;
+		m->u.rows.n = 3;
 		m->u.rows.row = own_rows;
 	} else if (m->kind == TREE_ANNOUNCE) {
 		m->u.announce.hash = 0xfe;
@@ -513,8 +515,9 @@ static void test_bounds(void **state)
 		   false);
 	check_text(TREE_ROWS, true, "9, true]", "9, 1]", false);
 	check_text(TREE_ROWS, true, "9, true]", "9, true, 1]", false);
-	check_text(TREE_ROWS, true, "9, true]", "9, true, false, \"newer\"]",
-		   true);
+	check_text(TREE_ROWS, true, "9, true]", "9, true, false, 1]", false);
+	check_text(TREE_ROWS, true, "9, true]",
+		   "9, true, false, false, \"newer\"]", true);
 }
 
 int main(void)
