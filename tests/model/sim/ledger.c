@@ -192,13 +192,29 @@ static uint32_t top_of(const struct world *w, uint32_t agent)
 	return agent;
 }
 
-static void removed_one(struct world *w, uint32_t agent, uint32_t root)
+static void removed_one(struct world *w, uint32_t agent, uint32_t by)
 {
 	struct agent *a = &w->agent[agent];
 
 	a->member = false;
-	w->ledger.n_removed += !a->removed;
-	a->removed |= root_bit(root);
+	w->ledger.n_removed += a->remover == NOBODY;
+	a->remover = by;
+	a->removed |= root_bit(top_of(w, by));
+	a->back = 0;
+}
+
+/* Whoever is below no root now tells the one that it comes below. */
+static void removed_told(struct world *w, uint32_t agent)
+{
+	uint64_t root = root_bit(top_of(w, agent));
+
+	for (uint32_t i = 0; w->ledger.n_removed && i < w->n; i++) {
+		struct agent *a = &w->agent[i];
+
+		if (a->remover != NOBODY && !(a->back & root) &&
+		    below(w, a->remover, agent))
+			a->removed |= root;
+	}
 }
 
 /*
@@ -207,13 +223,13 @@ static void removed_one(struct world *w, uint32_t agent, uint32_t root)
  */
 void ledger_removed(struct world *w, uint32_t agent)
 {
-	uint32_t root = top_of(w, agent), up = w->agent[agent].parent, n, at;
+	uint32_t up = w->agent[agent].parent, n, at;
 	const struct tree_row *row = tree_rows(w->agent[up].tree, &n);
 	unsigned level = 0;
 
 	for (uint32_t i = 0; i < w->n; i++)
 		if (w->agent[i].member && below(w, i, agent))
-			removed_one(w, i, root);
+			removed_one(w, i, up);
 	for (uint32_t i = 1; i < n; i++) {
 		at = agent_at(w, &row[i].ep);
 		if (at == agent)
@@ -221,23 +237,23 @@ void ledger_removed(struct world *w, uint32_t agent)
 		else if (level && row[i].level <= level)
 			break;
 		if (level && at != NOBODY)
-			removed_one(w, at, root);
+			removed_one(w, at, up);
 	}
 }
 
 /* With it, those that it brings; below another root the first knows not. */
 static void removed_back(struct world *w, uint32_t agent)
 {
-	uint32_t root = w->ledger.n_removed ? top_of(w, agent) : NOBODY;
+	uint64_t root = root_bit(top_of(w, agent));
 
 	for (uint32_t i = 0; w->ledger.n_removed && i < w->n; i++) {
 		struct agent *a = &w->agent[i];
 
-		if (!a->removed || !held_below(w, i, agent))
+		if (a->remover == NOBODY || !held_below(w, i, agent))
 			continue;
-		a->member = true;
-		a->removed &= ~root_bit(root);
-		w->ledger.n_removed -= !a->removed;
+		a->member |= !a->drains;
+		a->removed &= ~root;
+		a->back |= root;
 	}
 }
 
@@ -289,8 +305,10 @@ static void check_move(struct world *w, uint32_t agent, const struct view *v)
 		check_path(w, agent);
 	}
 	a->lease = v->lease;
-	if (v->parent != NOBODY)
+	if (v->parent != NOBODY) {
+		removed_told(w, agent);
 		removed_back(w, agent);
+	}
 	if (v->parent != NOBODY || v->root)
 		repaired(w, a);
 }
@@ -299,6 +317,7 @@ void ledger_touch(struct world *w, uint32_t agent)
 {
 	struct agent *a = &w->agent[agent];
 	struct view v;
+	bool reigns;
 
 	w->ledger.checks++;
 	view_of(w, agent, &v);
@@ -310,11 +329,14 @@ void ledger_touch(struct world *w, uint32_t agent)
 	if (v.children > TREE_CHILDREN || a->in_flight > 2 * v.children + 32)
 		world_fail(w, "O8: agent %u has %u children, %u exchanges",
 			   agent, v.children, a->in_flight);
+	reigns = v.root && !a->root;
 	a->root = v.root;
 	a->detached = v.detached;
 	a->member |= v.root && !a->removed;
 	if (v.parent != a->parent || epoch_compare(&v.lease, &a->lease))
 		check_move(w, agent, &v);
+	if (reigns)
+		removed_told(w, agent);
 	if (a->blocks)
 		tasks_place(a);
 }

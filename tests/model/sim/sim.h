@@ -154,6 +154,8 @@ struct agent {
 	bool root, detached;
 	bool member;      /* of the overlay: it joined, and nobody removed it */
 	uint64_t removed; /* bits of roots that an admin took it from */
+	uint64_t back;    /* of those that it was below since */
+	uint32_t remover; /* whose child it was then, or NOBODY */
 	bool amnesia;     /* lost its disk and was in no tree since */
 	bool liar;        /* its parts are wrong */
 	uint64_t disturbed_us; /* when a fault of it began or ended last */

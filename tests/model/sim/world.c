@@ -391,7 +391,7 @@ int world_open(struct world *w, const struct sim_conf *conf)
 		a->provider.self = i;
 		a->mono_us = chance_below(&a->chance, 1000 * SECOND);
 		a->held_first = a->held_last = NO_EVENT;
-		a->parent = NOBODY;
+		a->parent = a->remover = NOBODY;
 		a->orphan_us = NEVER;
 	}
 	for (uint32_t i = 0; i < TREE_ROOTS; i++)
