@@ -302,6 +302,9 @@ int overlay_open(struct overlay **out, struct agent *a)
 				      .forget_ms = c->forget_h * HOUR_MS };
 	ret = -ENOMEM;
 	o->tree = tree_new(&o->conf, &o->stored, &env, o);
+	free((void *)o->stored.members); /* it has its own */
+	o->stored.members = NULL;
+	o->stored.n_members = 0;
 	if (!o->tree)
 		goto fail;
 	*out = o;

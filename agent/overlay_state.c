@@ -7,12 +7,14 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "agent/json.h"
 #include "agent/overlay_private.h"
 #include "agent/state.h"
+#include "agent/tree_value.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -131,6 +133,18 @@ static int get_epochs(const struct json *v, struct tree_stored *s)
 	return 0;
 }
 
+/* Whom a candidate knew; they are the caller's to free. */
+static void get_members(const struct json *list, struct tree_stored *s)
+{
+	size_t n = MIN(json_len(list), (size_t)TREE_NAMED);
+	struct tree_peer *p = calloc(MAX(n, 1), sizeof(*p));
+
+	s->members = p;
+	for (size_t i = 0; p && i < n; i++)
+		if (!type_peer.get(json_at(list, i), NULL, &p[s->n_members]))
+			s->n_members++;
+}
+
 static int node_load(const char *dir, struct tree_stored *out)
 {
 	struct tree_stored s = { 0 };
@@ -153,6 +167,8 @@ static int node_load(const char *dir, struct tree_stored *out)
 		ret = -ENOENT;
 	}
 	if (!ret)
+		get_members(json_get(v, "members"), &s);
+	if (!ret)
 		*out = s;
 	json_free(v);
 	buf_fini(&b);
@@ -169,6 +185,8 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	int ret;
 
 	o->stored = *s;
+	o->stored.members = NULL; /* the tree's own */
+	o->stored.n_members = 0;
 	if (!dir[0])
 		return 0;
 	node_id_format(&s->id, id);
@@ -181,6 +199,10 @@ int overlay_store(void *ctx, const struct tree_stored *s)
 	json_put_str(&out, "seen", seen);
 	json_put_u64(&out, "term", s->term);
 	json_put_u64(&out, "fleet", s->fleet);
+	json_open(&out, "members", '[');
+	for (uint32_t i = 0; i < s->n_members; i++)
+		type_peer.put(&out, NULL, &s->members[i]);
+	json_close(&out, ']');
 	json_close(&out, '}');
 	ret = b.failed ? -ENOMEM : state_write(dir, NODE_FILE, b.data, b.len);
 	buf_fini(&b);
@@ -213,5 +235,7 @@ int overlay_identity(struct overlay *o)
 		random_bytes(s.id.b, sizeof(s.id.b));
 	s.incarnation = MAX(s.incarnation + 1, clock_wall_ms());
 	(void)overlay_store(o, &s);
+	o->stored.members = s.members;
+	o->stored.n_members = s.n_members;
 	return 0;
 }

@@ -25,7 +25,6 @@
 #define BYHAND_RETRY_MS 10000
 #define DOWN_RETRY_MS   4000
 #define UNTOLD_MS       10000 /* a subtree that moved is told of by then */
-#define ROWS_NAMED      4096  /* more members are not announced */
 #define CLOCK_AGE_MS    0.2   /* a second adds this to what is unsure */
 
 enum {
@@ -189,8 +188,9 @@ struct tree {
 	struct epoch reign_epoch; /* own latest grant as a root */
 	uint64_t term;            /* highest used as a root */
 	uint32_t stored_fleet;
-	uint64_t counted_ms; /* when that was stored */
-	bool count_failed;   /* or could not be */
+	uint64_t stored_members; /* hash of who they were */
+	uint64_t counted_ms;     /* when that was stored */
+	bool count_failed;       /* or could not be */
 
 	/* the parent, the last of path[]; kept when it is lost */
 	struct epoch lease, held; /* held: highest ever */
@@ -411,7 +411,7 @@ bool seek_exhausted(const struct tree *t);
 bool reign_candidate(const struct tree *t);
 /* 0, or -errno: not a root, for want of memory or disk. */
 int reign_begin(struct tree *t);
-/* There are so many: kept over restarts. */
+/* There are so many, and those announced last: kept over restarts. */
 void reign_count(struct tree *t, uint32_t fleet);
 /* Gives up being a root to move below another. */
 void reign_resign(struct tree *t);
@@ -447,6 +447,9 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 /* All that is below, however far, has a row. */
 bool rows_whole(const struct tree *t);
 uint64_t rows_members_hash(struct tree *t);
+/* These are the members of the overlay; 0 or -ENOMEM. */
+int rows_members_set(struct tree *t, const struct tree_peer *peer, uint32_t n,
+		     uint64_t hash);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);
 void rows_free(struct tree *t);

@@ -239,24 +239,29 @@ static void cancel_all(struct tree *t, uint64_t *ref)
 
 /*
  * Who may be a root later, perhaps after a restart and alone, knows how many
- * there were.  Many more are noted at once, else now and then; so is what could
- * not be stored.
+ * there were, and who: others may have come since.  Many more are noted at
+ * once, else now and then; so is what could not be stored.
  */
 void reign_count(struct tree *t, uint32_t fleet)
 {
 	uint32_t old = t->stored_fleet;
+	uint64_t hash = t->stored_members;
 	bool at_once;
 
 	fleet = hosts_told(fleet);
 	at_once = fleet > old + old / 4 && !t->count_failed;
-	if (t->conf->provider->founds || !fleet || fleet == old ||
+	if (t->conf->provider->founds || !fleet ||
+	    (fleet == old && hash == t->members_hash) ||
 	    (!at_once && now_ms(t) < t->counted_ms + CHECK_MS))
 		return;
 	t->counted_ms = now_ms(t);
 	t->stored_fleet = fleet;
+	t->stored_members = t->members_hash;
 	t->count_failed = tree_store(t) != 0;
-	if (t->count_failed)
+	if (t->count_failed) {
 		t->stored_fleet = old;
+		t->stored_members = hash;
+	}
 }
 
 void reign_resign(struct tree *t)

@@ -394,7 +394,7 @@ uint64_t tree_rows_version(const struct tree *t)
 
 uint32_t tree_expected(struct tree *t)
 {
-	if (now_ms(t) >= t->resolved_ms + RESOLVE_MS || t->n_rows < ROWS_NAMED)
+	if (now_ms(t) >= t->resolved_ms + RESOLVE_MS || t->n_rows < TREE_NAMED)
 		rows_resolve(t);
 	return MAX(t->n_rows, t->reign ? t->reign->floor : 0);
 }
@@ -486,7 +486,7 @@ static void announce_renew(struct tree *t)
 		return;
 	t->announce_due = false;
 	t->reign->announced_ms = now;
-	p = n <= ROWS_NAMED ? calloc(n, sizeof(*p)) : NULL;
+	p = n <= TREE_NAMED ? calloc(n, sizeof(*p)) : NULL;
 	for (uint32_t i = 0; p && i < n; i++) {
 		p[i].id = t->rows[i].id;
 		p[i].ep.addr = t->rows[i].ep.addr;
@@ -515,27 +515,34 @@ const struct tree_peer *tree_members(const struct tree *t, uint32_t *n)
 	return t->members;
 }
 
+int rows_members_set(struct tree *t, const struct tree_peer *peer, uint32_t n,
+		     uint64_t hash)
+{
+	struct tree_peer *p = calloc(MAX(n, 1), sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	if (n)
+		memcpy(p, peer, n * sizeof(*p));
+	free(t->members);
+	t->members = p;
+	t->n_members = n;
+	t->members_hash = hash;
+	return 0;
+}
+
 void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref)
 {
 	uint32_t n = m->u.announce.n;
 	enum tree_word w = TREE_OK;
-	struct tree_peer *p;
 
 	if (!tree_under(t, &m->lease))
 		w = TREE_MOVED;
-	else if (n > ROWS_NAMED)
+	else if (n > TREE_NAMED)
 		w = TREE_BAD;
-	p = w == TREE_OK ? calloc(MAX(n, 1), sizeof(*p)) : NULL;
-	if (w == TREE_OK && !p)
+	else if (rows_members_set(t, m->u.announce.peer, n, m->u.announce.hash))
 		w = TREE_BUSY;
 	tree_refuse(t, ref, TREE_ANNOUNCE, w);
-	if (w != TREE_OK)
-		return;
-	if (n)
-		memcpy(p, m->u.announce.peer, n * sizeof(*p));
-	free(t->members);
-	t->members = p;
-	t->n_members = n;
-	t->members_hash = m->u.announce.hash;
-	event(t, TREE_EVENT_ROWS, NULL);
+	if (w == TREE_OK)
+		event(t, TREE_EVENT_ROWS, NULL);
 }

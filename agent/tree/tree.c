@@ -104,6 +104,12 @@ struct tree *tree_new(const struct tree_conf *conf,
 	t->stored_fleet = stored->fleet;
 	t->place = PLACE_DETACHED;
 	t->dirty = t->hash_dirty = true;
+	/* their hash is the root's to say */
+	if (stored->n_members &&
+	    rows_members_set(t, stored->members, stored->n_members, 0)) {
+		free(t);
+		return NULL;
+	}
 	return t;
 }
 
@@ -137,6 +143,10 @@ int tree_store(struct tree *t)
 				 .term = t->term,
 				 .fleet = t->stored_fleet };
 
+	if (reign_candidate(t)) {
+		s.members = t->members;
+		s.n_members = t->n_members;
+	}
 	return t->env->store(t->ctx, &s);
 }
 

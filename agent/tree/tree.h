@@ -25,6 +25,7 @@
 #define TREE_ROOTS    5  /* candidates */
 #define TREE_SEEDS    64 /* of those that a provider names, to be asked */
 #define TREE_MEMBERS  (1u << 20)
+#define TREE_NAMED    4096 /* more members are not announced */
 
 struct tree;
 
@@ -95,6 +96,9 @@ struct tree_stored {
 	struct epoch seen;    /* highest epoch known */
 	uint64_t term;        /* highest term ever used as a root */
 	uint32_t fleet; /* members last known: a new reign waits for them */
+	/* who they were, at a candidate; borrowed, <= TREE_NAMED */
+	const struct tree_peer *members;
+	uint32_t n_members;
 };
 
 #define TREE_BLOCKS TREE_LEVELS_MAX

@@ -125,6 +125,8 @@ static void test_fleet_of_nobody(void **state)
 static void test_fleet_of_candidate(void **state)
 {
 	struct world *w = world_grown(6, 5, 2, 1);
+	const struct tree_row *r;
+	uint32_t n;
 
 	(void)state;
 	world_kill(w, 1);
@@ -133,7 +135,11 @@ static void test_fleet_of_candidate(void **state)
 	world_run(w, 20000);
 	assert_int_equal(world_parent(w, 1), -1);
 	assert_in_range(tree_expected(w->node[1].tree), 5, 6);
-	assert_false(tree_settled(w->node[1].tree));
+	/* it knows who they are, and that it does not hear them */
+	r = tree_rows(w->node[1].tree, &n);
+	assert_int_equal(n, tree_expected(w->node[1].tree));
+	for (uint32_t i = 1; i < n; i++)
+		assert_false(r[i].up);
 	world_free(w);
 }
 
@@ -155,6 +161,40 @@ static void test_fleet_of_restarted(void **state)
 	world_run(w, 15000);
 	assert_in_range(tree_expected(w->node[0].tree), 5, 6);
 	assert_false(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
+/*
+ * As many as there were are back, and one of them is new: who is dead is known
+ * to a root that restarted, whatever the number says.
+ */
+static void test_fleet_with_another(void **state)
+{
+	struct world *w = world_new(6, &world_join, 1);
+	uint32_t n;
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 5; i++) {
+		world_start(w, i);
+		world_run(w, i ? 100 : 1500);
+	}
+	must_settle(w, 20000);
+	world_run(w, 12000);
+	world_kill(w, 4);
+	world_kill(w, 0);
+	world_start(w, 0);
+	world_start(w, 5);
+	world_run(w, 30000);
+	for (unsigned i = 1; i < 6; i++)
+		assert_int_equal(world_parent(w, i), i == 4 ? -2 : 0);
+	(void)tree_rows(w->node[0].tree, &n);
+	assert_int_equal(n, 6);
+	/* it is one no more where another id is heard */
+	lose_state(w, 4);
+	world_start(w, 4);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 6);
 	world_free(w);
 }
 
@@ -430,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),
 		cmocka_unit_test(test_fleet_of_restarted),
+		cmocka_unit_test(test_fleet_with_another),
 		cmocka_unit_test(test_fleet_not_kept),
 		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),

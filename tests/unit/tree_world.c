@@ -253,6 +253,11 @@ static int env_store(void *ctx, const struct tree_stored *s)
 		return -EIO;
 	}
 	n->stored = *s;
+	free(n->members);
+	n->members = grab(MAX(s->n_members, 1) * sizeof(*n->members));
+	for (uint32_t i = 0; i < s->n_members; i++)
+		n->members[i] = s->members[i];
+	n->stored.members = n->members;
 	return 0;
 }
 
@@ -445,9 +450,11 @@ void world_resume(struct world *w, unsigned i)
 
 void world_free(struct world *w)
 {
-	for (unsigned i = 0; i < w->n; i++)
+	for (unsigned i = 0; i < w->n; i++) {
 		if (w->node[i].state != NODE_OFF)
 			world_kill(w, i);
+		free(w->node[i].members);
+	}
 	while (w->heap->n)
 		exchange_put(heap_pop(w).x);
 	/* those that the killed never answered */

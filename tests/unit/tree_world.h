@@ -33,6 +33,7 @@ struct node {
 	struct tree *tree;
 	struct tree_conf conf;
 	struct tree_stored stored;
+	struct tree_peer *members; /* of what is stored */
 	struct endpoint ep;
 	struct endpoint seeds[TREE_SEEDS];
 	unsigned n_seeds;

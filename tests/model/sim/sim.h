@@ -134,6 +134,7 @@ struct agent {
 	uint64_t placed;         /* what blocks_place() was told */
 	struct tree_conf conf;
 	struct tree_stored disk;
+	struct tree_peer *members; /* on it */
 	uint64_t chance;
 	struct member provider;
 	uint64_t busy_us; /* until then at work on replies */
