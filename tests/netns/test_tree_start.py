@@ -114,5 +114,26 @@ def test_identity_that_cannot_be_read_now():
         assert place.overlay()["node_id"] != node_id
 
 
+def test_root_that_restarted_knows_who():
+    """As many are there as before, but not the same: one has died."""
+    with places(4, start=False) as p:
+        joining(p, p[:1], 8)
+        for q in p[:3]:
+            q.start()
+        wait_up(p[0], p[:3])
+        kept = p[0].state_dir / "node.json"
+        # a line with its checksum comes after the document
+        wait_until(lambda: len(json.loads(
+            kept.read_text().splitlines()[0])["members"]) == 3, 15,
+                   "who they are is kept")
+        p[2].agent.kill()
+        p[0].agent.kill()
+        p[0].start()
+        p[3].start()
+        wait_up(p[0], (p[0], p[1], p[3]))
+        assert p[0].overlay()["hosts_expected"] == 4
+        assert {m["host"] for m in p[0].members()} == {q.address for q in p}
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
