@@ -81,6 +81,36 @@ def test_stopped_after_it_was_drained():
         assert time.monotonic() - began < 5
 
 
+def write_term(place, term):
+    """Has it know this term when it starts again."""
+    kept = place.state_dir / "node.json"
+    node = json.loads(kept.read_text().splitlines()[0])
+    node["seen"], node["term"] = f"{term}.00000000000000ff.1", term
+    text = json.dumps(node)
+    check = siphash(bytes([1]) + bytes(15), text.encode())
+    kept.write_text(f'{text}\n{{"check": "{check:016x}"}}\n')
+
+
+def test_far_ahead():
+    """One that a liar told of terms finds no parent, and says why; without
+    what it was told it is a new host."""
+    with places(3, start=False) as p:
+        joining(p, p[:1], 4)
+        for q in p:
+            q.start()
+        wait_up(p[0], p)
+        p[2].agent.stop()
+        write_term(p[2], 2**50)
+        p[2].start()
+        wait_until(lambda: "far ahead" in p[2].agent.log(), 10, "it says why")
+        assert p[2].overlay()["role"] == "detached"
+        wait_up(p[0], p[:2])
+        p[2].agent.stop()
+        (p[2].state_dir / "node.json").unlink()
+        p[2].start()
+        wait_up(p[0], p)
+
+
 def test_identity_that_cannot_be_read_now():
     """Another one is drawn only where there is none."""
     with places(1) as (place,):
@@ -96,12 +126,8 @@ def test_identity_that_cannot_be_read_now():
         assert place.overlay()["node_id"] == node_id
         # epochs that cannot be are forgotten, by themselves
         place.agent.stop()
-        node = json.loads(kept.read_text().splitlines()[0])
         for term in (2**64 - 1, 2**63):
-            node["seen"], node["term"] = f"{term}.00000000000000ff.1", term
-            text = json.dumps(node)
-            check = siphash(bytes([1]) + bytes(15), text.encode())
-            kept.write_text(f'{text}\n{{"check": "{check:016x}"}}\n')
+            write_term(place, term)
             place.start()
             overlay = place.overlay()
             assert overlay["node_id"] == node_id
