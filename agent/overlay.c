@@ -269,6 +269,14 @@ int overlay_check(const struct conf *c)
 	return ret;
 }
 
+static bool listens_on_loopback(const struct conf *c)
+{
+	for (size_t i = 0; i < c->n_listen; i++)
+		if (addr_classify(&c->listen[i].addr) == ADDR_LOOPBACK)
+			return true;
+	return false;
+}
+
 int overlay_open(struct overlay **out, struct agent *a)
 {
 	const struct conf *c = a->conf;
@@ -299,6 +307,7 @@ int overlay_open(struct overlay **out, struct agent *a)
 				      .parents = c->parents,
 				      .n_parents = (unsigned)c->n_parents,
 				      .fanout = c->fanout,
+				      .loopback = listens_on_loopback(c),
 				      .forget_ms = c->forget_h * HOUR_MS };
 	ret = -ENOMEM;
 	o->tree = tree_new(&o->conf, &o->stored, &env, o);
@@ -373,12 +382,10 @@ static const char *address_refused(const struct overlay *o,
 {
 	const struct conf *c = o->agent->conf;
 	struct node_id path[TREE_LEVELS];
-	bool loopback = false, own_port = false;
+	bool own_port = false;
 
-	for (size_t i = 0; i < c->n_listen; i++) {
-		loopback |= addr_classify(&c->listen[i].addr) == ADDR_LOOPBACK;
+	for (size_t i = 0; i < c->n_listen; i++)
 		own_port |= c->listen[i].port == ep->port;
-	}
 	switch (addr_classify(&ep->addr)) {
 	case ADDR_UNSPECIFIED:
 		return "unspecified address";
@@ -389,7 +396,7 @@ static const char *address_refused(const struct overlay *o,
 	case ADDR_BROADCAST:
 		return "broadcast address";
 	case ADDR_LOOPBACK:
-		if (!loopback)
+		if (!o->conf.loopback)
 			return "loopback address";
 		break;
 	case ADDR_UNICAST:

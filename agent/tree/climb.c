@@ -194,7 +194,7 @@ void climb_join(struct tree *t, const struct endpoint *from,
 	struct tree_msg hello;
 	struct climb *c;
 
-	if (tree_address(&mover->ep, from, &ep))
+	if (tree_address(t, &mover->ep, from, &ep))
 		w = may_accept(t, mover, &ep);
 	if ((w == TREE_FULL && mover->descend) ||
 	    (w == TREE_OK && enough(t, mover, &ep))) {

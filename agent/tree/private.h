@@ -313,8 +313,8 @@ uint32_t tree_height(const struct tree *t);
  */
 void tree_see(struct tree *t, const struct epoch *e);
 /* Where a host is: as it says, or where it called from. */
-bool tree_address(const struct endpoint *said, const struct endpoint *from,
-		  struct endpoint *out);
+bool tree_address(const struct tree *t, const struct endpoint *said,
+		  const struct endpoint *from, struct endpoint *out);
 bool tree_target_valid(const struct endpoint *ep);
 struct endpoint tree_root_address(const struct tree *t);
 int tree_store(struct tree *t);

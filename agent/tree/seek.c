@@ -489,7 +489,7 @@ void seek_invited(struct tree *t, const struct endpoint *from,
 	struct tree_msg reply;
 	struct endpoint ep;
 
-	if (tree_address(&m->u.invite.ep, from, &ep))
+	if (tree_address(t, &m->u.invite.ep, from, &ep))
 		w = invite_refused(t, m, from, &ep);
 	if (w != TREE_OK) {
 		tree_refuse(t, ref, TREE_INVITE, w);

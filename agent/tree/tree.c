@@ -35,13 +35,20 @@ bool tree_target_valid(const struct endpoint *ep)
 	return ep->port && (k == ADDR_UNICAST || k == ADDR_LOOPBACK);
 }
 
+/* What listens on loopback alone may be for this host's users alone. */
+static bool may_call(const struct tree *t, const struct endpoint *to)
+{
+	return tree_target_valid(to) &&
+	       (t->conf->loopback || addr_classify(&to->addr) != ADDR_LOOPBACK);
+}
+
 uint64_t tree_send(struct tree *t, enum op op, unsigned slot,
 		   const struct endpoint *to, struct tree_msg *m,
 		   uint32_t limit_ms, bool fresh)
 {
 	uint64_t ref = ++t->refs << 16 | slot << 8 | op;
 
-	if (!tree_target_valid(to))
+	if (!may_call(t, to))
 		return 0;
 	m->epoch = t->seen;
 	return t->env->send(t->ctx, to, m, limit_ms, fresh, ref) ? 0 : ref;
@@ -75,13 +82,13 @@ static bool addr_zero(const struct ip_addr *a)
 	return addr_classify(a) == ADDR_UNSPECIFIED;
 }
 
-bool tree_address(const struct endpoint *said, const struct endpoint *from,
-		  struct endpoint *out)
+bool tree_address(const struct tree *t, const struct endpoint *said,
+		  const struct endpoint *from, struct endpoint *out)
 {
 	*out = *said;
 	if (addr_zero(&out->addr) && from)
 		out->addr = from->addr;
-	return tree_target_valid(out);
+	return may_call(t, out);
 }
 
 /* ---- life ---- */

@@ -103,13 +103,13 @@ def wait_up(root, some, seconds=15):
 class Listener(threading.Thread):
     """Keeps all bytes that are sent to it; answers what it is told to."""
 
-    def __init__(self, host, address, answer=b""):
+    def __init__(self, host, address, answer=b"", port=8000):
         super().__init__(daemon=True)
         self.answer, self.seen, self.stopped = answer, b"", False
         self.callers = set()
         self.server = host.socket()
         self.server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.server.bind((address, 8000))
+        self.server.bind((address, port))
         self.server.listen()
         self.server.settimeout(0.1)
 
@@ -162,6 +162,29 @@ def test_t49b_listener_hears_hello_alone(secure, answer):
         assert paths(listener.seen) == {b"/api/v1/peer/hello"}
         assert b"uthorization" not in listener.seen
         assert b"f" * 43 not in listener.seen
+
+
+def test_t49b_no_loopback_for_who_asks_to_join():
+    """A place is granted to who is found at its address; not looked for there
+    by an agent that does not listen there itself."""
+    with Lab(2) as lab:
+        lab.dir.chmod(0o711)
+        root, other = (Node(h, [], monitor=False) for h in lab.hosts)
+        joining([root], [root], 16)
+        root.start()
+        wait_until(lambda: root.get("/api/v1/overlay").json()["data"]["role"]
+                   == "root", 10, "a root")
+        body = {"node_id": "11" * 16, "incarnation": 5, "overlay": "linnet",
+                "hosts": 1, "height": 0, "nonce": "00000000000000d3"}
+        with Listener(root.host, "127.0.0.1", port=9999) as inside, \
+                Listener(other.host, other.address, port=9999) as outside:
+            for address, status in (("127.0.0.1", 400), (other.address, 403)):
+                r = root.post("/api/v1/peer/join",
+                              {**body, "addr": [f"{address}:9999"]},
+                              headers=JSON)
+                assert r.status == status, r.text
+            wait_until(lambda: b"peer/hello" in outside.seen, 5, "it calls")
+            assert not inside.seen
 
 
 # ---- who calls ----
