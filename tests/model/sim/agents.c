@@ -344,6 +344,7 @@ void agent_forget_disk(struct world *w, uint32_t agent)
 	memset(&a->disk, 0, sizeof(a->disk));
 	a->disk.id = id_of(w, agent, a->lives++);
 	tasks_forget(a);
+	tasks_disk_lost(w);
 	a->amnesia = true;
 	memset(&a->highest, 0, sizeof(a->highest));
 }

@@ -332,6 +332,8 @@ uint64_t ask_took(struct world *w, double quantile);
 void tasks_begin(struct world *w, uint32_t agent);
 void tasks_end(struct world *w, uint32_t agent);
 void tasks_forget(struct agent *a);
+/* Was it the last disk of a candidate that had them all? */
+void tasks_disk_lost(struct world *w);
 void tasks_tick(struct agent *a);
 void tasks_place(struct agent *a);
 /* A client changes one; calm: it must never be lost. */

@@ -392,6 +392,35 @@ bool tasks_equal(struct world *w, char *why, size_t size)
 	return true;
 }
 
+/* All that was put while all was calm, running or on its disk. */
+static bool keeps_calm(const struct world *w, const struct agent *a)
+{
+	const struct block *b = a->blocks ? blocks_of(a->blocks, &everybody)
+					  : NULL;
+	const struct blocks_item *item = b ? b->item : NULL;
+	unsigned n = b ? b->n : 0;
+	uint64_t held = 0;
+
+	for (const struct kept_block *k = a->blocks ? NULL : a->kept; k;
+	     k = k->next)
+		if (node_id_equal(&k->head.owner, &everybody)) {
+			item = k->item;
+			n = k->n;
+		}
+	for (unsigned i = 0; i < n; i++)
+		held += item[i].id <= w->n_calm;
+	return held == w->n_calm;
+}
+
+void tasks_disk_lost(struct world *w)
+{
+	bool kept = false;
+
+	for (uint32_t i = 0; i < MIN(3, w->n); i++)
+		kept |= keeps_calm(w, &w->agent[i]);
+	w->superseded |= !kept;
+}
+
 void tasks_judge(struct world *w)
 {
 	const struct blocks *b = NULL;
