@@ -86,7 +86,7 @@ struct tree_conf {
 	const struct endpoint *parents; /* only these may invite */
 	unsigned n_roots, n_parents;    /* 0: anybody may */
 	unsigned fanout;                /* children aimed at, 16 */
-	bool loopback; /* it listens there: others there may be called */
+	bool loopback;      /* it listens there: others there may be called */
 	uint64_t forget_ms; /* down so long: expected no more; 0: never */
 };
 
