@@ -40,14 +40,6 @@ static int join_parents(struct member *m, struct endpoint *out, size_t max)
 	return (int)n;
 }
 
-static int join_expected(struct member *m, struct endpoint *out, size_t max)
-{
-	(void)m;
-	(void)out;
-	(void)max;
-	return 0;
-}
-
 static uint64_t join_hash(struct member *m)
 {
 	(void)m;
@@ -62,7 +54,6 @@ static void join_close(struct member *m)
 const struct member_ops member_join = {
 	.name = "join",
 	.parents = join_parents,
-	.expected = join_expected,
 	.hash = join_hash,
 	.seeds = true,
 	.close = join_close,

@@ -128,14 +128,6 @@ static int manual_parents(struct member *m, struct endpoint *out, size_t max)
 	return 0;
 }
 
-static int manual_expected(struct member *m, struct endpoint *out, size_t max)
-{
-	(void)m;
-	(void)out;
-	(void)max;
-	return 0;
-}
-
 static uint64_t manual_hash(struct member *m)
 {
 	(void)m;
@@ -150,7 +142,6 @@ static void manual_close(struct member *m)
 const struct member_ops member_manual = {
 	.name = "manual",
 	.parents = manual_parents,
-	.expected = manual_expected,
 	.hash = manual_hash,
 	.founds = true,
 	.close = manual_close,

@@ -3,7 +3,8 @@
  * A tree laid out by a list of all hosts, one address a line, the same file
  * everywhere: line 0 is the root, children of line i are lines k*i + 1 to
  * k*i + k.  An agent proposes the hosts above its own line, nearest first, and
- * expects those below it.  A file that differs somewhere is told by its hash.
+ * expects those below it; as a root, whichever line it is, all.  A file that
+ * differs somewhere is told by its hash.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -225,10 +226,16 @@ static int static_parents(struct member *m, struct endpoint *out, size_t max)
 }
 
 /* Level by level: what is below a row of lines is a row of lines. */
-static int static_expected(struct member *m, struct endpoint *out, size_t max)
+static int static_expected(struct member *m, bool below, struct endpoint *out,
+			   size_t max)
 {
 	size_t first = m->self, last = m->self, n = 0;
 
+	if (!below) {
+		n = MIN(m->n, max);
+		memcpy(out, m->ep, n * sizeof(*out));
+		return (int)n;
+	}
 	for (;;) {
 		first = first * m->fanout + 1;
 		last = MIN(last * m->fanout + m->fanout, m->n - 1);

@@ -96,19 +96,12 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	return x;
 }
 
-/* Among the first n. */
-static struct extra *extra_among(const struct reign *r, uint32_t n,
-				 const struct node_id *id)
+static struct extra *extra_find(const struct reign *r, const struct node_id *id)
 {
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < r->n_extra; i++)
 		if (id_equal(&r->extra[i].row.id, id))
 			return &r->extra[i];
 	return NULL;
-}
-
-static struct extra *extra_find(const struct reign *r, const struct node_id *id)
-{
-	return extra_among(r, r->n_extra, id);
 }
 
 static void extra_remove(struct tree *t, struct extra *x)
@@ -117,39 +110,52 @@ static void extra_remove(struct tree *t, struct extra *x)
 	rows_touch(t);
 }
 
-/* Who was announced, or listed beforehand, is expected. */
+static void extras_announced(struct tree *t)
+{
+	struct tree_row row = { .level = 1 };
+
+	if (reign_reserve(t, t->n_members))
+		return;
+	for (uint32_t i = 0; i < t->n_members; i++) {
+		row.id = t->members[i].id;
+		row.ep = t->members[i].ep;
+		if (!id_equal(&row.id, &t->self))
+			reign_extra(t, &row);
+	}
+}
+
+static void extras_listed(struct tree *t)
+{
+	const struct member_ops *p = t->conf->provider;
+	struct endpoint *ep = calloc(TREE_MEMBERS, sizeof(*ep));
+	struct tree_row row = { .level = 1 };
+	int n = ep ? p->expected(t->conf->member, false, ep, TREE_MEMBERS) : 0;
+
+	if (n > 0 && reign_reserve(t, (uint32_t)n))
+		n = 0;
+	for (int i = 0; i < n; i++) {
+		if (endpoint_equal(&ep[i], &t->conf->self))
+			continue;
+		rows_derived_id(&ep[i], &row.id);
+		row.ep = ep[i];
+		reign_extra(t, &row);
+	}
+	free(ep);
+}
+
+/*
+ * Who was a member of the last reign is expected.  It knew of all that are
+ * listed, and who of them has left; but not of what was listed before this
+ * start, when members have no hash yet.
+ */
 static void extras_begin(struct tree *t)
 {
 	const struct member_ops *p = t->conf->provider;
-	struct tree_row row = { .level = 1 };
-	struct endpoint *ep;
-	uint32_t announced;
-	int n;
 
-	if (!p->founds && !reign_reserve(t, t->n_members)) {
-		for (uint32_t i = 0; i < t->n_members; i++) {
-			row.id = t->members[i].id;
-			row.ep = t->members[i].ep;
-			if (!id_equal(&row.id, &t->self))
-				reign_extra(t, &row);
-		}
-	}
-	announced = t->reign->n_extra;
-	ep = p->expected ? calloc(TREE_MEMBERS, sizeof(*ep)) : NULL;
-	if (!ep)
-		return;
-	n = p->expected(t->conf->member, ep, TREE_MEMBERS);
-	if (n > 0 && !reign_reserve(t, (uint32_t)n)) {
-		for (int i = 0; i < n; i++) {
-			if (endpoint_equal(&ep[i], &t->conf->self))
-				continue;
-			rows_derived_id(&ep[i], &row.id);
-			row.ep = ep[i];
-			if (!extra_among(t->reign, announced, &row.id))
-				reign_extra(t, &row);
-		}
-	}
-	free(ep);
+	if (p->expected && !t->members_hash)
+		extras_listed(t);
+	else if (t->n_members && !p->founds)
+		extras_announced(t);
 }
 
 void tree_accept_rows(struct tree *t)

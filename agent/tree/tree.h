@@ -64,8 +64,10 @@ struct member_ops {
 	const char *name; /* "manual", "static", "join" */
 	/* Ordered candidates; 0: be a root (manual), or wait (join). */
 	int (*parents)(struct member *m, struct endpoint *out, size_t max);
-	/* Hosts known beforehand, expected from the start. */
-	int (*expected)(struct member *m, struct endpoint *out, size_t max);
+	/* Hosts known beforehand, expected from the start: all, or those whose
+	 * place is below this one.  NULL: none. */
+	int (*expected)(struct member *m, bool below, struct endpoint *out,
+			size_t max);
 	/* Hash of a list that must be the same everywhere; 0: none. */
 	uint64_t (*hash)(struct member *m);
 	bool founds; /* without a parent this agent is a root at once */

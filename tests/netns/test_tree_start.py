@@ -64,6 +64,21 @@ def test_another_list():
         assert p[0].agent.log().count("another list") == 1
 
 
+def test_list_without_its_first():
+    """Another candidate is the root, and misses whoever is not there."""
+    with places(5, start=False) as p:
+        path = write_list(p[0].host.lab, p)
+        for q in p:
+            q.args = ["--list", path, "--fanout", 2,
+                      "--root", p[0].address, "--root", p[1].address]
+        for q in (p[1], p[3]):
+            q.start()
+        wait_up(p[1], (p[1], p[3]), 30)
+        assert p[1].overlay()["hosts_expected"] == 5
+        assert {m["host"] for m in p[1].members() if m["state"] != "up"} == {
+            q.address for q in (p[0], p[2], p[4])}
+
+
 def test_stopped_after_it_was_drained():
     """Who has left already has nothing to wait for."""
     with places(2, start=False) as p:

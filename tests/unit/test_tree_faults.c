@@ -594,11 +594,12 @@ static void test_static_list(void **state)
 
 #define MANY 20000
 
-static int many_expected(struct member *m, struct endpoint *out, size_t max)
+static int many_expected(struct member *m, bool below, struct endpoint *out,
+			 size_t max)
 {
 	unsigned n = (unsigned)MIN(max, MANY);
 
-	(void)m;
+	(void)m, (void)below;
 	for (unsigned i = 0; i < n; i++) {
 		out[i].port = 8000;
 		addr_from_v4(&out[i].addr,

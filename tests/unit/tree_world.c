@@ -319,13 +319,22 @@ static int list_parents(struct member *m, struct endpoint *out, size_t max)
 	return 1;
 }
 
-static int list_expected(struct member *m, struct endpoint *out, size_t max)
+static bool listed_below(const struct node *n, unsigned i)
+{
+	while (i > n->i)
+		i = (i - 1) / n->conf.fanout;
+	return i == n->i;
+}
+
+static int list_expected(struct member *m, bool below, struct endpoint *out,
+			 size_t max)
 {
 	const struct node *n = (const struct node *)m;
 	size_t k = 0;
 
-	for (; k < max && k < n->w->n; k++)
-		out[k] = n->w->node[k].ep;
+	for (unsigned i = below ? n->i + 1 : 0; i < n->w->n && k < max; i++)
+		if (!below || listed_below(n, i))
+			out[k++] = n->w->node[i].ep;
 	return (int)k;
 }
 

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A list of all hosts: who of them is expected, and by whom. */
+#include "common/util.h"
+#include "tree_world.h"
+
+static struct world *listed(unsigned n, unsigned roots)
+{
+	struct world *w = world_new(n, &world_static, 3);
+
+	world_roots(w, roots);
+	for (unsigned i = 0; i < n; i++)
+		w->node[i].conf.fanout = 2;
+	return w;
+}
+
+/* The first line never came: the next candidate expects it, and all others. */
+static void test_second_root(void **state)
+{
+	struct world *w = listed(8, 2);
+
+	(void)state;
+	for (unsigned i = 1; i < 5; i++)
+		world_start(w, i);
+	world_run(w, 30000);
+	assert_int_equal(world_root(w), 1);
+	assert_int_equal(tree_expected(w->node[1].tree), 8);
+	world_free(w);
+}
+
+/* Who left is not expected by the next root, though it is listed. */
+static void test_left_for_next(void **state)
+{
+	struct world *w = listed(7, 2);
+
+	(void)state;
+	world_start_all(w);
+	must_settle(w, 60000);
+	tree_drain(w->node[6].tree);
+	world_run(w, 15000);
+	assert_true(w->node[6].drained);
+	assert_int_equal(tree_expected(w->node[0].tree), 6);
+	world_kill(w, 6);
+	world_kill(w, 0);
+	world_run(w, 20000);
+	assert_int_equal(world_root(w), 1);
+	assert_int_equal(tree_expected(w->node[1].tree), 6);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_second_root),
+		cmocka_unit_test(test_left_for_next),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
