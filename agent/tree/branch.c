@@ -354,8 +354,7 @@ static void beat_failed(struct tree *t, struct branch *b, int err)
 		b->failures++;
 	if (b->failures >= 3 || (no && b->failures >= 2)) {
 		set_state(t, b, CHILD_DOWN);
-		if (t->conf->forget_ms && !b->pub.by_hand &&
-		    now_ms(t) - b->down_ms >= t->conf->forget_ms)
+		if (!b->pub.by_hand && tree_forgets(t, b->down_ms))
 			branch_forget(t, b, ROWS_GONE);
 		else
 			branch_retry(t, b, DOWN_RETRY_MS);
@@ -411,8 +410,7 @@ static void beat_moved(struct tree *t, struct branch *b,
 	b->failures = 0;
 	set_state(t, b, CHILD_DOWN);
 	b->pub.err = -ENOTCONN;
-	if (t->conf->forget_ms && !b->pub.by_hand &&
-	    now_ms(t) - b->down_ms >= t->conf->forget_ms)
+	if (!b->pub.by_hand && tree_forgets(t, b->down_ms))
 		branch_forget(t, b, ROWS_GONE);
 	else
 		branch_retry(t, b, DOWN_RETRY_MS);

@@ -318,6 +318,8 @@ bool tree_address(const struct tree *t, const struct endpoint *said,
 bool tree_target_valid(const struct endpoint *ep);
 struct endpoint tree_root_address(const struct tree *t);
 int tree_store(struct tree *t);
+/* Lost since then: expected no more.  Who is listed is never forgotten. */
+bool tree_forgets(const struct tree *t, uint64_t since_ms);
 void tree_fill_mover(const struct tree *t, struct tree_mover *m);
 
 /* ---- climb.c ---- */

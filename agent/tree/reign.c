@@ -464,15 +464,14 @@ static void keep_house(struct tree *t)
 	open_purge(t);
 	for (uint32_t i = 0; i < r->n_extra;) {
 		struct extra *x = &r->extra[i++];
-		uint64_t since = now_ms(t) - x->since_ms;
 
 		/* confirmed, and then lost with who could have told of it */
-		if (x->pending && since >= UNTOLD_MS) {
+		if (x->pending && now_ms(t) - x->since_ms >= UNTOLD_MS) {
 			x->pending = false;
 			x->known = true;
 			rows_touch(t);
 		}
-		if (t->conf->forget_ms && since >= t->conf->forget_ms)
+		if (tree_forgets(t, x->since_ms))
 			extra_remove(t, &r->extra[--i]);
 	}
 	reign_count(t, tree_expected(t));

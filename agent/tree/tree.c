@@ -157,6 +157,12 @@ int tree_store(struct tree *t)
 	return t->env->store(t->ctx, &s);
 }
 
+bool tree_forgets(const struct tree *t, uint64_t since_ms)
+{
+	return t->conf->forget_ms && !t->conf->provider->expected &&
+	       now_ms(t) - since_ms >= t->conf->forget_ms;
+}
+
 /* ---- events ---- */
 
 static void serve_hello(struct tree *t, uint64_t ref)

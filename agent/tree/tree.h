@@ -88,8 +88,9 @@ struct tree_conf {
 	const struct endpoint *parents; /* only these may invite */
 	unsigned n_roots, n_parents;    /* 0: anybody may */
 	unsigned fanout;                /* children aimed at, 16 */
-	bool loopback;      /* it listens there: others there may be called */
-	uint64_t forget_ms; /* down so long: expected no more; 0: never */
+	bool loopback; /* it listens there: others there may be called */
+	/* down so long: expected no more; 0: never, as where there is a list */
+	uint64_t forget_ms;
 };
 
 /* Kept over restarts by the daemon: what must never go back. */

@@ -47,11 +47,30 @@ static void test_left_for_next(void **state)
 	world_free(w);
 }
 
+/* Neither who never came is forgotten, nor who is gone for long. */
+static void test_never_forgotten(void **state)
+{
+	struct world *w = listed(7, 1);
+
+	(void)state;
+	for (unsigned i = 0; i < 7; i++)
+		w->node[i].conf.forget_ms = 60000;
+	for (unsigned i = 0; i < 6; i++)
+		world_start(w, i);
+	world_run(w, 30000);
+	world_kill(w, 5);
+	world_kill(w, 1);
+	world_run(w, 150000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_second_root),
 		cmocka_unit_test(test_left_for_next),
+		cmocka_unit_test(test_never_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
