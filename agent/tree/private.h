@@ -232,6 +232,8 @@ struct tree {
 	bool dirty, hash_dirty, conflict, pending, read, announce_due;
 	struct tree_peer *members;
 	uint32_t n_members;
+	struct tree_peer *unseen; /* listed below, and never there */
+	uint32_t n_unseen;        /* but at a root: it has them as extras */
 	uint64_t members_hash;
 
 	uint64_t drain_ms;
@@ -436,6 +438,8 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row);
 
 /* ---- rows.c ---- */
 void rows_touch(struct tree *t); /* what is below changed */
+/* At the start: whoever is listed below may never come. */
+void rows_list(struct tree *t);
 uint64_t rows_hash(struct tree *t);
 void rows_resolve(struct tree *t);
 void rows_fetch(struct tree *t, struct branch *b);

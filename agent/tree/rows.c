@@ -6,7 +6,9 @@
  * children tell of is where its lease is higher; as long as both hear it, the
  * rows are not settled.  A host that left, was removed or forgotten is told of
  * for a minute as gone, so that those above do not take it for lost; a root
- * keeps on expecting whoever vanishes otherwise.
+ * keeps on expecting whoever vanishes otherwise.  Hosts of a list that never
+ * came are expected by all above their lines, and told to nobody: the root has
+ * the list, too, and announces which they are.
  *
  * Nothing here is done for a beat that brings nothing new.
  */
@@ -209,11 +211,60 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 	rows_touch(t);
 }
 
+/* ---- those that are listed ---- */
+
+void rows_list(struct tree *t)
+{
+	const struct member_ops *p = t->conf->provider;
+	struct endpoint *ep = p->expected ? calloc(TREE_MEMBERS, sizeof(*ep))
+					  : NULL;
+	int n = ep ? p->expected(t->conf->member, true, ep, TREE_MEMBERS) : 0;
+
+	if (n > 0)
+		t->unseen = calloc((size_t)n, sizeof(*t->unseen));
+	for (int i = 0; t->unseen && i < n; i++) {
+		struct tree_peer *u = &t->unseen[t->n_unseen++];
+
+		rows_derived_id(&ep[i], &u->id);
+		u->ep = ep[i];
+	}
+	free(ep);
+	rows_touch(t);
+}
+
+/* Those that the root does not announce as such were seen, or have left. */
+static void unseen_announced(struct tree *t)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->n_unseen; i++)
+		for (uint32_t k = 0; k < t->n_members; k++)
+			if (id_equal(&t->members[k].id, &t->unseen[i].id)) {
+				t->unseen[n++] = t->unseen[i];
+				break;
+			}
+	if (n != t->n_unseen)
+		rows_touch(t);
+	t->n_unseen = n;
+}
+
+/* They are the last of the set, in their order. */
+static void unseen_settle(struct tree *t, const struct rowset *s)
+{
+	uint32_t first = s->n - t->n_unseen, n = 0;
+
+	for (uint32_t i = 0; i < t->n_unseen; i++)
+		if (!rowset_lost(s, first + i))
+			t->unseen[n++] = t->unseen[i];
+	t->n_unseen = n;
+}
+
 /* ---- rows of all ---- */
 
 static uint32_t rows_total(const struct tree *t)
 {
-	uint32_t n = 1 + t->n_graves + (t->reign ? t->reign->n_extra : 0);
+	uint32_t n =
+		1 + t->n_graves + (t->reign ? t->reign->n_extra : t->n_unseen);
 
 	for (unsigned i = 0; i < t->n_children; i++)
 		if (branch_counts(t->child[i]))
@@ -260,6 +311,13 @@ static void collect(struct tree *t, struct rowset *s)
 	s->n_told = s->n;
 	for (uint32_t i = 0; t->reign && i < t->reign->n_extra; i++)
 		rowset_add(s, &t->reign->extra[i].row);
+	for (uint32_t i = 0; !t->reign && i < t->n_unseen; i++) {
+		r = (struct tree_row){ .id = t->unseen[i].id,
+				       .parent = t->self,
+				       .ep = t->unseen[i].ep,
+				       .level = 1 };
+		rowset_add(s, &r);
+	}
 }
 
 /* The child that tells of the i-th row, or NULL. */
@@ -364,6 +422,8 @@ void rows_resolve(struct tree *t)
 		return;
 	}
 	extras_settle(t, &s);
+	if (!t->reign)
+		unseen_settle(t, &s);
 	rowset_append_gone(&s, &t->self);
 	t->conflict = s.conflict;
 	tell_double(t, &s);
@@ -435,13 +495,14 @@ void rows_free(struct tree *t)
 	free(t->rows);
 	free(t->grave);
 	free(t->members);
+	free(t->unseen);
 }
 
 /* ---- serving the parent ---- */
 
 void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref)
 {
-	uint32_t first = m->u.rows.offset, all, end;
+	uint32_t first = m->u.rows.offset, told, all, end;
 	struct tree_msg reply;
 
 	if (!tree_under(t, &m->lease)) {
@@ -449,19 +510,21 @@ void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		return;
 	}
 	rows_resolve(t);
-	all = t->n_rows + t->n_gone;
+	told = t->n_rows - t->n_unseen; /* no reign: it is below one */
+	all = told + t->n_gone;
 	if (t->dirty || !t->rows || first >= all) {
 		tree_refuse(t, ref, TREE_ROWS, TREE_BUSY);
 		return;
 	}
-	end = MIN(all, first + TREE_ROWS_PAGE);
+	end = MIN(t->n_unseen && first < told ? told : all,
+		  first + TREE_ROWS_PAGE);
 	msg_init(&reply, TREE_ROWS);
 	reply.lease = t->lease;
 	reply.u.rows.offset = first;
 	reply.u.rows.next = end < all ? end : 0;
 	reply.u.rows.hash = rows_hash(t);
 	reply.u.rows.n = end - first;
-	reply.u.rows.row = &t->rows[first];
+	reply.u.rows.row = &t->rows[first < told ? first : first + t->n_unseen];
 	tree_reply(t, ref, &reply);
 	if (!reply.u.rows.next && !t->read) {
 		/* nobody but the parent asks, and it has them now */
@@ -543,6 +606,8 @@ void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	else if (rows_members_set(t, m->u.announce.peer, n, m->u.announce.hash))
 		w = TREE_BUSY;
 	tree_refuse(t, ref, TREE_ANNOUNCE, w);
-	if (w == TREE_OK)
-		event(t, TREE_EVENT_ROWS, NULL);
+	if (w != TREE_OK)
+		return;
+	unseen_announced(t);
+	event(t, TREE_EVENT_ROWS, NULL);
 }

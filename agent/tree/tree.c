@@ -136,6 +136,7 @@ void tree_free(struct tree *t)
 void tree_start(struct tree *t)
 {
 	t->started = true;
+	rows_list(t);
 	if (!t->conf->provider->founds || reign_begin(t))
 		seek_start(t, NULL, random_below(t, 50));
 	for (unsigned i = 0; i < t->n_children; i++)

@@ -340,6 +340,8 @@ def test_static_list():
         missing, = (m for m in p[0].members() if m["state"] != "up")
         assert (missing["host"], missing["state"]) == (p[7].address, "expected")
         assert p[0].overlay()["hosts_expected"] == 8
+        # so it is by whoever is above its line
+        assert [q.overlay()["hosts_expected"] for q in p[1:4]] == [4, 3, 2]
         p[7].start()
         wait_up(p[0], p)
         above = check_acyclic(p)

@@ -65,12 +65,60 @@ static void test_never_forgotten(void **state)
 	world_free(w);
 }
 
+/*
+ * Who is asked below the root expects its own lines; but not those that are
+ * below another for a while, or have left.
+ */
+static void test_inner(void **state)
+{
+	struct world *w = listed(15, 1);
+
+	(void)state;
+	for (unsigned i = 0; i < 13; i++)
+		world_start(w, i);
+	world_run(w, 40000);
+	for (unsigned i = 0; i < 13; i++)
+		assert_int_equal(world_parent(w, i), i ? (int)(i - 1) / 2 : -1);
+	/* 13 and 14 are below 6, which is below 2 */
+	assert_int_equal(tree_expected(w->node[6].tree), 3);
+	assert_int_equal(tree_expected(w->node[2].tree), 7);
+	assert_int_equal(tree_expected(w->node[1].tree), 7);
+	assert_int_equal(tree_expected(w->node[5].tree), 3);
+	assert_int_equal(tree_expected(w->node[0].tree), 15);
+	world_start(w, 13);
+	world_run(w, 40000);
+	assert_int_equal(tree_expected(w->node[2].tree), 7);
+	assert_int_equal(tree_expected(w->node[0].tree), 15);
+	world_kill(w, 6);
+	world_run(w, 8000);
+	assert_int_not_equal(world_parent(w, 13), 6);
+	world_start(w, 6);
+	world_run(w, 60000);
+	assert_int_equal(world_parent(w, 13), 6);
+	/* now it was seen */
+	assert_int_equal(tree_expected(w->node[6].tree), 3);
+	tree_drain(w->node[13].tree);
+	world_run(w, 15000);
+	assert_true(w->node[13].drained);
+	world_kill(w, 13);
+	world_run(w, 15000);
+	assert_int_equal(tree_expected(w->node[6].tree), 2);
+	assert_int_equal(tree_expected(w->node[0].tree), 14);
+	world_start(w, 14);
+	world_run(w, 40000);
+	assert_int_equal(tree_expected(w->node[6].tree), 2);
+	assert_int_equal(tree_expected(w->node[0].tree), 14);
+	must_settle(w, 1000);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_second_root),
 		cmocka_unit_test(test_left_for_next),
 		cmocka_unit_test(test_never_forgotten),
+		cmocka_unit_test(test_inner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
