@@ -174,7 +174,10 @@ void coverage_merge(struct coverage *acc, const struct coverage *in, bool child)
 	volume_add(&acc->loss.received, &in->loss.received, &acc->saturated);
 	acc->hosts_missed =
 		add32(acc->hosts_missed, in->hosts_missed, &acc->saturated);
-	acc->clock_err_ms = MAX(acc->clock_err_ms, in->clock_err_ms);
+	if (in->clock_err_ms > acc->clock_err_ms) {
+		acc->clock_err_ms = in->clock_err_ms;
+		acc->clock_id = in->clock_id;
+	}
 	acc->hops = MAX(acc->hops, in->hops + child);
 	if (epoch_compare(&in->epoch_max, &acc->epoch_max) > 0)
 		acc->epoch_max = in->epoch_max;
@@ -223,7 +226,7 @@ void coverage_encode(struct json_out *o, const char *name,
 		     const struct coverage *c)
 {
 	const struct ctl_volume *m = &c->loss.matched, *r = &c->loss.received;
-	char epoch[EPOCH_TEXT];
+	char epoch[EPOCH_TEXT], id[33];
 
 	json_open(o, name, '{');
 	json_put_u64(o, "answered", c->answered);
@@ -241,6 +244,10 @@ void coverage_encode(struct json_out *o, const char *name,
 	json_put_u64(o, NULL, c->end_max_ms);
 	json_close(o, ']');
 	json_put_u64(o, "clock_err_ms", c->clock_err_ms);
+	if (c->clock_err_ms) {
+		node_id_format(&c->clock_id, id);
+		json_put_str(o, "clock_of", id);
+	}
 	json_put_u64(o, "hops", c->hops);
 	if (!epoch_none(&c->epoch_max)) {
 		epoch_format(&c->epoch_max, epoch);
@@ -353,6 +360,18 @@ static int get_epoch(const struct json *v, struct epoch *out)
 	return epoch_parse(s, out);
 }
 
+/* Agents of before do not say it. */
+static int get_clock_id(const struct json *v, struct node_id *out)
+{
+	const char *s;
+	size_t len;
+
+	if (!v)
+		return 0;
+	return json_str(v, 32, &s, &len) || node_id_parse(s, len, out) ? -EINVAL
+								       : 0;
+}
+
 int coverage_decode(const struct json *v, struct coverage *out)
 {
 	struct coverage c = { 0 };
@@ -365,6 +384,7 @@ int coverage_decode(const struct json *v, struct coverage *out)
 	    get_u32(v, "hosts_missed", c.answered, &c.hosts_missed) ||
 	    get_window(v, &c) ||
 	    get_u32(v, "clock_err_ms", UINT32_MAX, &c.clock_err_ms) ||
+	    get_clock_id(json_get(v, "clock_of"), &c.clock_id) ||
 	    get_u32(v, "hops", HOPS_MAX, &c.hops) ||
 	    get_epoch(json_get(v, "epoch_max"), &c.epoch_max))
 		return -EINVAL;

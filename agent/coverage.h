@@ -52,6 +52,7 @@ struct coverage {
 	/* wall clock: earliest and latest start, earliest and latest end */
 	uint64_t start_min_ms, start_max_ms, end_min_ms, end_max_ms;
 	uint32_t clock_err_ms, hops;
+	struct node_id clock_id; /* whose clock that is; zero: nobody says */
 	bool saturated;
 	bool skew; /* the asked agent's own: clocks too far apart for it */
 	struct epoch epoch_max; /* newest lease of those that answered */

@@ -17,8 +17,7 @@
 #include "common/log.h"
 #include "common/util.h"
 
-/* A tenth of the sliding second. */
-#define SKEW_MS 100
+#define SLIDING_MS 1000
 
 int ask_copy(struct ask *dst, const struct ask *src)
 {
@@ -270,13 +269,22 @@ struct epoch epoch_of_text(const char *s)
 
 /* ---- what a client asks ---- */
 
+/* A clock that is wrong by more than a tenth of what was asked about. */
+static bool skewed(const struct ask *ask, const struct coverage *c)
+{
+	uint32_t ms = measure_row(ask->kind)->end_slot ? SLIDING_MS
+		      : ask->window                    ? ask->task.window_ms
+						       : UINT32_MAX;
+
+	return c->clock_err_ms > ms / 10;
+}
+
 static void client_done(void *arg, void *part, const struct coverage *c)
 {
 	struct question *q = arg;
 	struct query_result r = { .part = part, .coverage = *c };
 
-	r.coverage.skew = measure_row(q->ask.kind)->end_slot &&
-			  c->clock_err_ms > SKEW_MS;
+	r.coverage.skew = skewed(&q->ask, c);
 	/* the next round wants what was given in this one */
 	rounds_over(q);
 	q->done(q->arg, &r);
@@ -315,12 +323,20 @@ void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out)
 	walk_scope(a->queries->walk, host_only, out);
 }
 
+/* The first is this host, which may not say where it is. */
+static struct endpoint row_endpoint(const struct agent *a,
+				    const struct tree_row *rows, uint32_t i)
+{
+	return i ? rows[i].ep : overlay_endpoint(a->overlay);
+}
+
 void coverage_report(struct agent *a, const struct coverage *c,
 		     const struct walk_scope *scope,
 		     struct coverage_report *out)
 {
 	const struct tree_row *rows;
 	struct walk_report r;
+	struct endpoint ep;
 	unsigned n;
 
 	walk_report(a->queries->walk, c, scope, &r);
@@ -334,14 +350,16 @@ void coverage_report(struct agent *a, const struct coverage *c,
 					 .missing_more = r.missing_more };
 	for (uint32_t i = 0; i < r.n_missing; i++) {
 		const struct tree_row *row = &rows[r.missing[i].row];
-		/* the first is this host, which may not say where it is */
-		struct endpoint ep = r.missing[i].row
-					     ? row->ep
-					     : overlay_endpoint(a->overlay);
 
+		ep = row_endpoint(a, rows, r.missing[i].row);
 		endpoint_format(&ep, 8000, out->missing[i].host);
 		out->missing[i].reason = r.missing[i].reason;
 		out->missing[i].last_seen_ms = row->seen_ms;
+	}
+	for (unsigned i = 0; c->skew && i < n && !out->skewed[0]; i++) {
+		ep = row_endpoint(a, rows, i);
+		if (node_id_equal(&rows[i].id, &c->clock_id))
+			endpoint_format(&ep, 8000, out->skewed);
 	}
 }
 

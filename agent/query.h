@@ -83,7 +83,8 @@ struct coverage_report {
 	uint32_t expected, answered;
 	uint32_t partial; /* of those missing: in with what they gave at first */
 	bool complete;
-	uint64_t epoch; /* its number */
+	char skewed[54]; /* whose clock is too wrong for it, or "" */
+	uint64_t epoch;  /* its number */
 	uint32_t n_missing, missing_more;
 	struct {
 		char host[54]; /* as clients write it, port only if not 8000 */

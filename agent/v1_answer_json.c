@@ -7,6 +7,7 @@
  * bound is null where a host is missing or a cell is full: nobody knows it.
  */
 #include <assert.h>
+#include <stdio.h>
 
 #include "agent/measure.h"
 #include "agent/overlay.h"
@@ -380,6 +381,21 @@ static void put_contributors(struct json_out *o, const struct v1_call *c,
 	json_close(o, ']');
 }
 
+/* Only where there are some. */
+static void put_warnings(struct json_out *o, const struct answer *an)
+{
+	char text[128];
+
+	if (!an->coverage.skew)
+		return;
+	snprintf(text, sizeof(text), "skew: the clock of %s is up to %u ms off",
+		 an->report.skewed[0] ? an->report.skewed : "a host",
+		 an->coverage.clock_err_ms);
+	json_open(o, "warnings", '[');
+	json_put_str(o, NULL, text);
+	json_close(o, ']');
+}
+
 static void put_meta(struct json_out *o, const struct v1_call *c,
 		     const struct answer *an)
 {
@@ -401,6 +417,7 @@ static void put_meta(struct json_out *o, const struct v1_call *c,
 	put_contributors(o, c, an);
 	json_put_u64(o, "truncated", truncated(an));
 	v1_put_cursor(c, o);
+	put_warnings(o, an);
 	json_put_u64(o, "epoch", an->report.epoch);
 	json_put_u64(o, "hops", an->coverage.hops);
 	json_put_u64(o, "elapsed_ms", an->elapsed_ms);

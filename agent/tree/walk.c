@@ -381,6 +381,7 @@ void walk_read_done(struct walk *w, uint64_t ref, enum missing_reason why,
 	} else {
 		c = *own;
 		c.clock_err_ms = view->clock_err_ms(w->conf.tree);
+		c.clock_id = *view->self(w->conf.tree);
 		c.epoch_max = view->lease(w->conf.tree);
 		q->local_in = true;
 		if (query_take(q, view->self(w->conf.tree), part, &c, false))

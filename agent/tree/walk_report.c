@@ -227,9 +227,12 @@ void walk_report(const struct walk *w, const struct coverage *c,
 
 /* ---- what a child may name ---- */
 
+#define CLOCK_MS 100 /* a smaller error is too large for no question */
+
 struct named {
 	const struct coverage *c;
 	uint32_t found; /* bits of its tops */
+	bool clock;     /* and who has the worst clock */
 };
 
 static void name_found(void *arg, uint32_t row, const struct node_id *id,
@@ -240,6 +243,7 @@ static void name_found(void *arg, uint32_t row, const struct node_id *id,
 	(void)row;
 	(void)alone;
 	(void)r;
+	n->clock |= node_id_equal(&n->c->clock_id, id);
 	for (uint32_t i = 0; i < n->c->n_missing; i++)
 		if (node_id_equal(&n->c->missing[i].id, id))
 			n->found |= UINT32_C(1) << i;
@@ -253,7 +257,7 @@ void tops_check(const struct walk *w, const struct node_id *child,
 	struct node_id id, parent;
 	uint32_t n, i, kept = 0;
 
-	if (!c->n_missing)
+	if (!c->n_missing && c->clock_err_ms < CLOCK_MS)
 		return;
 	n = w->conf.view->n_rows(w->conf.tree);
 	for (i = 0; i < n; i++) {
@@ -266,4 +270,6 @@ void tops_check(const struct walk *w, const struct node_id *child,
 		if (named.found & UINT32_C(1) << i)
 			c->missing[kept++] = c->missing[i];
 	c->n_missing = kept;
+	if (!named.clock)
+		c->clock_id = *child;
 }

@@ -153,6 +153,7 @@ int coverage_note(const struct cli *c, struct doc *meta)
 {
 	struct doc *cov = doc_get(meta, "coverage");
 	struct doc *list = doc_get(cov, "missing");
+	struct doc *warnings = doc_get(meta, "warnings");
 	size_t n = MIN(doc_len(list), MISSING_SHOWN);
 	uint64_t more = doc_count(doc_get(cov, "missing_more"));
 	char a[DOC_TEXT_LEN], b[DOC_TEXT_LEN];
@@ -176,6 +177,8 @@ int coverage_note(const struct cli *c, struct doc *meta)
 	     doc_text(doc_get(cov, "hosts_expected"), b),
 	     text.data ? "; missing: " : "", text.data ? text.data : "");
 	buf_fini(&text);
+	for (size_t i = 0; i < doc_len(warnings); i++)
+		note(c, "%s", doc_text(doc_at(warnings, i), a));
 	return CLI_PARTIAL;
 }
 

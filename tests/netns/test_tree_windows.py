@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from lab import wait_until
-from middle import middle
+from middle import coverage, middle
 from traffic import reproducible, spray, udp_packet
 from tree import COUNTER, Tree, configure, request
 
@@ -436,3 +436,44 @@ def test_t66b_restarts():
         assert sum(whole) > 0
         # one who is killed when it has answered is missed by nobody
         assert not FULL or sum(whole) < len(seen)
+
+
+def test_clock_that_is_wrong():
+    """By more than a tenth of a window: not complete, and it has a name."""
+    with Tree({0: [1], 1: [2]}) as tree:
+        r = tree.root.post("/api/v1/tasks", {
+            "filter": {"direction": "in"}, "key": "src", "window_s": 2,
+            "sketches": ["exact"]})
+        assert r.status == 201, r.text
+        path = f"/api/v1/tasks/{r.json()['data']['id']}/"
+
+        def meta(what):
+            r = tree.root.get(path + what)
+            return r.json().get("meta") if r.status == 200 else None
+
+        def whole(what):
+            m = meta(what)
+            return m and m["coverage"]["complete"]
+
+        def warned(what, node, ms):
+            m = meta(what)
+            return (m["coverage"]["hosts_answered"] == 3 and
+                    not m["coverage"]["complete"] and
+                    not m["coverage"]["missing"] and m.get("warnings") == [
+                        f"skew: the clock of {node.address} is up to {ms} ms "
+                        "off"])
+
+        with middle(tree.nodes[1]) as server:
+            leaf = tree.nodes[2].get("/api/v1/status").json()["data"]["node_id"]
+            for what, ms in ("totals", 210), ("realtime", 110):
+                wait_until(lambda what=what: whole(what), 20, what)
+                # who is not below it cannot be named by it
+                for clock_of, node in ((leaf, tree.nodes[2]),
+                                       ("ab" * 16, tree.nodes[1])):
+                    server.play = coverage(clock_err_ms=ms, clock_of=clock_of)
+                    wait_until(lambda what=what, node=node, ms=ms:
+                               warned(what, node, ms), 5, what)
+                server.play = coverage(clock_err_ms=ms - 20)
+                wait_until(lambda what=what: whole(what), 5, what)
+                assert "warnings" not in meta(what)
+                server.play = None

@@ -72,6 +72,9 @@ static void test_merge(void **state)
 	(void)state;
 	a.epoch_max = (struct epoch){ 2, 9, 4 };
 	b.epoch_max = (struct epoch){ 2, 8, 5 };
+	a.clock_err_ms = 7;
+	b.clock_err_ms = 9;
+	b.clock_id = id_of(2);
 	coverage_merge(&acc, &a, false);
 	coverage_merge(&acc, &b, true);
 	assert_int_equal(epoch_compare(&acc.epoch_max, &a.epoch_max), 0);
@@ -86,6 +89,8 @@ static void test_merge(void **state)
 	assert_int_equal(acc.end_min_ms, 1998);
 	assert_int_equal(acc.end_max_ms, 1999);
 	assert_int_equal(acc.hops, 1);
+	assert_int_equal(acc.clock_err_ms, 9);
+	assert_true(node_id_equal(&acc.clock_id, &b.clock_id));
 	assert_int_equal(acc.reasons[MISSING_TIMEOUT], 1);
 	assert_int_equal(acc.n_missing, 1);
 	assert_false(acc.saturated);
@@ -225,6 +230,7 @@ static void test_refused(void **state)
 		{ "[1, 2, 3, 4]", "[1, 2, 4, 3]" },
 		{ "[1, 2, 3, 4]", "[1, 2, 3]" },
 		{ "\"hops\": 1", "\"hops\": 17" },
+		{ "\"hops\": 1", "\"hops\": 1, \"clock_of\": \"00\"" },
 		{ "\"hops\": 1", "\"hops\": 1, \"saturated\": 1" },
 		{ "\"hops\": 1", "\"hops\": 1, \"epoch_max\": \"1.2\"" },
 		{ "\"hops\": 1", "\"hops\": 1, \"epoch_max\": 7" },
