@@ -104,7 +104,12 @@ void coverage_answered(struct coverage *c, const char *overlay_name,
 	memset(c, 0, sizeof(*c));
 	c->answered = 1;
 	c->digest = coverage_digest(overlay_name, self);
-	c->loss = *loss;
+	/* they are not read at one moment: what one host has too many of
+	 * does not make up for what another misses */
+	c->loss.matched = loss->matched;
+	c->loss.received.packets =
+		MIN(loss->received.packets, loss->matched.packets);
+	c->loss.received.bytes = MIN(loss->received.bytes, loss->matched.bytes);
 	c->hosts_missed = loss->matched.packets > loss->received.packets;
 	c->start_min_ms = c->start_max_ms = start_ms;
 	c->end_min_ms = c->end_max_ms = end_ms;
@@ -390,6 +395,9 @@ int coverage_decode(const struct json *v, struct coverage *out)
 		return -EINVAL;
 	if (json_get(v, "saturated") &&
 	    json_bool(json_get(v, "saturated"), &c.saturated))
+		return -EINVAL;
+	if (c.loss.received.packets > c.loss.matched.packets ||
+	    c.loss.received.bytes > c.loss.matched.bytes)
 		return -EINVAL;
 	if (!c.answered && c.digest)
 		return -EINVAL;

@@ -84,6 +84,7 @@ LIES = {
     "too many hosts": coverage(answered=50),
     "2^32 hosts": coverage(answered=2**32 + 1),
     "negative loss": coverage(missed=[-1, 0], matched=[-1, 0]),
+    "more received than matched": coverage(received=[2**40, 2**40]),
     "no epoch": coverage(epoch_max="x"),
     "an epoch to come": coverage(epoch_max="9.ffffffffffffffff.99"),
     "unknown reason": coverage(missing=[["00" * 16, "nonsense"]]),

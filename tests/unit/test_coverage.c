@@ -96,6 +96,19 @@ static void test_merge(void **state)
 	assert_false(acc.saturated);
 }
 
+/* What one has received too much does not make up for what another missed. */
+static void test_missed(void **state)
+{
+	struct coverage acc = { 0 }, a = one(1, 10, 8), b = one(2, 5, 7);
+
+	(void)state;
+	coverage_merge(&acc, &a, false);
+	coverage_merge(&acc, &b, true);
+	assert_int_equal(acc.loss.matched.packets, 15);
+	assert_int_equal(acc.loss.received.packets, 13);
+	assert_int_equal(acc.hosts_missed, 1);
+}
+
 /* The same host twice shows in the digest; the order of hosts does not. */
 static void test_digest(void **state)
 {
@@ -172,7 +185,7 @@ static void test_codec(void **state)
 
 			c.epoch_max.term = seed_below(&seed, 3);
 			c.epoch_max.root = seed_next(&seed);
-			c.epoch_max.n = seed_next(&seed);
+			c.epoch_max.n = seed_next(&seed) % EPOCH_MAX;
 
 			if (seed_below(&seed, 3) == 0) {
 				c = (struct coverage){ 0 };
@@ -225,6 +238,8 @@ static void test_refused(void **state)
 		{ "[5, 500]", "[5, -1]" },
 		{ "[5, 500]", "[5, 9223372036854775809]" },
 		{ "[5, 500]", "{\"a\": 5, \"b\": 500}" },
+		{ "[4, 400]", "[6, 400]" },
+		{ "[4, 400]", "[4, 501]" },
 		{ "\"hosts_missed\": 1", "\"hosts_missed\": 3" },
 		{ "[1, 2, 3, 4]", "[2, 1, 3, 4]" },
 		{ "[1, 2, 3, 4]", "[1, 2, 4, 3]" },
@@ -261,6 +276,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_missed),
 		cmocka_unit_test(test_digest),
 		cmocka_unit_test(test_saturation),
 		cmocka_unit_test(test_many_missing),
