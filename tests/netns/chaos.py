@@ -411,8 +411,9 @@ class Fault(threading.Thread):
         ended, link = self.note("agent"), self.note("link")
         self.node.agent.kill()
         strange = STRANGE[self.event.number % len(STRANGE)]
-        with Listener(self.host, self.node.address, strange) as listener:
-            self.world.strangers.append(listener)
+        listener = Listener(self.host, self.node.address, strange)
+        self.world.strangers.append(listener)
+        with listener:
             self.hold()
         self.world.strangers_until = time.monotonic() + 5
         self.node.start()
