@@ -82,6 +82,7 @@ void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out);
 struct coverage_report {
 	uint32_t expected, answered;
 	uint32_t partial; /* of those missing: in with what they gave at first */
+	bool all_in; /* these hosts and no others, as far as anybody knows */
 	bool complete;
 	char skewed[54]; /* whose clock is too wrong for it, or "" */
 	uint64_t epoch;  /* its number */

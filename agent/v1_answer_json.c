@@ -18,7 +18,7 @@
 
 struct item_context {
 	const struct answer *an;
-	bool hide_upper; /* a host is missing, or a cell is full */
+	bool hide_upper; /* a host may be missing, or a cell is full */
 };
 
 static void put_upper(struct json_out *o, const struct item_context *ic,
@@ -439,8 +439,8 @@ void v1_answer_send(struct v1_call *c, const struct answer *an)
 	struct http_reply r;
 	struct json_out o;
 
-	ic.hide_upper = an->report.answered < an->report.expected ||
-			an->coverage.saturated || an->part->saturated;
+	ic.hide_upper = !an->report.all_in || an->coverage.saturated ||
+			an->part->saturated;
 	if (an->kind == ASK_REALTIME)
 		answer_order_keys(an);
 	v1_page(c, row->count(an));

@@ -105,6 +105,7 @@ uint64_t walk_served(const struct walk *w); /* questions of the parent */
 struct walk_report {
 	uint32_t expected, answered;
 	uint32_t partial; /* of those missing: in with what they gave at first */
+	bool all_in; /* these hosts and no others, as far as anybody knows */
 	bool complete;
 	uint32_t n_missing, missing_more;
 	struct {

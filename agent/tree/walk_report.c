@@ -210,9 +210,9 @@ void walk_report(const struct walk *w, const struct coverage *c,
 		reasons |= c->reasons[r] != 0;
 	out->answered = c->answered;
 	out->expected = MAX(scope->expected, c->answered);
-	out->complete = c->answered == scope->expected &&
-			c->digest == scope->digest && !reasons &&
-			!c->saturated && !c->skew && !scope->unsettled;
+	out->all_in = c->answered == scope->expected &&
+		      c->digest == scope->digest && !scope->unsettled;
+	out->complete = out->all_in && !reasons && !c->saturated && !c->skew;
 	out->partial = c->reasons[MISSING_PARTIAL];
 	if (c->n_missing)
 		walk_expand(w, c, 0, report_name, out);

@@ -135,9 +135,17 @@ def test_lying_child():
 def test_sibling_claimed_and_digest():
     """A plausible lie about who answered is never called complete."""
     with star_with_middle() as (tree, server, _ledger):
+        task = tree.root.post("/api/v1/tasks", {
+            "filter": {"direction": "in"}, "key": "src", "sketches": ["hll"]})
+        path = f"/api/v1/tasks/{task.json()['data']['id']}/distinct"
+        wait_until(lambda: tree.root.get(path).json()["meta"]["coverage"][
+            "complete"], 15, "all have it")
+        assert tree.root.get(path).json()["data"]["upper"] is not None
         server.play = coverage(digest="0123456789abcdef")
         reply = tree.root.ask(**COUNTER)
         assert reply.answered == (4, 4) and not reply.complete
+        # nor is known what there is at most
+        assert tree.root.get(path).json()["data"]["upper"] is None
         server.play = None
 
 

@@ -761,16 +761,21 @@ static void test_complete(void **state)
 		assert_false(r.complete);              \
 		assert_true(r.answered <= r.expected); \
 	} while (0)
+	assert_true((walk_report(k, &w->coverage, &w->scope, &r), r.all_in));
 	INCOMPLETE(c.answered--);
+	assert_false(r.all_in);
 	INCOMPLETE(c.answered++);
 	INCOMPLETE(c.digest++);
+	assert_false(r.all_in);
 	INCOMPLETE(coverage_missing(&c, &self, MISSING_PARTIAL, true));
 	INCOMPLETE(c.reasons[MISSING_BUSY] = 1);
 	INCOMPLETE(c.saturated = true);
 	INCOMPLETE(c.skew = true);
+	assert_true(r.all_in);
 	INCOMPLETE(s.expected++);
 	INCOMPLETE(s.digest++);
 	INCOMPLETE(s.unsettled = true);
+	assert_false(r.all_in);
 #undef INCOMPLETE
 	world_free(w);
 }
