@@ -366,18 +366,12 @@ static void children_hear(struct world *w, uint32_t agent)
 
 static void held_lost(struct world *w, struct agent *a, bool reset)
 {
-	while (a->held_first != NO_EVENT) {
-		uint32_t i = a->held_first;
-		struct event e = w->event[i];
+	struct event e;
 
-		a->held_first = e.pos;
-		w->event[i].pos = w->free_event;
-		w->free_event = i;
+	while (queue_take(w, &a->held, &e))
 		if (e.kind == EV_REQUEST || e.kind == EV_REPLY ||
 		    e.kind == EV_LIMIT || e.kind == EV_ERROR)
 			net_lost(w, &e, reset);
-	}
-	a->held_last = NO_EVENT;
 }
 
 void agent_kill(struct world *w, uint32_t agent, bool power)
@@ -410,23 +404,7 @@ void agent_kill(struct world *w, uint32_t agent, bool power)
 
 void agent_hold(struct world *w, const struct event *e)
 {
-	struct agent *a = &w->agent[e->agent];
-	uint32_t i = w->free_event;
-
-	if (i != NO_EVENT) {
-		w->free_event = w->event[i].pos;
-	} else {
-		w->event = grow(w->event, &w->max_event, w->n_event + 1,
-				sizeof(*w->event));
-		i = w->n_event++;
-	}
-	w->event[i] = *e;
-	w->event[i].pos = NO_EVENT;
-	if (a->held_last == NO_EVENT)
-		a->held_first = i;
-	else
-		w->event[a->held_last].pos = i;
-	a->held_last = i;
+	queue_put(w, &w->agent[e->agent].held, e);
 }
 
 void agent_stop(struct world *w, uint32_t agent)
@@ -443,23 +421,17 @@ void agent_stop(struct world *w, uint32_t agent)
 void agent_continue(struct world *w, uint32_t agent)
 {
 	struct agent *a = &w->agent[agent];
+	struct event e;
 
 	a->stopped = false;
 	agent_disturb(w, agent);
-	while (a->held_first != NO_EVENT) {
-		uint32_t i = a->held_first, made;
-		struct event e = w->event[i];
-
-		a->held_first = e.pos;
-		w->event[i].pos = w->free_event;
-		w->free_event = i;
-		made = world_push(w, w->now_us, (enum event_kind)e.kind, agent,
-				  e.arg);
+	while (queue_take(w, &a->held, &e)) {
+		uint32_t made = world_push(
+			w, w->now_us, (enum event_kind)e.kind, agent, e.arg);
 		w->event[made].boot = e.boot;
 		if (e.kind == EV_TIMER)
 			a->timer[timer_find(a, (uint32_t)e.arg)].event = made;
 	}
-	a->held_last = NO_EVENT;
 }
 
 void agent_event(struct world *w, const struct event *e)

@@ -192,6 +192,7 @@ static bool play(const struct sim_case *c, const struct sim_conf *conf,
 	t->asked += w->asked.answered;
 	t->complete += w->asked.complete;
 	t->partial += w->asked.partial;
+	t->trace += w->hash;
 	world_close(w);
 	free(w);
 	return good;
@@ -251,13 +252,15 @@ static int run_jobs(const struct sim_case *c, const struct run *r)
 		sum.asked += t[j].asked;
 		sum.complete += t[j].complete;
 		sum.partial += t[j].partial;
+		sum.trace += t[j].trace;
 	}
 	printf("%s: %" PRIu64 " histories, %" PRIu64 " failed, %" PRIu64
 	       " events, %" PRIu64 " messages, %" PRIu64 " moves, %" PRIu64
 	       " checks, %" PRIu64 " answers: %" PRIu64 " complete, %" PRIu64
-	       " not\n",
+	       " not; trace %016" PRIx64 "\n",
 	       c->name, sum.runs, sum.failed + died, sum.events, sum.messages,
-	       sum.moves, sum.checks, sum.asked, sum.complete, sum.partial);
+	       sum.moves, sum.checks, sum.asked, sum.complete, sum.partial,
+	       sum.trace);
 	return sum.failed || died ? 1 : 0;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Simulator of many agents in one process: a heap of events in virtual time,
+ * Simulator of many agents in one process: events in virtual time,
  * a network between agents, faults, and a ledger that judges what the machines
  * do.  The machines are the agent's own objects; nothing of them is copied.
  * One seed, one history.
@@ -44,15 +44,24 @@ enum event_kind {
 };
 
 struct event {
-	uint64_t arg;
+	uint64_t at_us, arg;
 	uint32_t agent, boot;
-	uint32_t pos; /* in the heap, or next of a list */
-	uint8_t kind;
+	uint32_t next, prev; /* in its queue, or next of the free ones */
+	uint8_t kind, level; /* of the wheel */
 };
 
-struct slot {
-	uint64_t at_us, seq;
-	uint32_t event;
+/* Events by the order in which they came. */
+struct queue {
+	uint32_t first, last;
+};
+
+#define WHEEL_DIGIT  6 /* bits */
+#define WHEEL_SLOTS  64
+#define WHEEL_LEVELS 11
+struct wheel {
+	uint64_t at_us; /* not above anything in it */
+	uint64_t full[WHEEL_LEVELS];
+	struct queue slot[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 
 struct trace {
@@ -144,8 +153,8 @@ struct agent {
 	uint32_t lives;   /* ids it had so far */
 	uint32_t n_timers, max_timers;
 	struct timer *timer;
-	uint32_t held_first, held_last; /* events while it is stopped */
-	uint32_t in_flight;             /* exchanges it waits for */
+	struct queue held;  /* events while it is stopped */
+	uint32_t in_flight; /* exchanges it waits for */
 	uint32_t slow_us;
 	uint8_t group; /* agents of different groups do not hear each other */
 	bool stopped, power, old, cut_in, cut_out, gone, drains;
@@ -219,9 +228,8 @@ struct sim_conf {
 
 struct world {
 	struct sim_conf conf;
-	uint64_t now_us, seq, n_events, n_messages, n_wired, hash, chance;
-	struct slot *heap;
-	uint32_t n_heap, max_heap;
+	uint64_t now_us, n_events, n_messages, n_wired, hash, chance;
+	struct wheel wheel;
 	struct event *event;
 	uint32_t n_event, max_event, free_event;
 	struct agent *agent;
@@ -256,6 +264,9 @@ void world_close(struct world *w);
 uint32_t world_push(struct world *w, uint64_t at_us, enum event_kind kind,
 		    uint32_t agent, uint64_t arg);
 void world_cancel(struct world *w, uint32_t event);
+/* Events that wait for something else than time. */
+void queue_put(struct world *w, struct queue *q, const struct event *e);
+bool queue_take(struct world *w, struct queue *q, struct event *out);
 /* Until then, or until something failed. */
 void world_run(struct world *w, uint64_t until_us);
 /* For what is not an event of its own. */
@@ -407,6 +418,7 @@ uint64_t ledger_repair(struct world *w, double quantile);
 struct tally {
 	uint64_t runs, failed, events, messages, moves, checks;
 	uint64_t asked, complete, partial;
+	uint64_t trace; /* of all histories, in any order */
 };
 
 struct run {

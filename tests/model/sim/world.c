@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Virtual time: events in a heap of four branches, ordered by time and then by
- * when they were made, so that one seed has one history.  Each event is mixed
- * into a hash; the last hundred are kept to be printed when something fails.
- * An event knows its place in the heap: timers are taken out, not left to
- * expire.  The world owns agents, exchanges and the ledger.
+ * Virtual time: events come by time and then by when they were made, so that
+ * one seed has one history.  Each event is mixed into a hash; the last hundred
+ * are kept to be printed when something fails.  The world owns agents,
+ * exchanges and the ledger.
+ *
+ * Events wait in a wheel of levels, one for each digit of their time: an event
+ * is where its time first differs from the wheel's, and comes down as the wheel
+ * turns.  Queues keep their order on the way, so that events of one moment stay
+ * in theirs.  Timers are taken out, not left to expire.
  */
 #include <assert.h>
 #include <errno.h>
@@ -17,8 +21,6 @@
 
 #include "common/util.h"
 #include "sim.h"
-
-#define BRANCHES 4
 
 static const char *const event_names[] = {
 	[EV_TIMER] = "timer", [EV_REQUEST] = "request", [EV_REPLY] = "reply",
@@ -91,96 +93,168 @@ void *grow(void *p, uint32_t *max, uint32_t need, size_t size)
 	return p;
 }
 
-/* ---- heap ---- */
+/* ---- events and their queues ---- */
 
-static bool slot_before(const struct slot *a, const struct slot *b)
-{
-	return a->at_us < b->at_us || (a->at_us == b->at_us && a->seq < b->seq);
-}
+static const struct queue empty = { NO_EVENT, NO_EVENT };
 
-static void slot_put(struct world *w, uint32_t i, struct slot s)
-{
-	w->heap[i] = s;
-	w->event[s.event].pos = i;
-}
-
-static void heap_up(struct world *w, uint32_t i, struct slot s)
-{
-	while (i) {
-		uint32_t up = (i - 1) / BRANCHES;
-
-		if (!slot_before(&s, &w->heap[up]))
-			break;
-		slot_put(w, i, w->heap[up]);
-		i = up;
-	}
-	slot_put(w, i, s);
-}
-
-static void heap_down(struct world *w, uint32_t i, struct slot s)
-{
-	for (;;) {
-		uint64_t first = (uint64_t)i * BRANCHES + 1;
-		uint32_t least = 0;
-
-		for (uint64_t c = first;
-		     c < MIN(first + BRANCHES, (uint64_t)w->n_heap); c++)
-			if (!least || slot_before(&w->heap[c], &w->heap[least]))
-				least = (uint32_t)c;
-		if (!least || !slot_before(&w->heap[least], &s))
-			break;
-		slot_put(w, i, w->heap[least]);
-		i = least;
-	}
-	slot_put(w, i, s);
-}
-
-static void heap_remove(struct world *w, uint32_t i)
-{
-	struct slot last = w->heap[--w->n_heap];
-
-	if (i == w->n_heap)
-		return;
-	if (i && slot_before(&last, &w->heap[(i - 1) / BRANCHES]))
-		heap_up(w, i, last);
-	else
-		heap_down(w, i, last);
-}
-
-uint32_t world_push(struct world *w, uint64_t at_us, enum event_kind kind,
-		    uint32_t agent, uint64_t arg)
+static uint32_t event_new(struct world *w, const struct event *e)
 {
 	uint32_t i = w->free_event;
-	struct slot s = { .at_us = MAX(at_us, w->now_us), .seq = ++w->seq };
 
 	if (i != NO_EVENT) {
-		w->free_event = w->event[i].pos;
+		w->free_event = w->event[i].next;
 	} else {
 		w->event = grow(w->event, &w->max_event, w->n_event + 1,
 				sizeof(*w->event));
 		i = w->n_event++;
 	}
-	w->event[i] = (struct event){
-		.arg = arg,
-		.agent = agent,
-		.boot = agent == NOBODY ? 0 : w->agent[agent].boot,
-		.kind = (uint8_t)kind,
-	};
-	s.event = i;
-	w->heap = grow(w->heap, &w->max_heap, w->n_heap + 1, sizeof(*w->heap));
-	heap_up(w, w->n_heap++, s);
+	w->event[i] = *e;
 	return i;
 }
 
 static void event_free(struct world *w, uint32_t i)
 {
-	w->event[i].pos = w->free_event;
+	w->event[i].next = w->free_event;
 	w->free_event = i;
+}
+
+static void queue_add(struct world *w, struct queue *q, uint32_t i)
+{
+	w->event[i].next = NO_EVENT;
+	w->event[i].prev = q->last;
+	if (q->last == NO_EVENT)
+		q->first = i;
+	else
+		w->event[q->last].next = i;
+	q->last = i;
+}
+
+static void queue_remove(struct world *w, struct queue *q, uint32_t i)
+{
+	const struct event *e = &w->event[i];
+
+	if (e->prev == NO_EVENT)
+		q->first = e->next;
+	else
+		w->event[e->prev].next = e->next;
+	if (e->next == NO_EVENT)
+		q->last = e->prev;
+	else
+		w->event[e->next].prev = e->prev;
+}
+
+void queue_put(struct world *w, struct queue *q, const struct event *e)
+{
+	queue_add(w, q, event_new(w, e));
+}
+
+bool queue_take(struct world *w, struct queue *q, struct event *out)
+{
+	uint32_t i = q->first;
+
+	if (i == NO_EVENT)
+		return false;
+	*out = w->event[i];
+	queue_remove(w, q, i);
+	event_free(w, i);
+	return true;
+}
+
+/* ---- the wheel ---- */
+
+static unsigned digit(uint64_t at_us, unsigned level)
+{
+	return at_us >> level * WHEEL_DIGIT & (WHEEL_SLOTS - 1);
+}
+
+/* By the highest digit in which its time differs from the wheel's. */
+static void wheel_add(struct world *w, uint32_t i)
+{
+	struct wheel *wh = &w->wheel;
+	struct event *e = &w->event[i];
+	uint64_t differs = (e->at_us ^ wh->at_us) | 1;
+	unsigned level =
+		(63 - (unsigned)__builtin_clzll(differs)) / WHEEL_DIGIT;
+	unsigned at = digit(e->at_us, level);
+
+	e->level = (uint8_t)level;
+	queue_add(w, &wh->slot[level][at], i);
+	wh->full[level] |= UINT64_C(1) << at;
+}
+
+static void wheel_remove(struct world *w, uint32_t i)
+{
+	unsigned level = w->event[i].level;
+	unsigned at = digit(w->event[i].at_us, level);
+	struct queue *q = &w->wheel.slot[level][at];
+
+	queue_remove(w, q, i);
+	if (q->first == NO_EVENT)
+		w->wheel.full[level] &= ~(UINT64_C(1) << at);
+}
+
+/* Turns the wheel to the first slot of a level and shares it out. */
+static void wheel_turn(struct world *w, unsigned level, unsigned at,
+		       uint64_t to_us)
+{
+	struct queue q = w->wheel.slot[level][at];
+
+	w->wheel.at_us = to_us;
+	w->wheel.slot[level][at] = empty;
+	w->wheel.full[level] &= ~(UINT64_C(1) << at);
+	for (uint32_t i = q.first, next; i != NO_EVENT; i = next) {
+		next = w->event[i].next;
+		wheel_add(w, i);
+	}
+}
+
+/* The first of all until then, or NO_EVENT. */
+static uint32_t wheel_first(struct world *w, uint64_t until_us)
+{
+	struct wheel *wh = &w->wheel;
+
+	for (unsigned level = 0; level < WHEEL_LEVELS;) {
+		unsigned at;
+		uint64_t from;
+		uint32_t i;
+
+		if (!wh->full[level]) {
+			level++;
+			continue;
+		}
+		at = (unsigned)__builtin_ctzll(wh->full[level]);
+		i = wh->slot[level][at].first;
+		from = w->event[i].at_us >> level * WHEEL_DIGIT
+						    << level * WHEEL_DIGIT;
+		if (from > until_us)
+			break;
+		if (!level)
+			return i;
+		wheel_turn(w, level, at, from);
+		level = 0;
+	}
+	return NO_EVENT;
+}
+
+uint32_t world_push(struct world *w, uint64_t at_us, enum event_kind kind,
+		    uint32_t agent, uint64_t arg)
+{
+	struct event e = {
+		.at_us = MAX(at_us, w->now_us),
+		.arg = arg,
+		.agent = agent,
+		.boot = agent == NOBODY ? 0 : w->agent[agent].boot,
+		.kind = (uint8_t)kind,
+	};
+	uint32_t i = event_new(w, &e);
+
+	wheel_add(w, i);
+	return i;
 }
 
 void world_cancel(struct world *w, uint32_t event)
 {
-	heap_remove(w, w->event[event].pos);
+	wheel_remove(w, event);
 	event_free(w, event);
 }
 
@@ -217,13 +291,13 @@ static void world_dispatch(struct world *w, const struct event *e)
 
 void world_run(struct world *w, uint64_t until_us)
 {
-	while (!w->failed && w->n_heap && w->heap[0].at_us <= until_us) {
-		uint32_t i = w->heap[0].event;
+	uint32_t i;
+
+	while (!w->failed && (i = wheel_first(w, until_us)) != NO_EVENT) {
 		struct event e = w->event[i];
 
-		w->now_us = w->heap[0].at_us;
-		heap_remove(w, 0);
-		event_free(w, i);
+		w->now_us = e.at_us;
+		world_cancel(w, i);
 		w->n_events++;
 		w->hash = mix(w->hash ^ w->now_us) ^
 			  mix(e.arg + ((uint64_t)e.kind << 32) + e.agent);
@@ -374,6 +448,8 @@ int world_open(struct world *w, const struct sim_conf *conf)
 	w->net = conf->net;
 	w->chance = mix(conf->seed + 1);
 	w->free_event = NO_EVENT;
+	for (unsigned i = 0; i < WHEEL_LEVELS * WHEEL_SLOTS; i++)
+		w->wheel.slot[i / WHEEL_SLOTS][i % WHEEL_SLOTS] = empty;
 	w->free_exchange = NOBODY;
 	err = faults_parse(conf->faults, &w->mask);
 	if (err)
@@ -390,7 +466,7 @@ int world_open(struct world *w, const struct sim_conf *conf)
 		a->provider.w = w;
 		a->provider.self = i;
 		a->mono_us = chance_below(&a->chance, 1000 * SECOND);
-		a->held_first = a->held_last = NO_EVENT;
+		a->held = empty;
 		a->parent = a->remover = NOBODY;
 		a->orphan_us = NEVER;
 	}
@@ -415,6 +491,5 @@ void world_close(struct world *w)
 	ask_free(w);
 	ledger_free(w);
 	free(w->agent);
-	free(w->heap);
 	free(w->event);
 }
