@@ -125,7 +125,7 @@ void coverage_missing(struct coverage *c, const struct node_id *id,
 		return;
 	c->missing[c->n_missing].id = *id;
 	c->missing[c->n_missing].alone = alone;
-	c->missing[c->n_missing++].reason = r;
+	c->missing[c->n_missing++].reason = (uint8_t)r;
 }
 
 static uint32_t add32(uint32_t a, uint32_t b, bool *saturated)
@@ -295,6 +295,7 @@ static int get_missing(const struct json *obj, struct coverage *c)
 		return -EINVAL;
 	for (size_t i = 0; i < n; i++) {
 		const struct json *top = json_at(a, i);
+		enum missing_reason r;
 		const char *s;
 		bool alone;
 
@@ -303,8 +304,9 @@ static int get_missing(const struct json *obj, struct coverage *c)
 		    json_str(json_at(top, 0), 32, &s, &len) ||
 		    node_id_parse(s, len, &c->missing[i].id) ||
 		    json_str(json_at(top, 1), 32, &s, &len) ||
-		    missing_reason_parse(s, &c->missing[i].reason))
+		    missing_reason_parse(s, &r))
 			return -EINVAL;
+		c->missing[i].reason = (uint8_t)r;
 		c->missing[i].alone = json_len(top) == 3;
 		if (c->missing[i].alone &&
 		    (json_bool(json_at(top, 2), &alone) || !alone))

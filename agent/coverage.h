@@ -59,7 +59,7 @@ struct coverage {
 	uint32_t n_missing;     /* tops listed; reasons[] counts all */
 	struct {
 		struct node_id id;
-		enum missing_reason reason;
+		uint8_t reason;   /* enum missing_reason */
 		bool alone;       /* its own read: those below may be in */
 	} missing[COVERAGE_TOPS]; /* last, so that a copy may be short */
 };

@@ -52,6 +52,9 @@ struct branch *branch_by_endpoint(const struct tree *t,
 
 static struct branch *branch_by_slot(const struct tree *t, unsigned slot)
 {
+	/* those that came one after the other are where their slot is */
+	if (slot < t->n_children && t->child[slot]->slot == slot)
+		return t->child[slot];
 	for (unsigned i = 0; i < t->n_children; i++)
 		if (t->child[i]->slot == slot)
 			return t->child[i];

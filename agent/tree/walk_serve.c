@@ -16,7 +16,7 @@
 #include "common/util.h"
 
 #define SEEN_MAX   4096
-#define SEEN_MIN   4
+#define SEEN_MIN   1 /* a power of two */
 #define SEEN_MS    60000
 #define KEPT_MAX   64 /* parts kept for a second request */
 #define KEPT_BYTES ((size_t)256 * 1024)
