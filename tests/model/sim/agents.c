@@ -14,6 +14,7 @@
 #include "sim.h"
 
 #define WALL_MS 1795222860000ull /* at virtual 0 */
+#define NO_REF  UINT64_MAX       /* its answer is for nobody */
 
 bool agent_runs(const struct agent *a)
 {
@@ -101,21 +102,33 @@ static void no_close(struct member *m)
 	(void)m;
 }
 
+enum {
+	BY_SEEDS,
+	BY_HEAP,
+	BY_HAND
+};
+
+static const struct member_ops founder = { .name = "founder",
+					   .parents = heap_parents,
+					   .hash = no_hash,
+					   .founds = true,
+					   .close = no_close };
+
 static const struct member_ops providers[] = {
-	{ .name = "join",
-	  .seeds = true,
-	  .parents = join_parents,
-	  .hash = no_hash,
-	  .close = no_close },
-	{ .name = "heap",
-	  .parents = heap_parents,
-	  .hash = no_hash,
-	  .close = no_close },
-	{ .name = "manual",
-	  .parents = no_parents,
-	  .hash = no_hash,
-	  .founds = true,
-	  .close = no_close },
+	[BY_SEEDS] = { .name = "join",
+		       .seeds = true,
+		       .parents = join_parents,
+		       .hash = no_hash,
+		       .close = no_close },
+	[BY_HEAP] = { .name = "heap",
+		      .parents = heap_parents,
+		      .hash = no_hash,
+		      .close = no_close },
+	[BY_HAND] = { .name = "manual",
+		      .parents = no_parents,
+		      .hash = no_hash,
+		      .founds = true,
+		      .close = no_close },
 };
 
 static const struct member_ops *provider_of(const struct world *w,
@@ -124,6 +137,8 @@ static const struct member_ops *provider_of(const struct world *w,
 	const char *name = agent < w->n - w->conf.newcomers ? w->conf.provider
 							    : "join";
 
+	if (w->agent[agent].founds)
+		return &founder;
 	for (size_t i = 0; i < ARRAY_SIZE(providers); i++)
 		if (strcmp(providers[i].name, name) == 0)
 			return &providers[i];
@@ -321,6 +336,8 @@ static void agent_begin(struct world *w, uint32_t agent)
 	agent_disturb(w, agent);
 	ledger_started(w, agent);
 	tree_start(a->tree);
+	if (a->founds) /* it takes children as another one does */
+		a->conf.provider = &providers[BY_HEAP];
 	ledger_touch(w, agent);
 }
 
@@ -332,6 +349,27 @@ void agent_disturb(struct world *w, uint32_t agent)
 void agent_start(struct world *w, uint32_t agent)
 {
 	agent_begin(w, agent);
+}
+
+void agent_invite(struct world *w, uint32_t agent, uint32_t parent)
+{
+	struct endpoint to = endpoint_of(agent);
+	struct tree_msg m = {
+		.kind = TREE_INVITE,
+		.u.invite = { .id = *tree_self(w->agent[parent].tree),
+			      .ep = endpoint_of(parent),
+			      .overlay = "linnet" },
+	};
+
+	/* only who founds may be invited */
+	w->agent[agent].conf.provider = &founder;
+	net_send(w, &proto_tree, parent, &to, &m, 500, true, NO_REF);
+}
+
+void agent_settle(struct world *w, uint32_t agent)
+{
+	w->agent[agent].founds = false;
+	agent_conf(&w->agent[agent]);
 }
 
 void agent_forget_disk(struct world *w, uint32_t agent)

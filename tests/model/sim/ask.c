@@ -24,14 +24,18 @@ struct names {
 	uint64_t bits[]; /* who is in it */
 };
 
-/* A request: ask, via; a reply: word, coverage, part. */
+/*
+ * A request: ask; a reply: word, coverage, part.  One that flies has a tail for
+ * what it borrows: the ids of via, or the coverage without the room for tops
+ * that are not there.
+ */
 struct ask_msg {
 	struct walk_ask ask;
-	struct node_id via[WALK_VIA];
 	enum tree_word word;
-	bool covered;
-	struct coverage coverage;
+	const struct coverage *coverage; /* NULL: none */
 	struct names *part;
+	size_t len;
+	uint8_t tail[];
 };
 
 /* A query at the agent that was asked. */
@@ -87,27 +91,45 @@ static void names_add(const struct world *w, struct names *p, uint32_t agent)
 
 /* ---- messages ---- */
 
-static void *ask_copy(struct world *w, const void *from, bool reply)
+static struct ask_msg *ask_fly(const struct ask_msg *m, const void *tail,
+			       size_t len)
 {
-	const struct ask_msg *m = from;
-	struct ask_msg *c = malloc(sizeof(*c));
+	struct ask_msg *c = malloc(sizeof(*c) + len);
 
 	if (!c)
 		abort();
-	if (reply) {
-		c->word = m->word;
-		c->covered = m->covered;
-		if (m->covered) {
-			c->coverage = m->coverage;
-			wire_coverage(w, &c->coverage);
-		}
-		c->part = m->part ? names_copy(w, m->part) : NULL;
-	} else {
-		c->ask = m->ask;
-		memcpy(c->via, m->via, m->ask.n_via * sizeof(m->via[0]));
-		c->ask.via = c->via;
-		c->part = NULL;
-	}
+	*c = *m;
+	c->len = len;
+	if (len)
+		memcpy(c->tail, tail, len);
+	return c;
+}
+
+static struct ask_msg *ask_fly_reply(struct world *w, const struct ask_msg *m)
+{
+	const struct coverage *cov = m->coverage;
+	struct coverage wired;
+	struct ask_msg *c;
+
+	if (cov && wire_coverage(w, cov, &wired))
+		cov = &wired;
+	c = ask_fly(m, cov,
+		    cov ? offsetof(struct coverage, missing) +
+				    cov->n_missing * sizeof(cov->missing[0])
+			: 0);
+	c->part = m->part ? names_copy(w, m->part) : NULL;
+	return c;
+}
+
+static void *ask_copy(struct world *w, const void *from, bool reply)
+{
+	const struct ask_msg *m = from;
+	struct ask_msg *c;
+
+	if (reply)
+		return ask_fly_reply(w, m);
+	c = ask_fly(m, m->ask.via, m->ask.n_via * sizeof(*m->ask.via));
+	c->ask.via = (const struct node_id *)c->tail;
 	return c;
 }
 
@@ -122,25 +144,26 @@ static void ask_msg_free(struct world *w, void *msg)
 }
 
 /* A wrong part: too many, a wrong digest, a sibling's, itself twice. */
-static void lie(struct world *w, uint32_t agent, struct ask_msg *m)
+static void lie(struct world *w, uint32_t agent, struct coverage *c,
+		struct names *part)
 {
 	switch (chance_below(&w->chance, 4)) {
 	case 0:
-		m->coverage.answered++;
+		c->answered++;
 		break;
 	case 1:
-		m->coverage.digest ^= chance_u64(&w->chance) | 1;
+		c->digest ^= chance_u64(&w->chance) | 1;
 		break;
 	case 2:
-		m->coverage.answered++;
-		m->part->hosts++;
-		m->coverage.digest += coverage_digest(
+		c->answered++;
+		part->hosts++;
+		c->digest += coverage_digest(
 			"linnet", &w->agent[(agent + 1) % w->n].disk.id);
 		break;
 	default:
-		m->coverage.answered *= 2;
-		m->coverage.digest *= 2;
-		m->part->hosts *= 2;
+		c->answered *= 2;
+		c->digest *= 2;
+		part->hosts *= 2;
 		break;
 	}
 }
@@ -195,6 +218,7 @@ static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
 {
 	struct ask_msg *m = msg;
 	struct walk_got got = { .err = err };
+	struct coverage c = { 0 };
 
 	world_note(w, from, to,
 		   err                  ? strerror(-err)
@@ -203,8 +227,9 @@ static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
 	if (m) {
 		got.word = m->word;
 		got.part = m->part;
-		got.coverage = m->covered ? &m->coverage : NULL;
 		m->part = NULL;
+		if (m->coverage)
+			got.coverage = memcpy(&c, m->tail, m->len);
 	}
 	walk_done(w->agent[from].walk, ref, &got);
 }
@@ -253,11 +278,11 @@ static int env_send(void *ctx, const struct walk_send *s)
 			 .lease = s->to->lease,
 			 .as_of = s->as_of,
 			 .budget_ms = s->fresh ? s->told_fresh_ms : s->told_ms,
-			 .n_via = s->n_via },
+			 .n_via = s->n_via,
+			 .via = s->via },
 	};
 
 	memcpy(m.ask.query, s->query, sizeof(m.ask.query));
-	memcpy(m.via, s->via, MIN(s->n_via, WALK_VIA) * sizeof(m.via[0]));
 	return net_send(a->w, &proto_ask, index_of(a), &s->to->ep, &m,
 			s->limit_ms, s->fresh, s->ref);
 }
@@ -273,18 +298,21 @@ static void env_reply(void *ctx, uint64_t ref, enum tree_word word,
 		      const struct coverage *c, const void *part)
 {
 	struct agent *a = ctx;
-	struct ask_msg m = { .word = word, .covered = c };
+	struct ask_msg m = { .word = word, .coverage = c };
+	struct coverage wrong;
 
-	if (c)
-		m.coverage = *c;
-	if (part)
+	/* copied when it is sent */
+	m.part = (struct names *)part;
+	if (a->liar && part) {
 		m.part = names_copy(a->w, part);
-	if (a->liar && m.part) {
-		lie(a->w, index_of(a), &m);
+		wrong = *c;
+		m.coverage = &wrong;
+		lie(a->w, index_of(a), &wrong, m.part);
 		mark_lie(a->w, ref);
 	}
 	net_reply(a->w, index_of(a), ref, &m);
-	free(m.part);
+	if (m.part != part)
+		free(m.part);
 }
 
 static void env_suspect(void *ctx, const struct node_id *id)
@@ -429,6 +457,18 @@ struct walk *ask_new(struct world *w, uint32_t agent)
 	if (!walk)
 		abort();
 	return walk;
+}
+
+void ask_forget(struct world *w)
+{
+	for (uint32_t i = 0; i < w->n; i++) {
+		struct agent *a = &w->agent[i];
+
+		if (!a->tree || walk_running(a->walk))
+			continue;
+		walk_free(a->walk);
+		a->walk = ask_new(w, i);
+	}
 }
 
 /* ---- who must be in it ---- */

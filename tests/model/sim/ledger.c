@@ -22,7 +22,7 @@ int ledger_open(struct world *w)
 	struct ledger *l = &w->ledger;
 
 	l->max_leases = 1024;
-	while (l->max_leases < 4ull * w->n)
+	while (l->max_leases < 2ull * w->n)
 		l->max_leases *= 2;
 	l->lease = calloc(l->max_leases, sizeof(*l->lease));
 	l->count = calloc(w->n, sizeof(*l->count));

@@ -158,6 +158,7 @@ struct agent {
 	uint32_t slow_us;
 	uint8_t group; /* agents of different groups do not hear each other */
 	bool stopped, power, old, cut_in, cut_out, gone, drains;
+	bool founds; /* begins as a root, whatever its provider says */
 
 	/* the ledger's */
 	uint32_t parent; /* as the machine says, or NOBODY */
@@ -302,14 +303,19 @@ struct tree_msg *msg_copy(struct world *w, const struct tree_msg *m);
 /* A copy that went through JSON, or NULL: not this one. */
 struct tree_msg *wire_through(struct world *w, const struct tree_msg *m,
 			      bool reply);
-/* What a reply to a question says of its hosts, now and then by way of JSON. */
-void wire_coverage(struct world *w, struct coverage *c);
+/* What a reply to a question says of its hosts; true: it went through JSON. */
+bool wire_coverage(struct world *w, const struct coverage *c,
+		   struct coverage *out);
 
 /* ---- agents.c: processes and what they reach the world by ---- */
 
 struct node_id id_of(const struct world *w, uint32_t agent, uint32_t life);
 uint32_t agent_of_id(const struct world *w, const struct node_id *id);
 void agent_start(struct world *w, uint32_t agent);
+/* Asks it, in the name of another, to leave its reign and be its child. */
+void agent_invite(struct world *w, uint32_t agent, uint32_t parent);
+/* What founded is of its provider from now on. */
+void agent_settle(struct world *w, uint32_t agent);
 /* power: nobody hears of it; else connections are reset. */
 void agent_kill(struct world *w, uint32_t agent, bool power);
 void agent_stop(struct world *w, uint32_t agent);
@@ -334,6 +340,11 @@ struct walk *ask_new(struct world *w, uint32_t agent);
 bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms);
 /* Its process ends. */
 void ask_ended(struct world *w, uint32_t agent);
+/*
+ * What agents remember of questions that are over, as if a minute had passed.
+ * Nobody must be asked now.
+ */
+void ask_forget(struct world *w);
 void ask_free(struct world *w);
 void ask_read(struct world *w, const struct event *e);
 uint64_t ask_took(struct world *w, double quantile);
