@@ -11,7 +11,8 @@
 
 /* Faster than any link of a host: what claims more is not true. */
 #define BYTES_PER_MS   ((uint64_t)50000000) /* 400 Gbit/s */
-#define MARGIN_MS      60000
+#define MARGIN_MS      60000                /* clocks are not the same */
+#define CLOSED_MS      1000                 /* nor is when a packet is read */
 /* Of 100 ms: what "the last second" is. */
 #define REALTIME_SLOTS 10
 
@@ -54,17 +55,28 @@ static bool bounds_fit(const struct part *p)
 	return true;
 }
 
+/* For how long it can have counted, whatever it says itself. */
+static uint64_t counted_ms(const struct ask *ask, const struct measure_row *row,
+			   uint64_t created_ms)
+{
+	uint64_t now = clock_wall_ms();
+
+	if (row->end_slot)
+		return REALTIME_SLOTS * 100 + CLOSED_MS;
+	if (ask->window)
+		return ask->task.window_ms + CLOSED_MS;
+	return MARGIN_MS + (now > created_ms ? now - created_ms : 0);
+}
+
 static const char *impossible(const struct ask *ask,
 			      const struct measure_row *row,
-			      const struct part *p, const struct coverage *c)
+			      const struct part *p, const struct coverage *c,
+			      uint64_t created_ms)
 {
 	/* what a lost host gave in the first round stands in in the second */
 	bool kept = ask->round == 2 && c->reasons[MISSING_PARTIAL];
-	uint64_t ms = c->end_max_ms > c->start_min_ms
-			      ? c->end_max_ms - c->start_min_ms
-			      : 0;
 	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
-				 (ms + MARGIN_MS) * c->answered;
+				 counted_ms(ask, row, created_ms) * c->answered;
 
 	if (!p)
 		return c->answered ? "no part" : NULL;
@@ -100,9 +112,9 @@ int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
 enum missing_reason reply_check(const struct ask *ask,
 				const struct measure_row *row,
 				const struct part *p, const struct coverage *c,
-				const char **why)
+				uint64_t created_ms, const char **why)
 {
-	*why = impossible(ask, row, p, c);
+	*why = impossible(ask, row, p, c, created_ms);
 	return *why ? MISSING_REJECTED : MISSING_NONE;
 }
 

@@ -14,6 +14,7 @@
 
 #include "agent/contributors.h"
 #include "agent/query_private.h"
+#include "agent/registry.h"
 #include "common/log.h"
 #include "common/util.h"
 
@@ -139,10 +140,13 @@ static enum missing_reason ops_check(void *ctx, const void *question,
 				     const void *part, const struct coverage *c,
 				     const char **why)
 {
+	const struct queries *all = ctx;
 	const struct question *q = question;
+	const struct task *t =
+		registry_find(all->agent->registry, q->ask.task.id);
 
-	(void)ctx;
-	return reply_check(&q->ask, measure_row(q->ask.kind), part, c, why);
+	return reply_check(&q->ask, measure_row(q->ask.kind), part, c,
+			   t ? t->created_ms : 0, why);
 }
 
 static int ops_merge(void *ctx, void *question, const struct node_id *id,

@@ -92,11 +92,12 @@ bool round1_stand_in(const struct round1 *r, const struct node_id *id,
  */
 int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
 		struct coverage *c, const char **why);
-/* Such a part can be true and answers this ask; else why not. */
+/* Such a part can be true of a task made then (wall clock) and answers this
+ * ask; else why not. */
 enum missing_reason reply_check(const struct ask *ask,
 				const struct measure_row *row,
 				const struct part *p, const struct coverage *c,
-				const char **why);
+				uint64_t created_ms, const char **why);
 /* Bytes that it holds. */
 size_t part_held(const struct part *p);
 

@@ -92,7 +92,7 @@ static enum missing_reason take(const struct json *v, const struct ask *ask,
 		return r;
 	}
 	if (c.answered <= HOSTS)
-		r = reply_check(ask, row, p, &c, &why);
+		r = reply_check(ask, row, p, &c, 0, &why);
 	if (r == MISSING_NONE && p && *acc && part_merge(*acc, p))
 		r = MISSING_INCOMPATIBLE;
 	if (r == MISSING_NONE)

@@ -211,6 +211,9 @@ static void test_damage(void **state)
 	}
 }
 
+/* Of the task, as the one who asks knows it. */
+static uint64_t created_ms;
+
 static enum missing_reason merge_text(const struct ask *ask,
 				      const struct buf *b, struct part **acc,
 				      struct coverage *cov)
@@ -227,7 +230,7 @@ static enum missing_reason merge_text(const struct ask *ask,
 	json_free(v);
 	if (ret)
 		return ret > 0 ? r : MISSING_REJECTED;
-	r = reply_check(ask, measure_row(ask->kind), p, &c, &why);
+	r = reply_check(ask, measure_row(ask->kind), p, &c, created_ms, &why);
 	if (r == MISSING_NONE)
 		coverage_merge(cov, &c, true);
 	if (r == MISSING_NONE && *acc)
@@ -318,6 +321,41 @@ static void test_wrong_answers(void **state)
 	buf_fini(&b);
 }
 
+/* No link carries that since the task began, or in its window. */
+static void test_more_than_links_carry(void **state)
+{
+	struct ask ask = { .kind = ASK_POINTS, .task = task, .n_keys = 2 };
+	const uint64_t tb = 1000000000000;
+	const struct {
+		uint64_t age_ms, window, bytes;
+		bool good;
+	} rows[] = {
+		{ 0, 0, 2 * tb, true },        { 0, 0, 4 * tb, false },
+		{ 60000, 0, 4 * tb, true },    { 3600000, 7, 2 * tb, false },
+		{ 3600000, 7, tb / 20, true },
+	};
+
+	(void)state;
+	ask.task.window_ms = 1000;
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct part *p = example(PART_POINTS), *acc = NULL;
+		struct coverage cov = { 0 };
+		struct buf b = BUF_INIT;
+
+		created_ms = clock_wall_ms() - rows[i].age_ms;
+		p->params.window_ms = 1000;
+		p->totals.byte = rows[i].bytes;
+		p->window = ask.window = rows[i].window;
+		reply_write(&b, p, 1);
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
+				 rows[i].good ? MISSING_NONE
+					      : MISSING_REJECTED);
+		part_free(acc);
+		part_free(p);
+		buf_fini(&b);
+	}
+}
+
 /* What is sure of one key is not more than what all have together. */
 static void test_more_than_all(void **state)
 {
@@ -375,6 +413,7 @@ int main(void)
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_wrong_answers),
+		cmocka_unit_test(test_more_than_links_carry),
 		cmocka_unit_test(test_more_than_all),
 		cmocka_unit_test(test_part_of_no_host),
 	};
