@@ -403,6 +403,16 @@ static void number_change(struct tree *t)
 	t->ids_hash = ids;
 }
 
+/* Granted and not heard yet: maybe one that is known by another id. */
+static uint32_t newcomers(const struct tree *t)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < t->reign->n_extra; i++)
+		n += t->reign->extra[i].pending && !t->reign->extra[i].known;
+	return n;
+}
+
 /* Without memory the rows stay as they were, until the next try. */
 void rows_resolve(struct tree *t)
 {
@@ -433,7 +443,7 @@ void rows_resolve(struct tree *t)
 	t->announce_due = true;
 	t->resolved_ms = now_ms(t);
 	number_change(t);
-	if (t->reign && t->n_rows >= t->reign->floor)
+	if (t->reign && t->n_rows - newcomers(t) >= t->reign->floor)
 		t->reign->floor = 0;
 	if (t->place == PLACE_ROOT && t->n_rows > t->stored_fleet)
 		reign_count(t, t->n_rows);
