@@ -79,6 +79,7 @@ void link_commit(struct tree *t, const struct endpoint *parent,
 	t->place = PLACE_ATTACHED;
 	t->rooted = true;
 	t->beaten = false;
+	t->path_new = true;
 	t->please_tries = 0;
 	t->please_asked = false;
 	t->heard_ms = now;
@@ -107,6 +108,9 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 	if (t->place == PLACE_ATTACHED && t->beaten)
 		m.lease = t->lease;
 	if (w == TREE_OK) {
+		if (t->path_new)
+			rows_resolve(t);
+		t->path_new = false;
 		m.u.beaten.hosts = tree_hosts(t);
 		m.u.beaten.height = tree_height(t);
 		m.u.beaten.rows_hash = rows_hash(t);
@@ -164,6 +168,7 @@ static void hear_path(struct tree *t, const struct tree_msg *m)
 	branch_forget_above(t);
 	if (other)
 		rows_touch(t);
+	t->path_new |= other;
 }
 
 static void hear_rest(struct tree *t, const struct tree_msg *m)

@@ -228,6 +228,8 @@ struct tree {
 	uint32_t n_graves, cap_graves;
 	struct tree_row *rows;
 	uint32_t n_rows, n_gone; /* gone: after the others, for the parent */
+	uint32_t n_hidden;       /* told of from below, but above as it seems */
+	bool path_new;           /* not looked at for these */
 	uint64_t version, rows_hash, ids_hash, resolved_ms, double_ms;
 	bool dirty, hash_dirty, conflict, pending, read, announce_due;
 	struct tree_peer *members;

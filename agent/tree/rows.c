@@ -98,6 +98,7 @@ uint64_t rows_hash(struct tree *t)
 	}
 	for (uint32_t i = 0; i < t->n_graves; i++)
 		sum += row_hash(&t->grave[i].row, 0);
+	sum += t->n_hidden; /* not told, as long as the path has them */
 	t->rows_hash = sum;
 	t->hash_dirty = false;
 	return sum;
@@ -289,6 +290,7 @@ static struct tree_row self_row(const struct tree *t)
 static void collect(struct tree *t, struct rowset *s)
 {
 	struct tree_row r = self_row(t);
+	uint32_t n_hidden = 0;
 
 	rowset_add(s, &r);
 	for (unsigned i = 0; i < t->n_children; i++) {
@@ -302,10 +304,14 @@ static void collect(struct tree *t, struct rowset *s)
 			r = b->rows[k];
 			r.level++;
 			rowset_add(s, &r);
-			if (tree_in_path(t, &r.id))
-				rowset_hide(s);
+			if (!tree_in_path(t, &r.id))
+				continue;
+			rowset_hide(s);
+			n_hidden++;
 		}
 	}
+	t->hash_dirty |= n_hidden != t->n_hidden;
+	t->n_hidden = n_hidden;
 	for (uint32_t i = 0; i < t->n_graves; i++)
 		rowset_add(s, &t->grave[i].row);
 	s->n_told = s->n;
@@ -488,6 +494,9 @@ bool tree_settled(struct tree *t)
 
 bool rows_whole(const struct tree *t)
 {
+	/* it may be below, and the path a former one */
+	if (t->n_hidden)
+		return false;
 	for (const struct climb *c = t->climbs; c; c = c->next)
 		if (c->ours && !c->probing)
 			return false;
