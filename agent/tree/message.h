@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Messages between agents that build the tree, as structs.  The daemon writes
- * and reads them as JSON over HTTP (message_json.c); the simulator hands the
+ * and reads them as JSON over HTTP (tree_json.c); the simulator hands the
  * structs over, and now and then through the same JSON.
  */
 #ifndef LINNET_TREE_MESSAGE_H
