@@ -102,9 +102,15 @@ def lies(tree, server, node_ids):
         assert agents[node_ids[2]]["version"] is None, bad
         assert {"host": tree.nodes[2].address, "reason": "rejected"}.items() \
             <= coverage["missing"][0].items(), (bad, coverage)
+    def one_more(doc):
+        doc["coverage"].update(answered=3)
+
+    # how many are below a child is known once it has told of all
+    say(one_more)
+    wait_until(lambda: roster(tree.root)[1]["hosts_answered"] == 2, 15,
+               "one more is too many")
     for broken in (lambda doc: doc.pop("coverage"),
-                   lambda doc: doc.pop("agents"),
-                   lambda doc: doc["coverage"].update(answered=3)):
+                   lambda doc: doc.pop("agents"), one_more):
         say(broken)
         agents, coverage = roster(tree.root)
         assert agents[node_ids[3]]["version"] is None
