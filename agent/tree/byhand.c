@@ -39,13 +39,20 @@ static bool added_only_now(const struct branch *b)
 	return false;
 }
 
-/* It does not want, or must not: not expected, tried again rarely. */
+/*
+ * It does not want, or must not: not expected, tried again rarely.  But who is a
+ * member stays one until it has another parent, leaves or is removed; what it
+ * refuses may have come to it broken.
+ */
 void byhand_refused(struct tree *t, struct branch *b, enum tree_word w)
 {
-	rows_forget(t, b,
-		    b->joined && (w == TREE_PARENT || w == TREE_CYCLE)
-			    ? ROWS_ELSEWHERE
-			    : ROWS_GONE);
+	if (b->joined && w != TREE_PARENT && w != TREE_CYCLE) {
+		b->pub.refused = w;
+		byhand_settle(b, w);
+		branch_retry(t, b, BYHAND_RETRY_MS);
+		return;
+	}
+	rows_forget(t, b, b->joined ? ROWS_ELSEWHERE : ROWS_GONE);
 	b->joined = b->lost = false;
 	b->pub.lease = (struct epoch){ 0 };
 	b->pub.state = CHILD_EXPECTED;

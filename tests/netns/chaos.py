@@ -415,7 +415,7 @@ class Fault(threading.Thread):
         self.world.strangers.append(listener)
         with listener:
             self.hold()
-        self.world.strangers_until = time.monotonic() + 5
+            self.world.strangers_until = time.monotonic() + 5
         self.node.start()
         ended()
         link()

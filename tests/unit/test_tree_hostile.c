@@ -363,6 +363,45 @@ static void test_height_of_child(void **state)
 	}
 }
 
+static enum tree_word refusal;
+
+/* As one that understands nothing of what it is told. */
+static void refuse_all(struct node *n, struct tree_msg *m)
+{
+	(void)n;
+	m->word = m->kind == TREE_BEAT ? TREE_MOVED : refusal;
+}
+
+/* A child that was added by hand is no less a member when it refuses. */
+static void test_refused_is_not_gone(void **state)
+{
+	static const enum tree_word words[] = { TREE_BAD, TREE_DENIED,
+						TREE_OVERLAY, TREE_VERSION };
+
+	(void)state;
+	for (unsigned k = 0; k < ARRAY_SIZE(words); k++) {
+		struct world *w = world_new(3, &world_manual, k);
+
+		world_start_all(w);
+		assert_int_equal(world_add(w, 1, 2), TREE_OK);
+		assert_int_equal(world_add(w, 0, 1), TREE_OK);
+		world_run(w, 5000);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+		refusal = words[k];
+		w->node[1].lie = refuse_all;
+		for (unsigned i = 0; i < 50; i++) {
+			world_run(w, 100);
+			assert_int_equal(tree_expected(w->node[0].tree), 3);
+		}
+		w->node[1].lie = NULL;
+		world_run(w, 60000);
+		assert_int_equal(world_parent(w, 1), 0);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -375,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_confirmed_nobody),
 		cmocka_unit_test(test_numbers_of_hosts),
 		cmocka_unit_test(test_height_of_child),
+		cmocka_unit_test(test_refused_is_not_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
