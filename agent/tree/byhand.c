@@ -40,8 +40,8 @@ static bool added_only_now(const struct branch *b)
 }
 
 /*
- * It does not want, or must not: not expected, tried again rarely.  But who is a
- * member stays one until it has another parent, leaves or is removed; what it
+ * It does not want, or must not: not expected, tried again rarely.  But who is
+ * a member stays one until it has another parent, leaves or is removed; what it
  * refuses may have come to it broken.
  */
 void byhand_refused(struct tree *t, struct branch *b, enum tree_word w)
