@@ -5,7 +5,7 @@
  * A table of 4,096 slots, direct-mapped by a hash keyed with a local secret:
  * nobody outside can choose flows that share a slot.  A flow that shares one
  * by chance takes it over, and the other falls back to the device's MTU until
- * its next full packet: an error of the estimate, never of packets or bytes.
+ * its next full packets: an error of the estimate, never of packets or bytes.
  * The caller owns the table.  No allocation, no failure.
  */
 #include "common/segment.h"
@@ -56,8 +56,12 @@ void segment_estimate(struct segment_table *t, struct packet *p)
 		return;
 
 	if (!(p->flags & PACKET_GSO)) {
-		s->mss = s->tag == tag ? MAX(s->mss, payload) : payload;
-		s->tag = tag;
+		if (s->tag != tag)
+			*s = (struct segment_slot){ .tag = tag };
+		/* full ones come again; what a sender had just then does not */
+		if (payload == s->last)
+			s->mss = MAX(s->mss, payload);
+		s->last = payload;
 		return;
 	}
 	if (s->tag == tag)

@@ -20,8 +20,9 @@ struct segment_table {
 	struct hash_key local; /* secret that no other process knows */
 	uint32_t mtu;
 	struct segment_slot {
-		uint32_t tag; /* which flow */
-		uint32_t mss; /* largest payload seen; 0: empty */
+		uint32_t tag;  /* which flow */
+		uint32_t mss;  /* largest payload seen twice in a row, or 0 */
+		uint32_t last; /* payload */
 	} slot[SEGMENT_SLOTS];
 };
 
