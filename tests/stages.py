@@ -96,7 +96,7 @@ def count_junit(stage, status, text):
     return total - failed - skipped, failed, skipped
 
 
-MSNM = [TREE / "tests/e2e" / f"test_{x}.py" for x in ("msnm", "msnm_cli")]
+MSNM = [TREE / "tests/e2e" / f"test_msnm{x}.py" for x in ("", "_agent", "_cli")]
 
 # name, seconds allowed, commands, count
 STAGES = [
