@@ -36,6 +36,11 @@ static void *function(const char *name)
 	return f;
 }
 
+void lapack_load(void)
+{
+	(void)function("LAPACKE_dgesdd");
+}
+
 static int outcome(lapack_int info)
 {
 	if (info == LAPACK_WORK_MEMORY_ERROR)

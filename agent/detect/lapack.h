@@ -8,6 +8,9 @@
 
 #include <stddef.h>
 
+/* Now, and not with the first decomposition. */
+void lapack_load(void);
+
 /*
  * Thin SVD of n row-major rows of c columns, k = min(n, c).  a is destroyed;
  * sigma[k] descending; right[k][c]: right singular vectors, one a row.  0,

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/detect/lapack.h"
 #include "agent/detect/modelfile.h"
 #include "api/cli/cli.h"
 #include "common/json_out.h"
@@ -91,6 +92,7 @@ static int calibrate(struct msnm_input *in, struct buf *summary)
 
 	if (tell)
 		fprintf(stderr, "\rlinnet: calibrating with %zu rows", in->n);
+	lapack_load();
 	began_ns = clock_mono_ns();
 	ret = detect_calibrate(in->x, in->n, in->csv.n_columns, &options,
 			       &model, &report, &why);
