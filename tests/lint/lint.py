@@ -313,7 +313,8 @@ def clang_format(tree):
 
 @check
 def python_syntax(tree):
-    """Scripts compile, and import nothing that they do not use."""
+    """Scripts compile, import nothing that they do not use, and define nothing
+    that they import."""
     found = []
     for name in tree.named(r"\.py$") + [
             n for n in tree.files if tree.text(n)[:40].startswith("#!")
@@ -325,6 +326,8 @@ def python_syntax(tree):
             found.append(f"{name}:{e.lineno}: {e.msg}")
             continue
         used = {n.id for n in ast.walk(top) if isinstance(n, ast.Name)}
+        defined = {n.name for n in top.body
+                   if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
         for node in ast.walk(top):
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 found += [f"{name}:{node.lineno}: unused import {a.name}"
@@ -332,6 +335,9 @@ def python_syntax(tree):
                           and (a.asname or a.name).split(".")[0] not in used
                           and "noqa" not in
                           tree.text(name).splitlines()[node.lineno - 1]]
+                found += [f"{name}:{node.lineno}: {a.name} is imported and "
+                          "defined" for a in node.names
+                          if (a.asname or a.name) in defined]
     return found
 
 

@@ -136,7 +136,7 @@ class World:
                         return r
             if time.monotonic() > until:
                 return None
-            time.sleep(0.2)
+            time.sleep(0.2)  # as a controller would
 
     def add_task(self, until=0, **members):
         self.names += 1

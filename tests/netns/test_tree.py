@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Trees of real agents: dead, slow and lying children, rules of adding."""
-import hashlib
 import json
 import os
 import random
@@ -10,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lab import AGENT_UID, Lab, best_of_3, wait_until, within
+from lab import Lab, best_of_3, wait_until, within
 from middle import STAR, drip, late, middle, star_with_middle, stranger
 from tree import (COUNTER, EIGHT, Load, Node, Tree, ask, check_answer,
                   configure, ledger_of, ping_all, request, token_files)
@@ -459,18 +458,6 @@ def test_sixty_four_children():
 
 
 # ---- tokens ----
-
-def token_files(lab, name, role, token):
-    digest = hashlib.sha256(token.encode()).hexdigest()
-    own, table = lab.dir / f"{name}.token", lab.dir / f"{name}.tokens"
-    own.write_text(token + "\n")
-    table.write_text(f"{role} {name} {digest}\nadmin boss "
-                     + hashlib.sha256(b"boss").hexdigest() + "\n")
-    for path in (own, table):
-        path.chmod(0o600)
-        os.chown(path, AGENT_UID, AGENT_UID)
-    return ["--token-file", str(table), "--peer-token-file", str(own)]
-
 
 def test_t49_no_token_to_strangers():
     """Whoever cannot prove that it knows the token sees hello alone."""
