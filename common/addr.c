@@ -89,11 +89,25 @@ static void addr_format_v6(const struct ip_addr *a, char out[ADDR_TEXT_LEN])
 	}
 }
 
+/* Most addresses there are, in every message: not by printf(). */
+static void addr_format_v4(const struct ip_addr *a, char *out)
+{
+	for (size_t i = 12; i < 16; i++) {
+		uint8_t n = a->b[i];
+
+		if (n >= 100)
+			*out++ = (char)('0' + n / 100);
+		if (n >= 10)
+			*out++ = (char)('0' + n / 10 % 10);
+		*out++ = (char)('0' + n % 10);
+		*out++ = i < 15 ? '.' : '\0';
+	}
+}
+
 void addr_format(const struct ip_addr *a, char out[ADDR_TEXT_LEN])
 {
 	if (addr_is_v4(a))
-		snprintf(out, ADDR_TEXT_LEN, "%u.%u.%u.%u", a->b[12], a->b[13],
-			 a->b[14], a->b[15]);
+		addr_format_v4(a, out);
 	else
 		addr_format_v6(a, out);
 }
