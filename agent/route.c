@@ -71,15 +71,18 @@ static bool route_match(const char *pattern, const char *path,
 {
 	unsigned segments = 0;
 
-	memset(rq->segment, 0, sizeof(rq->segment));
 	while (*pattern) {
-		size_t len = strcspn(path, "/");
+		size_t len;
 
 		if (*pattern != '*') {
 			if (*pattern++ != *path++)
 				return false;
 			continue;
 		}
+		/* of another pattern, before */
+		if (!segments)
+			memset(rq->segment, 0, sizeof(rq->segment));
+		len = strcspn(path, "/");
 		if (segments == HTTP_SEGMENTS ||
 		    !segment_decode(path, len, rq->segment[segments++]))
 			return false;

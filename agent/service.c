@@ -26,13 +26,15 @@ struct service {
 	const char *names[CONF_NAMES + 1]; /* NULL-ended */
 };
 
-/* All routes in one table: messages first, they are asked most. */
+/* All routes in one table, what agents ask each other all the time first. */
 static int routes_collect(struct service *s)
 {
 	const struct {
 		const struct http_route *rows;
 		size_t n;
 	} tables[] = {
+		{ query_routes, query_n_routes },
+		{ overlay_routes, overlay_n_routes },
 		{ message_routes, message_n_routes },
 		{ answer_routes, answer_n_routes },
 		{ alarm_routes, alarm_n_routes },
@@ -40,9 +42,7 @@ static int routes_collect(struct service *s)
 		{ resource_routes, resource_n_routes },
 		{ overlay_api_routes, overlay_api_n_routes },
 		{ roster_routes, roster_n_routes },
-		{ query_routes, query_n_routes },
 		{ registry_routes, registry_n_routes },
-		{ overlay_routes, overlay_n_routes },
 		{ probe_routes, probe_n_routes },
 		{ msnm_routes, msnm_n_routes },
 	};
