@@ -27,10 +27,8 @@
 #include "common/util.h"
 
 #define RETRY_MS 250
-#define STATS_MS 1000
 
 static void link_try(void *arg);
-static void stats_poll(void *arg);
 
 void monlink_down(struct monlink *m)
 {
@@ -43,7 +41,6 @@ void monlink_down(struct monlink *m)
 		log_warnx("monitor: connection lost");
 	m->state = MONLINK_ABSENT;
 	memset(&m->stats, 0, sizeof(m->stats));
-	loop_timer_cancel(&m->poll);
 	requests_expire(m);
 	loop_timer_in(m->agent->loop, &m->retry, RETRY_MS, link_try, m);
 }
@@ -143,7 +140,7 @@ static void hello_reply(struct monlink *m, const struct ctl_hello *h)
 	m->state = MONLINK_ATTACHED;
 	log_info("monitor: attached, version %s, back end %s", m->hello.version,
 		 m->hello.backend);
-	stats_poll(m);
+	monlink_poll(m);
 	if (request_new(m, CTL_TASK_LIST, sizeof(struct ctl_task_list)))
 		requests_pump(m);
 	else
@@ -307,17 +304,6 @@ static void link_try(void *arg)
 		requests_pump(m);
 }
 
-static void stats_poll(void *arg)
-{
-	struct monlink *m = arg;
-
-	if (m->state != MONLINK_ATTACHED)
-		return;
-	if (request_new(m, CTL_STATS, sizeof(struct ctl_stats)))
-		requests_pump(m);
-	loop_timer_in(m->agent->loop, &m->poll, STATS_MS, stats_poll, m);
-}
-
 int monlink_open(struct monlink **out, struct agent *a)
 {
 	struct monlink *m = calloc(1, sizeof(*m));
@@ -345,7 +331,6 @@ void monlink_free(struct monlink *m)
 	}
 	loop_timer_cancel(&m->retry);
 	loop_timer_cancel(&m->pace);
-	loop_timer_cancel(&m->poll);
 	requests_free(m);
 	free(m);
 }
@@ -353,6 +338,13 @@ void monlink_free(struct monlink *m)
 enum monlink_state monlink_state(const struct monlink *m)
 {
 	return m->state;
+}
+
+void monlink_poll(struct monlink *m)
+{
+	if (m->state == MONLINK_ATTACHED &&
+	    request_new(m, CTL_STATS, sizeof(struct ctl_stats)))
+		requests_pump(m);
 }
 
 const struct ctl_stats *monlink_stats(const struct monlink *m)

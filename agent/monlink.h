@@ -23,7 +23,9 @@ enum monlink_state {
 int monlink_open(struct monlink **out, struct agent *a);
 void monlink_free(struct monlink *m);
 enum monlink_state monlink_state(const struct monlink *m);
-/* Last STATS (asked every second); zeroes while absent. */
+/* Asks for STATS; called once a second. */
+void monlink_poll(struct monlink *m);
+/* What came last; zeroes while absent. */
 const struct ctl_stats *monlink_stats(const struct monlink *m);
 const struct ctl_hello *monlink_hello(const struct monlink *m);
 

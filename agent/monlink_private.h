@@ -38,7 +38,7 @@ struct monlink {
 	uid_t monitor_uid;
 	bool has_uid, warned;
 	struct loop_io io;
-	struct loop_timer retry, pace, poll;
+	struct loop_timer retry, pace;
 	enum monlink_state state;
 	struct request *requests; /* oldest first */
 	uint32_t seq;

@@ -407,11 +407,13 @@ static void entry_end(struct registry *r, struct entry *e)
 	e->expire_ms = 0;
 }
 
+/* What is done every second is done in one go: idle agents sleep. */
 static void tick(void *arg)
 {
 	struct registry *r = arg;
 	uint64_t now = clock_mono_ms();
 
+	monlink_poll(r->agent->monlink);
 	registry_place(r->agent);
 	blocks_tick(r->blocks);
 	standing_tick(r->agent->standing);
