@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Addresses, prefixes, endpoints: texts that are right and texts that are not. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -84,6 +85,22 @@ static void test_addr_text(void **state)
 		assert_string_equal(text, rows[i].out);
 		again = addr(text);
 		assert_true(addr_equal(&a, &again));
+	}
+}
+
+static void test_addr_v4(void **state)
+{
+	char text[ADDR_TEXT_LEN], same[INET_ADDRSTRLEN];
+	uint8_t v4[4] = { 0 };
+	struct ip_addr a;
+
+	(void)state;
+	for (unsigned i = 0; i < 4 * 256; i++) {
+		v4[i / 256] = (uint8_t)i;
+		addr_from_v4(&a, v4);
+		addr_format(&a, text);
+		assert_non_null(inet_ntop(AF_INET, v4, same, sizeof(same)));
+		assert_string_equal(text, same);
 	}
 }
 
@@ -451,6 +468,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_addr_text),
+		cmocka_unit_test(test_addr_v4),
 		cmocka_unit_test(test_addr_bytes),
 		cmocka_unit_test(test_addr_refused),
 		cmocka_unit_test(test_prefix_text),
