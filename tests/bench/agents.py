@@ -30,9 +30,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "netns"))
 
-from lab import BUILD, wait_until  # noqa: E402
+from lab import BUILD  # noqa: E402
 from footprint import cpu_seconds, kib  # noqa: E402
-from swarm import Swarm, address, complete  # noqa: E402
+from swarm import Swarm, complete  # noqa: E402
 
 QUESTIONS = {"totals": "totals", "one key": "estimate?key=10.0.0.0",
              "heavy hitters": "top?n=10"}
