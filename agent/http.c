@@ -228,7 +228,6 @@ static enum MHD_Result exchange_begin(struct exchange *x, const char *method,
 			   .http_1_0 = !strcmp(version, MHD_HTTP_VERSION_1_0),
 			   .local = x->conn->local,
 			   .server_names = h->config.server_names },
-		.peer = x->conn->peer,
 	};
 	unsigned allowed = 0;
 	enum error_code e;
@@ -273,7 +272,7 @@ static enum MHD_Result exchange_run(struct exchange *x)
 	if (x->state == EXCHANGE_READY)
 		return exchange_queue(x);
 	x->state = EXCHANGE_SUSPENDED;
-	http_conn_keep(&h->conns, x->conn);
+	http_conn_keep(&h->conns, x->conn, x->route->role);
 	MHD_suspend_connection(x->mhd);
 	return MHD_YES;
 }
@@ -472,7 +471,7 @@ static struct MHD_Daemon *daemon_start(struct http *h, int fd)
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
 		conn_accept, h, http_handle, h, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned)(HTTP_CONNS + HTTP_CONNS_PEERS),
+		(unsigned)(HTTP_CONNS + HTTP_CONNS_SPARE),
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK,
@@ -582,11 +581,6 @@ void http_close(struct http *h)
 	}
 	loop_timer_cancel(&h->conns.sweep);
 	free(h);
-}
-
-unsigned http_connections(const struct http *h)
-{
-	return h->conns.n;
 }
 
 unsigned http_pending(const struct http *h)

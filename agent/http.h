@@ -93,8 +93,11 @@ struct http_config {
 	void *ctx; /* for the handlers */
 	/* That connection ended; may be NULL. */
 	void (*closed)(void *ctx, uint64_t connection);
-	/* true for addresses with the reserve of connections kept for peers */
-	bool (*is_peer)(void *ctx, const struct ip_addr *a);
+	/*
+	 * Who builds the tree with this agent: connections are kept for these
+	 * addresses, and what they ask under /api/v1/peer is not limited.
+	 */
+	bool (*is_neighbour)(void *ctx, const struct ip_addr *a);
 };
 /* 0 or -errno (the failed listener is logged). */
 int http_open(struct http **out, struct loop *l, const struct http_config *c);
@@ -130,7 +133,6 @@ void http_upgrade(struct http_request *rq, const char *word,
 		  void *arg);
 void http_upgrade_close(struct http_upgraded *u);
 
-unsigned http_connections(const struct http *h);
 /* Requests that a handler keeps and has not answered yet. */
 unsigned http_pending(const struct http *h);
 

@@ -37,16 +37,31 @@ void http_request_id(struct http_request *rq)
 		hex_u64(random_u64(), rq->id);
 }
 
-/* Fits the rate and the roles of the route? */
-static enum error_code check_caller(struct http_gate *gate, bool peer,
-				    struct http_request *rq, enum role role)
+/* What belongs to the tree is not counted either: clients on a neighbour's
+ * host may ask as often as others. */
+static bool too_often(struct http_gate *gate, const struct http_request *rq,
+		      const struct http_route *route)
 {
+	const struct http_config *config = gate->config;
+
+	if (route_between_agents(route) && config->is_neighbour &&
+	    config->is_neighbour(config->ctx, &rq->client.addr))
+		return false;
+	return limit_count(&gate->rate, &rq->client.addr) > REQUESTS_ADDR;
+}
+
+/* Fits the rate and the roles of the route? */
+static enum error_code check_caller(struct http_gate *gate,
+				    struct http_request *rq,
+				    const struct http_route *route)
+{
+	enum role role = route->role;
 	struct auth *auth = gate->config->auth;
 	enum auth_result result;
 
 	if (gate->stopping)
 		return ERR_UNAVAILABLE;
-	if (!peer && limit_count(&gate->rate, &rq->client.addr) > REQUESTS_ADDR)
+	if (too_often(gate, rq, route))
 		return ERR_RATE;
 	result = auth_roles(auth, http_header(rq, "Authorization"),
 			    &rq->client.addr, &rq->roles);
@@ -80,9 +95,7 @@ enum error_code http_admit(struct http_gate *gate, const struct http_head *head,
 	if (e == ERR_NONE)
 		e = guard_check_body(&head->guard, *route, length,
 				     &rq->body_type);
-	return e == ERR_NONE
-		       ? check_caller(gate, head->peer, rq, (*route)->role)
-		       : e;
+	return e == ERR_NONE ? check_caller(gate, rq, *route) : e;
 }
 
 void http_refuse(struct http_request *rq, enum error_code code,

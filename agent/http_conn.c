@@ -2,8 +2,10 @@
 /*
  * Connections of the HTTP server, and the limits that its library has no
  * means for: connections from an address, time for a whole request (shutdown()
- * makes the library close the connection), requests that take time.  A part
- * of each is kept for peers, so that a busy agent still answers them.
+ * makes the library close the connection), clients' questions that take time.
+ * Some connections are kept for neighbours in the tree, so that a busy agent
+ * still answers them; what they are used for is not known when they come, so
+ * no address has many of these either.
  *
  * A connection lives from accept to close, in one list; a list of 288 needs no
  * index.  The descriptor is the library's.  One timer looks at all; none runs
@@ -18,12 +20,12 @@
 #include "agent/http_private.h"
 #include "common/util.h"
 
-#define CONNS_ADDR    32
-#define QUERIES       64
-#define QUERIES_PEERS 16 /* of them */
-#define QUERIES_ADDR  16
-#define BACKLOG       128
-#define REQUEST_MS    10000
+#define CONNS_ADDR       32
+#define CONNS_SPARE_ADDR 8  /* on top */
+#define QUESTIONS        48 /* of clients; the tree has its own room */
+#define QUESTIONS_ADDR   16
+#define BACKLOG          128
+#define REQUEST_MS       10000
 
 int http_listen(const struct endpoint *ep)
 {
@@ -49,27 +51,30 @@ int http_listen(const struct endpoint *ep)
 	return fd;
 }
 
-static bool is_peer(const struct http_conns *cs, const struct ip_addr *a)
-{
-	const struct http_config *config = cs->config;
-
-	return config->is_peer && config->is_peer(config->ctx, a);
-}
-
-static unsigned conns_from(const struct http_conns *cs, const struct ip_addr *a)
+static unsigned conns_from(const struct http_conns *cs, const struct ip_addr *a,
+			   bool spare)
 {
 	unsigned n = 0;
 
 	for (const struct http_conn *c = cs->first; c; c = c->next)
-		n += addr_equal(&c->client.addr, a);
+		n += c->spare == spare && addr_equal(&c->client.addr, a);
 	return n;
 }
 
-bool http_conns_room(const struct http_conns *cs, const struct ip_addr *from)
+static bool common_room(const struct http_conns *cs, const struct ip_addr *a)
 {
-	if (cs->n < HTTP_CONNS && conns_from(cs, from) < CONNS_ADDR)
-		return true;
-	return cs->n < HTTP_CONNS + HTTP_CONNS_PEERS && is_peer(cs, from);
+	return cs->n - cs->n_spare < HTTP_CONNS &&
+	       conns_from(cs, a, false) < CONNS_ADDR;
+}
+
+bool http_conns_room(const struct http_conns *cs, const struct ip_addr *a)
+{
+	const struct http_config *config = cs->config;
+
+	return common_room(cs, a) ||
+	       (cs->n_spare < HTTP_CONNS_SPARE &&
+		conns_from(cs, a, true) < CONNS_SPARE_ADDR &&
+		config->is_neighbour && config->is_neighbour(config->ctx, a));
 }
 
 /*
@@ -125,7 +130,8 @@ struct http_conn *http_conn_add(struct http_conns *cs, int fd,
 		free(c);
 		return NULL;
 	}
-	c->peer = is_peer(cs, &c->client.addr);
+	c->spare = !common_room(cs, &c->client.addr);
+	cs->n_spare += c->spare;
 	c->number = ++cs->n_accepted;
 	c->next = cs->first;
 	if (c->next)
@@ -144,13 +150,23 @@ void http_conn_del(struct http_conns *cs, struct http_conn *c)
 	else
 		cs->first = c->next;
 	cs->n--;
+	cs->n_spare -= c->spare;
 	free(c);
 }
 
-void http_conn_keep(struct http_conns *cs, struct http_conn *c)
+/* What needs no identity takes no time, what agents ask of each other is
+ * limited where it is answered. */
+static bool is_question(enum role role)
+{
+	return role != ROLE_NONE && role != ROLE_PEER;
+}
+
+void http_conn_keep(struct http_conns *cs, struct http_conn *c, enum role role)
 {
 	c->kept = true;
+	c->question = is_question(role);
 	cs->n_kept++;
+	cs->n_questions += c->question;
 }
 
 void http_conn_resume(struct http_conns *cs, struct http_conn *c)
@@ -158,17 +174,19 @@ void http_conn_resume(struct http_conns *cs, struct http_conn *c)
 	c->kept = false;
 	c->since_ms = clock_mono_ms();
 	cs->n_kept--;
+	cs->n_questions -= c->question;
+	c->question = false;
 }
 
-/* What only peers ask is limited where it is answered. */
 bool http_query_room(const struct http_conns *cs, const struct http_conn *c,
 		     enum role role)
 {
 	unsigned from = 0;
 
-	if (c->peer || role == ROLE_NONE || role == ROLE_PEER)
+	if (!is_question(role))
 		return true;
 	for (const struct http_conn *o = cs->first; o; o = o->next)
-		from += o->kept && addr_equal(&o->client.addr, &c->client.addr);
-	return cs->n_kept < QUERIES - QUERIES_PEERS && from < QUERIES_ADDR;
+		from += o->question &&
+			addr_equal(&o->client.addr, &c->client.addr);
+	return cs->n_questions < QUESTIONS && from < QUESTIONS_ADDR;
 }

@@ -19,7 +19,7 @@
 /* ---- http_conn.c ---- */
 
 #define HTTP_CONNS       256
-#define HTTP_CONNS_PEERS 32 /* on top */
+#define HTTP_CONNS_SPARE 32 /* on top, of neighbours */
 
 /* A connection, from accept to close. */
 struct http_conn {
@@ -27,8 +27,9 @@ struct http_conn {
 	int fd; /* the library's */
 	struct endpoint client, local;
 	uint64_t number;
-	bool peer;
+	bool spare;        /* one of HTTP_CONNS_SPARE */
 	bool kept;         /* a handler has its request and answers later */
+	bool question;     /* which is a client's */
 	bool upgraded;     /* it belongs to whoever asked for that */
 	uint64_t since_ms; /* accept, last answer, or resume */
 	struct exchange *exchange; /* http.c's: the request, if there is one */
@@ -38,7 +39,7 @@ struct http_conns {
 	struct loop *loop;
 	const struct http_config *config;
 	struct http_conn *first; /* the newest */
-	unsigned n, n_kept;
+	unsigned n, n_spare, n_kept, n_questions;
 	uint64_t n_accepted;
 	struct loop_timer sweep;
 };
@@ -55,7 +56,7 @@ void http_conn_del(struct http_conns *cs, struct http_conn *c);
  * Its request is with whoever will answer it, without limit of time here, and
  * no more.
  */
-void http_conn_keep(struct http_conns *cs, struct http_conn *c);
+void http_conn_keep(struct http_conns *cs, struct http_conn *c, enum role role);
 void http_conn_resume(struct http_conns *cs, struct http_conn *c);
 /* Room for one more request for this role that may take time? */
 bool http_query_room(const struct http_conns *cs, const struct http_conn *c,
@@ -63,11 +64,10 @@ bool http_query_room(const struct http_conns *cs, const struct http_conn *c,
 
 /* ---- http_admit.c ---- */
 
-/* What came before the body, and over which kind of connection. */
+/* What came before the body. */
 struct http_head {
 	struct guard guard;
 	struct guard_request first;
-	bool peer;
 };
 
 struct http_gate {

@@ -101,6 +101,8 @@ const struct tree_peer *overlay_members(const struct overlay *o, unsigned *n);
 /* Member, configured child/parent or conf peers; *ep gets its agent port. */
 bool overlay_known_peer(const struct overlay *o, const struct ip_addr *a,
 			struct endpoint *ep);
+/* Address of the parent, of a child or of a candidate for the root. */
+bool overlay_is_neighbour(const struct overlay *o, const struct ip_addr *a);
 bool overlay_is_self(const struct overlay *o, const struct ip_addr *a);
 
 /*

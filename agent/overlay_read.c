@@ -234,6 +234,24 @@ static bool same_host(const struct endpoint *ep, const struct ip_addr *a,
 	return true;
 }
 
+bool overlay_is_neighbour(const struct overlay *o, const struct ip_addr *a)
+{
+	const struct endpoint *parent = tree_parent(o->tree);
+	struct tree_child child;
+
+	if (parent && addr_equal(&parent->addr, a))
+		return true;
+	for (unsigned i = 0; i < o->n_roots; i++)
+		if (addr_equal(&o->roots[i].addr, a))
+			return true;
+	for (unsigned i = 0; i < tree_n_children(o->tree); i++) {
+		tree_child_at(o->tree, i, &child);
+		if (addr_equal(&child.ep.addr, a))
+			return true;
+	}
+	return false;
+}
+
 bool overlay_known_peer(const struct overlay *o, const struct ip_addr *a,
 			struct endpoint *ep)
 {

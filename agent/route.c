@@ -106,3 +106,8 @@ const struct http_route *route_find(const struct http_route *rows, size_t n,
 	}
 	return NULL;
 }
+
+bool route_between_agents(const struct http_route *route)
+{
+	return strncmp(route->pattern, "/api/v1/peer/", 13) == 0;
+}

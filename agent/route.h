@@ -19,5 +19,7 @@ void method_list(unsigned methods, char out[48]);
 const struct http_route *route_find(const struct http_route *rows, size_t n,
 				    enum http_method method, const char *path,
 				    struct http_request *rq, unsigned *allowed);
+/* Is it under /api/v1/peer? */
+bool route_between_agents(const struct http_route *route);
 
 #endif

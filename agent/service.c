@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The agent's HTTP service: the route tables of all modules in one, the names
- * it answers to, who has the room kept for peers.
+ * it answers to, who has the room kept for neighbours.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -61,12 +61,11 @@ static int routes_collect(struct service *s)
 	return 0;
 }
 
-static bool is_peer(void *ctx, const struct ip_addr *a)
+static bool is_neighbour(void *ctx, const struct ip_addr *a)
 {
 	const struct agent *agent = ctx;
-	struct endpoint ep;
 
-	return overlay_known_peer(agent->overlay, a, &ep);
+	return overlay_is_neighbour(agent->overlay, a);
 }
 
 static void connection_closed(void *ctx, uint64_t connection)
@@ -96,7 +95,7 @@ int service_open(struct service **out, struct agent *a)
 		.auth = a->auth,
 		.ctx = a,
 		.closed = connection_closed,
-		.is_peer = is_peer,
+		.is_neighbour = is_neighbour,
 	};
 	int err;
 

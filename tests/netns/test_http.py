@@ -403,6 +403,20 @@ def test_connections_in_all(host, server):
         many = [stack.enter_context(connect(host, f"127.0.2.{i // 30 + 1}"))
                 for i in range(270)]
         assert usable(many) == 256
+        # room for eight more of each neighbour
+        more = [stack.enter_context(connect(host, f"127.0.5.{i // 10 + 1}"))
+                for i in range(30)]
+        assert usable(more) == 24
+
+
+def test_neighbour_takes_no_room_of_others(host, server):
+    with contextlib.ExitStack() as stack:
+        many = [stack.enter_context(connect(host, "127.0.5.1"))
+                for _ in range(60)]
+        assert usable(many) == 40
+        many = [stack.enter_context(connect(host, f"127.0.2.{i // 30 + 1}"))
+                for i in range(230)]
+        assert usable(many) == 224
 
 
 def test_upgrade(host, server):
@@ -418,38 +432,58 @@ def test_upgrade(host, server):
     good(host)
 
 
-@best_of_3
-def test_requests_per_second(host, server):
-    with connect(host, "127.0.0.4") as s:
+def until_refused(host, source, path, most=1000):
+    """(requests that were served, the refusal or the last reply, seconds)"""
+    with connect(host, source) as s:
         began = time.monotonic()
-        n = 0
-        while True:
-            s.sendall(get("/open"))
+        for n in range(most):
+            s.sendall(get(path))
             reply = read_reply(s)
             if reply.status != 200:
-                break
-            n += 1
-        seconds = time.monotonic() - began
+                return n, reply, time.monotonic() - began
+    return most, reply, time.monotonic() - began
+
+
+@best_of_3
+def test_requests_per_second(host, server):
+    n, reply, seconds = until_refused(host, "127.0.0.4", "/open")
     within(seconds, 0.9, f"{n} requests")
     assert (reply.status, n) == (429, 200)
     assert reply.headers["retry-after"] == "1"
     good(host, "127.0.0.5")
 
 
+@best_of_3
+def test_requests_per_second_of_neighbours(host, server):
+    """What belongs to the tree is served, and takes nothing from what clients
+    at the same address may ask; of strangers it is limited as all else."""
+    n, reply, _ = until_refused(host, "127.0.5.1", "/api/v1/peer/open", 300)
+    assert (reply.status, n) == (200, 300)
+    n, reply, seconds = until_refused(host, "127.0.5.1", "/open")
+    within(seconds, 0.9, f"{n} requests")
+    assert (reply.status, n) == (429, 200)
+    assert ask(host, get("/api/v1/peer/open"), "127.0.5.1").status == 200
+    n, reply, seconds = until_refused(host, "127.0.0.6", "/api/v1/peer/open")
+    within(seconds, 0.9, f"{n} requests")
+    assert (reply.status, n) == (429, 200)
+
+
+def waiting(stack, host, source, path="/late/3000"):
+    s = stack.enter_context(connect(host, source))
+    s.sendall(get(path))
+    return s
+
+
 def test_queries_in_progress(host, server):
     with contextlib.ExitStack() as stack:
-        def waiting(source):
-            s = stack.enter_context(connect(host, source))
-            s.sendall(get("/late/3000"))
-            return s
-
-        first = [waiting("127.0.3.1") for _ in range(16)]
+        first = [waiting(stack, host, "127.0.3.1") for _ in range(16)]
         wait_until(lambda: ask(host, get("/late/0"), "127.0.3.1").status
                    == 503, 2, "16 of one address")
         reply = ask(host, get("/late/0"), "127.0.3.1")
         assert reply.headers["retry-after"] == "1"
         assert reply.headers["content-type"] == "application/problem+json"
-        others = [waiting(f"127.0.3.{i // 8 + 2}") for i in range(32)]
+        others = [waiting(stack, host, f"127.0.3.{i // 8 + 2}")
+                  for i in range(32)]
         wait_until(lambda: ask(host, get("/late/0"), "127.0.3.9").status
                    == 503, 2, "48 in all")
         # What needs no identity is answered all the same.
@@ -457,6 +491,25 @@ def test_queries_in_progress(host, server):
         for s in (*first, *others):
             assert read_reply(s).body == b"late"
     assert ask(host, get("/late/0"), "127.0.3.1").status == 200
+
+
+def test_queries_in_progress_of_neighbours(host, server):
+    """What agents ask each other is not in the room of clients' questions;
+    clients at their addresses are as any other."""
+    with contextlib.ExitStack() as stack:
+        peers = [waiting(stack, host, f"127.0.5.{i // 20 + 1}",
+                         "/api/v1/peer/late/3000") for i in range(60)]
+        clients = [waiting(stack, host, "127.0.5.4") for _ in range(16)]
+        wait_until(lambda: ask(host, get("/late/0"), "127.0.5.4").status
+                   == 503, 2, "16 of one address")
+        path = "/api/v1/peer/late/0"
+        assert ask(host, get(path), "127.0.5.4").status == 200
+        others = [waiting(stack, host, f"127.0.3.{i // 8 + 2}")
+                  for i in range(32)]
+        wait_until(lambda: ask(host, get("/late/0"), "127.0.3.9").status
+                   == 503, 2, "48 in all")
+        for s in (*peers, *clients, *others):
+            assert read_reply(s).body == b"late"
 
 
 def test_end_with_requests_under_way(host):

@@ -257,8 +257,8 @@ class Beats(Middle):
 
 
 def flood(tree, seconds):
-    """Two hundred clients from ten addresses of the last host on agent 1;
-    what they got."""
+    """Two hundred clients from eleven addresses of the last host, one of them
+    its agent's, on agent 1; what they got."""
     host, target = tree.nodes[3].host, tree.nodes[1]
     task = target.get("/api/v1/tasks").json()["data"][0]["id"]
     sources = [f"10.77.9.{i}" for i in range(1, 11)]
@@ -268,7 +268,7 @@ def flood(tree, seconds):
                           Path(__file__).with_name("flood.py"),
                           target.address, "8000",
                           f"/api/v1/tasks/{task}/totals", str(seconds), "200",
-                          *sources])
+                          host.ip4, *sources])
     process.wait(seconds + 10)
     return json.loads(process.log().splitlines()[-1])
 

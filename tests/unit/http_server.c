@@ -6,7 +6,7 @@
  *	http_server PORT [TOKEN-FILE] [NAME]
  *
  * Listens on 127.0.0.1 and [::1]; writes a line "ready" to standard output;
- * ends at SIGTERM.  NAME is accepted in Host.
+ * ends at SIGTERM.  NAME is accepted in Host; 127.0.5.* are neighbours.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -169,7 +169,17 @@ static const struct http_route routes[] = {
 	{ "/late/*", HTTP_GET, ROLE_READ, 0, 0, false, wait_first },
 	{ "/large/*", HTTP_GET, ROLE_READ, 0, 0, false, large },
 	{ "/upgrade", HTTP_GET, ROLE_READ, 0, 0, false, upgrade },
+	{ "/api/v1/peer/open", HTTP_GET, ROLE_PEER, 0, 0, false, echo },
+	{ "/api/v1/peer/late/*", HTTP_GET, ROLE_PEER, 0, 0, false, wait_first },
 };
+
+static bool is_neighbour(void *ctx, const struct ip_addr *a)
+{
+	static const uint8_t first[3] = { 127, 0, 5 };
+
+	(void)ctx;
+	return addr_is_v4(a) && memcmp(a->b + 12, first, sizeof(first)) == 0;
+}
 
 static void stop(void *arg, int signo)
 {
@@ -192,6 +202,7 @@ static int serve(struct server *s, uint16_t port, const char *token_file,
 		.routes = routes,
 		.n_routes = ARRAY_SIZE(routes),
 		.ctx = s,
+		.is_neighbour = is_neighbour,
 	};
 	char err[256];
 
