@@ -290,8 +290,10 @@ void blocks_tick(struct blocks *b)
 
 	if (!k || b->role != BLOCKS_ROOT || block_whole(k))
 		return;
-	/* nobody brought the rest: this is all there is */
-	if (++k->settle >= SETTLE_TICKS) {
+	k->settle = MIN(k->settle + 1, SETTLE_TICKS);
+	/* nobody brought the rest: this is all there is; of nothing at all
+	 * that is a client's to say */
+	if (k->settle == SETTLE_TICKS && k->head.index) {
 		b->superseded++;
 		block_declare(b, k);
 	}
@@ -403,7 +405,8 @@ enum blocks_word blocks_delete(struct blocks *b, const struct tree_block *head,
 static bool too_early(const struct blocks *b, const struct block *k)
 {
 	return node_id_equal(&k->head.owner, &block_of_root) &&
-	       (!block_whole(k) || accession_runs(b));
+	       ((!block_whole(k) && k->settle < SETTLE_TICKS) ||
+		accession_runs(b));
 }
 
 enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in)
@@ -413,6 +416,7 @@ enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in)
 	struct block *k = block_holding(b, in->id);
 	enum blocks_word word;
 	struct tree_block next;
+	bool half;
 
 	if (!k)
 		k = block_need(b, owner);
@@ -425,11 +429,13 @@ enum blocks_word blocks_change(struct blocks *b, const struct blocks_item *in)
 		return word;
 	if (too_early(b, k))
 		return BLOCKS_HALF;
+	half = !block_whole(k);
 	next = k->head;
 	next.term = MAX(next.term, block_term(b, k));
 	next.index++;
 	if (item_install(b, k, in, &next))
 		return BLOCKS_FULL;
+	b->superseded += half;
 	block_declare(b, k);
 	return BLOCKS_DONE;
 }
@@ -468,31 +474,6 @@ void blocks_forget(struct blocks *b, uint64_t id)
 }
 
 /* ---- reading, disk ---- */
-
-unsigned blocks_rows(const struct blocks *b, struct tree_block out[BLOCKS_MAX])
-{
-	unsigned n = b->n;
-
-	for (unsigned i = 0; i < b->n; i++) {
-		const struct block *k = &b->block[i];
-		bool whole = block_whole(k);
-
-		out[i] = k->head;
-		/* nobody may take half a block for the owner's */
-		if (!whole)
-			out[i].term = out[i].index = 0;
-		/* but that there are such changes is to be known above */
-		if (n == BLOCKS_MAX)
-			continue;
-		if (head_compare(&k->heard, &k->head) > 0) {
-			out[n++] = k->heard;
-		} else if (!whole) {
-			out[n] = k->head;
-			out[n++].hash = k->want;
-		}
-	}
-	return n;
-}
 
 void blocks_list(const struct blocks *b, const struct node_id *owner,
 		 struct blocks_msg *reply)

@@ -8,6 +8,8 @@
  * holds more than its parent is left alone; that it does is told upwards until
  * the owner hears it.  An owner that held less has lost state: it takes the set
  * back from a root candidate that has it, and otherwise writes its own above.
+ * Who heard of a set and got none of it yet may be the next root: it waits for
+ * it like one with half of it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -366,6 +368,35 @@ static void fetch_start(struct blocks *b, const struct block *k,
 
 /* ---- what beats say ---- */
 
+unsigned blocks_rows(const struct blocks *b, struct tree_block out[BLOCKS_MAX])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < b->n; i++) {
+		const struct block *k = &b->block[i];
+
+		if (!k->head.index && !k->heard.index)
+			continue; /* as if there were none */
+		out[n] = k->head;
+		/* nobody may take half a block for the owner's */
+		if (!block_whole(k))
+			out[n].term = out[n].index = 0;
+		n++;
+	}
+	/* but that there are such changes is to be known above */
+	for (unsigned i = 0; i < b->n && n < BLOCKS_MAX; i++) {
+		const struct block *k = &b->block[i];
+
+		if (head_compare(&k->heard, &k->head) > 0) {
+			out[n++] = k->heard;
+		} else if (k->head.index && !block_whole(k)) {
+			out[n] = k->head;
+			out[n++].hash = k->want;
+		}
+	}
+	return n;
+}
+
 static void claimed(struct blocks *b, struct block *k,
 		    const struct node_id *child, const struct tree_block *row)
 {
@@ -422,6 +453,20 @@ static void child_heard(struct blocks *b, const struct node_id *child,
 	}
 }
 
+/* There is a set, and none of it is here: half of one, also after a restart. */
+static void heard_of(struct blocks *b, const struct tree_block *row)
+{
+	struct block *k;
+
+	if (!row->hash || !node_id_equal(&row->owner, &block_of_root))
+		return;
+	k = block_need(b, &row->owner);
+	if (!k || k->head.index || k->want == row->hash)
+		return;
+	k->want = row->hash;
+	b->env->changed(b->ctx);
+}
+
 static void parent_heard(struct blocks *b, const struct tree_block *row,
 			 unsigned n)
 {
@@ -436,6 +481,7 @@ static void parent_heard(struct blocks *b, const struct tree_block *row,
 
 		if (blocks_owns(b, owner) || row_of(row, i, owner, 0))
 			continue;
+		heard_of(b, &row[i]);
 		if (!row[i].index)
 			continue; /* not whole */
 		if (!k && !row[i].hash && on_path(b, owner))

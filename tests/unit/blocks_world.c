@@ -147,6 +147,13 @@ static bool below(const struct world *w, uint32_t i, uint32_t top)
 	return false;
 }
 
+static unsigned heads(const struct blocks *b, struct tree_block *out)
+{
+	for (unsigned i = 0; i < blocks_count(b); i++)
+		out[i] = blocks_at(b, i)->head;
+	return blocks_count(b);
+}
+
 static void forget_dropped(struct world *w, struct node *n,
 			   const struct tree_block *was, unsigned n_was)
 {
@@ -172,9 +179,8 @@ void place(struct world *w, uint32_t i)
 				  .path = path };
 	uint32_t up[AGENTS], k = 0, top = i;
 	struct tree_block was[BLOCKS_MAX];
-	unsigned n_was = blocks_count(n->b);
+	unsigned n_was = heads(n->b, was);
 
-	blocks_rows(n->b, was);
 	for (uint32_t at = n->parent; at != NOBODY && k < AGENTS;
 	     at = w->node[at].parent)
 		up[k++] = top = at;
@@ -297,11 +303,9 @@ static void serve(struct world *w, const struct message *m)
 			     .ref = m->ref,
 			     .m = m->m };
 	struct tree_block head = m->m.head, was[BLOCKS_MAX];
-	unsigned n_was = 0;
+	unsigned n_was = heads(n->b, was);
 	const struct block *k = blocks_of(n->b, &head.owner);
 
-	for (; n_was < blocks_count(n->b); n_was++)
-		was[n_was] = blocks_at(n->b, n_was)->head;
 	r.m.n = 0;
 	if (m->m.act == BLOCKS_LIST || m->m.act == BLOCKS_FETCH) {
 		blocks_list(n->b, &head.owner, &r.m);
@@ -394,8 +398,7 @@ void beats(struct world *w)
 		up = &w->node[n->parent];
 		if (!up->alive)
 			continue;
-		n_was = blocks_count(n->b);
-		blocks_rows(n->b, was);
+		n_was = heads(n->b, was);
 		rows = blocks_rows(up->b, row);
 		blocks_heard(n->b, NULL, row, rows);
 		heads_check(w, n, was, n_was);

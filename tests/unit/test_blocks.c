@@ -192,6 +192,75 @@ static void test_half_for_ever(void **state)
 	assert_int_equal(blocks_remove(n->b, 1), BLOCKS_DONE);
 }
 
+/*
+ * A candidate without its disk heard that there is a set, and got none of it:
+ * as a root it waits, and what it holds is not put in place of the set.
+ */
+static void test_half_empty(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
+	struct node *n = &w->node[1];
+	struct tree_block row[BLOCKS_MAX];
+
+	blocks_change(w->node[0].b, &in);
+	assert_true(rounds_until_equal(w, 8) <= 8);
+	agent_restart(w, 1, false);
+	place(w, 1);
+	blocks_heard(n->b, NULL, row, blocks_rows(w->node[0].b, row));
+	agent_restart(w, 1, true);
+	/* no candidate is in reach */
+	w->node[0].alive = w->node[2].alive = w->node[0].root = false;
+	n->parent = NOBODY;
+	n->root = true;
+	w->term = 2;
+	for (unsigned i = 0; i < 5; i++) {
+		place(w, 1);
+		drain(w);
+		assert_int_equal(blocks_change(n->b, &two), BLOCKS_HALF);
+		blocks_tick(n->b);
+	}
+	assert_int_equal(blocks_of(n->b, &w->owner[0])->head.term, 0);
+	/* one of them comes back as a child: it has the set */
+	w->node[2].alive = true;
+	w->node[2].parent = 1;
+	beats(w);
+	drain(w);
+	assert_non_null(blocks_find(n->b, 1, NULL));
+	assert_int_equal(blocks_superseded(n->b), 0);
+	assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
+}
+
+/* The same, and nobody ever brings the set: a client begins one anew. */
+static void test_half_begun_anew(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item two = item_of(2, 1, 0);
+	struct node *n = &w->node[1];
+	struct tree_block head = head_of(1, 7, 99), row[BLOCKS_MAX];
+
+	blocks_heard(n->b, NULL, &head, 1);
+	/* of nothing there is nothing to say, as of a set that never was */
+	assert_int_equal(blocks_rows(n->b, row), 0);
+	assert_int_equal(blocks_rows(w->node[0].b, row), 0);
+	w->node[0].alive = w->node[2].alive = w->node[0].root = false;
+	n->parent = NOBODY;
+	n->root = true;
+	w->term = 2;
+	for (unsigned i = 0; i < 5; i++) {
+		place(w, 1);
+		drain(w);
+		assert_int_equal(blocks_change(n->b, &two), BLOCKS_HALF);
+		blocks_tick(n->b);
+	}
+	assert_int_equal(blocks_superseded(n->b), 0);
+	assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
+	assert_int_equal(blocks_superseded(n->b), 1);
+	/* of its own set nothing is half */
+	assert_int_equal(blocks_remove(n->b, 2), BLOCKS_DONE);
+	assert_int_equal(blocks_superseded(n->b), 1);
+}
+
 /* An owner without its state: a candidate's set, or its own above. */
 static void test_lost_state(void **state)
 {
@@ -452,6 +521,8 @@ int main(void)
 		ROW(test_whole),
 		ROW(test_half),
 		ROW(test_half_for_ever),
+		ROW(test_half_empty),
+		ROW(test_half_begun_anew),
 		ROW(test_lost_state),
 		ROW(test_lie),
 		ROW(test_away),
