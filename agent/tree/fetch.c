@@ -10,7 +10,6 @@
 #include "agent/tree/private.h"
 #include "agent/tree/rowset.h"
 
-#define FETCH_MS    2000
 #define WAIT_MS     500
 #define WAIT_MAX_MS 10000
 
@@ -211,20 +210,4 @@ void rows_done(struct tree *t, struct branch *b, int err,
 		fetch_page(t, b);
 	else
 		page_whole(t, b);
-}
-
-void rows_announce(struct tree *t, struct branch *b)
-{
-	struct tree_msg m;
-
-	if (!t->members)
-		return;
-	msg_init(&m, TREE_ANNOUNCE);
-	m.lease = b->pub.lease;
-	m.u.announce.hash = t->members_hash;
-	m.u.announce.n = t->n_members;
-	m.u.announce.peer = t->members;
-	b->announcing = true;
-	b->side =
-		tree_send(t, OP_SIDE, b->slot, &b->pub.ep, &m, FETCH_MS, false);
 }

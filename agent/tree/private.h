@@ -3,7 +3,7 @@
  * What the files of the machine share: tree.c (life, dispatch, reading),
  * climb.c (grants), branch.c (children), byhand.c (those that were added),
  * link.c (the parent), seek.c (finding one), reign.c (being the root), rows.c,
- * fetch.c, rowset.c (who is below).
+ * fetch.c, rowset.c (who is below), announce.c (who is a member at all).
  */
 #ifndef LINNET_TREE_PRIVATE_H
 #define LINNET_TREE_PRIVATE_H
@@ -25,6 +25,7 @@
 #define BYHAND_RETRY_MS 10000
 #define DOWN_RETRY_MS   4000
 #define UNTOLD_MS       10000 /* a subtree that moved is told of by then */
+#define FETCH_MS        2000  /* rows, members */
 #define CLOCK_AGE_MS    0.2   /* a second adds this to what is unsure */
 
 enum {
@@ -440,26 +441,28 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row);
 
 /* ---- rows.c ---- */
 void rows_touch(struct tree *t); /* what is below changed */
-/* At the start: whoever is listed below may never come. */
-void rows_list(struct tree *t);
 uint64_t rows_hash(struct tree *t);
 void rows_resolve(struct tree *t);
 void rows_fetch(struct tree *t, struct branch *b);
-void rows_announce(struct tree *t, struct branch *b);
 void rows_done(struct tree *t, struct branch *b, int err,
 	       const struct tree_msg *m);
 void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref);
-void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref);
 /* The child is one no more. */
 void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 /* All that is below, however far, has a row. */
 bool rows_whole(const struct tree *t);
+void rows_derived_id(const struct endpoint *ep, struct node_id *out);
+void rows_page_drop(struct branch *b);
+void rows_free(struct tree *t);
+
+/* ---- announce.c ---- */
+/* At the start: whoever is listed below may never come. */
+void rows_list(struct tree *t);
+void rows_announce(struct tree *t, struct branch *b);
+void rows_announced(struct tree *t, const struct tree_msg *m, uint64_t ref);
 uint64_t rows_members_hash(struct tree *t);
 /* These are the members of the overlay; 0 or -ENOMEM. */
 int rows_members_set(struct tree *t, const struct tree_peer *peer, uint32_t n,
 		     uint64_t hash);
-void rows_derived_id(const struct endpoint *ep, struct node_id *out);
-void rows_page_drop(struct branch *b);
-void rows_free(struct tree *t);
 
 #endif
