@@ -52,22 +52,25 @@ static void unseen_announced(struct tree *t)
 
 static void announce_renew(struct tree *t)
 {
-	uint32_t n;
 	uint64_t now = now_ms(t), hash = 0;
 	const struct hash_key key = { { 5 } };
+	const struct tree_row *row;
 	struct tree_peer *p;
+	uint32_t n;
 
 	rows_resolve(t);
-	n = t->n_rows;
 	if (t->dirty)
 		return;
+	/* without itself, the first, if it is about to leave */
+	row = t->rows + t->draining;
+	n = t->n_rows - t->draining;
 	t->announce_due = false;
 	t->reign->announced_ms = now;
-	p = n <= TREE_NAMED ? calloc(n, sizeof(*p)) : NULL;
+	p = n <= TREE_NAMED ? calloc(MAX(n, 1), sizeof(*p)) : NULL;
 	for (uint32_t i = 0; p && i < n; i++) {
-		p[i].id = t->rows[i].id;
-		p[i].ep.addr = t->rows[i].ep.addr;
-		p[i].ep.port = t->rows[i].ep.port;
+		p[i].id = row[i].id;
+		p[i].ep.addr = row[i].ep.addr;
+		p[i].ep.port = row[i].ep.port;
 		hash += siphash13(&key, &p[i], sizeof(p[i]));
 	}
 	free(t->members);

@@ -314,8 +314,9 @@ static void say_beat(struct tree *t, struct branch *b)
 	m.u.beat.path[n] = t->self;
 	m.u.beat.up[n++] = t->conf->self;
 	m.u.beat.n_path = n;
-	m.u.beat.fleet = t->place == PLACE_ROOT ? hosts_told(tree_expected(t))
-						: t->fleet;
+	m.u.beat.fleet = t->place != PLACE_ROOT
+				 ? t->fleet
+				 : hosts_told(tree_expected(t) - t->draining);
 	m.u.beat.n_blocks = t->env->blocks(t->ctx, m.u.beat.blocks);
 	fill_uncles(t, b, &m);
 	fill_roots(t, &m);

@@ -19,6 +19,8 @@
 
 #define DRAIN_STEP_MS 250
 #define DRAIN_MS      10000
+#define DRAIN_TELL_MS 4000 /* of them, at a root */
+#define DRAIN_BEAT_MS 1100 /* each level hears of it with a beat */
 
 /* ---- messages ---- */
 
@@ -320,11 +322,32 @@ static void leave(struct tree *t)
 		event(t, TREE_EVENT_DRAINED, NULL);
 }
 
+/*
+ * Who of those below becomes the root expects all that were announced: this
+ * one leaves once they know that it is not among them.
+ */
+static bool drain_tells(struct tree *t)
+{
+	uint64_t took = now_ms(t) + DRAIN_MS - t->drain_ms;
+
+	if (t->place != PLACE_ROOT || t->conf->n_roots < 2 ||
+	    took >= DRAIN_TELL_MS)
+		return false;
+	for (unsigned i = 0; i < t->n_children; i++) {
+		const struct branch *b = t->child[i];
+
+		if (b->joined && !b->lost && b->pub.state == CHILD_UP &&
+		    b->members_said != rows_members_hash(t))
+			return true;
+	}
+	return took < (uint64_t)tree_height(t) * DRAIN_BEAT_MS;
+}
+
 /* The children go one after the other; whoever has not gone then stays. */
 static void drain_step(struct tree *t)
 {
+	bool tells = drain_tells(t), any = false;
 	struct branch *next = NULL;
-	bool any = false;
 
 	for (unsigned i = 0; i < t->n_children; i++) {
 		struct branch *b = t->child[i];
@@ -339,7 +362,7 @@ static void drain_step(struct tree *t)
 		leave(t);
 		return;
 	}
-	if (next) {
+	if (next && !tells) {
 		next->drain = true;
 		if (!next->ref)
 			branch_start(t, next, 0);
@@ -354,6 +377,11 @@ void tree_drain(struct tree *t)
 	t->draining = true;
 	t->drain_ms = now_ms(t) + DRAIN_MS;
 	timer_at(t, TIMER_DRAIN, now_ms(t));
+	if (t->place != PLACE_ROOT)
+		return;
+	t->announce_due = true;
+	t->reign->announced_ms = 0;
+	branch_news(t);
 }
 
 /* ---- what others read ---- */

@@ -394,5 +394,20 @@ def test_drain():
                    "it is not expected either")
 
 
+def test_drained_root():
+    """Whoever is the root next knows that it has left."""
+    with places(3, start=False) as p:
+        joining(p, p[:2], 4)
+        for q in p:
+            q.start()
+        wait_up(p[0], p, 20)
+        r = request(p[0].host, p[0].address, "POST", "/api/v1/overlay/drain")
+        assert r.status == 204, r.text
+        wait_up(p[1], p[1:], 20)
+        assert p[1].overlay()["hosts_expected"] == 2
+        assert {m["host"] for m in p[1].members()} == {
+            q.address for q in p[1:]}
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__]))
