@@ -308,6 +308,18 @@ static bool extra_told(const struct tree *t, const struct rowset *s,
 	       now_ms(t) >= x->since_ms + UNTOLD_MS;
 }
 
+/* One that is granted a place was a member if another one of it says so. */
+static void extras_merge(struct reign *r, const struct rowset *s,
+			 uint32_t first)
+{
+	for (uint32_t i = 0; i < r->n_extra; i++) {
+		const struct tree_row *w = rowset_find(s, &r->extra[i].row.id);
+
+		if (w >= &s->row[first])
+			r->extra[w - &s->row[first]].known |= r->extra[i].known;
+	}
+}
+
 /* They are the last of the set, in their order. */
 static void unseen_settle(struct tree *t, const struct rowset *s)
 {
@@ -326,6 +338,8 @@ static void extras_settle(struct tree *t, const struct rowset *s)
 	uint32_t first = r ? s->n - r->n_extra : 0, n = 0;
 
 	t->pending = false;
+	if (r)
+		extras_merge(r, s, first);
 	for (uint32_t i = 0; r && i < r->n_extra; i++) {
 		const struct extra *x = &r->extra[i];
 		const struct tree_row *w = rowset_find(s, &x->row.id);

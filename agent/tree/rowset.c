@@ -3,10 +3,11 @@
  * Rows from several children put together.  Of rows of one host the one of its
  * latest life counts, of these that with the higher lease; of equal ones, that
  * whose host is heard, then that which says it is gone (one that was removed
- * takes its subtree elsewhere, and leases below it stay), unless that is back by
- * now with which it went.  A host that is not heard does not count if
- * another one is heard at its address: it was reborn with another id; nor does
- * an address where nobody was seen yet, if somebody is known there.
+ * takes its subtree elsewhere, and leases below it stay), unless that is back
+ * by now with which it went, or what is above it.  A host that is not heard
+ * does not count if another one is heard at its address: it was reborn with
+ * another id; nor does an address where nobody was seen yet, if somebody is
+ * known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -26,7 +27,8 @@
 enum {
 	FLAG_LOSER = 1, /* another row of this host counts */
 	FLAG_UP = 2,    /* heard, and all above it */
-	FLAG_OUT = 4    /* it does not take part */
+	FLAG_OUT = 4,   /* it does not take part */
+	FLAG_BACK = 8   /* another one says that it is gone, which it is not */
 };
 
 int rowset_init(struct rowset *s, uint32_t n)
@@ -176,9 +178,13 @@ int rowset_order(const struct tree_row *a, const struct tree_row *b)
 
 static unsigned rank(const struct rowset *s, uint32_t i)
 {
+	const struct tree_row *r = &s->row[i];
+
 	if (s->flag[i] & FLAG_UP)
-		return 2;
-	return s->row[i].gone;
+		return 4;
+	if (r->gone)
+		return r->with ? 1 : 3;
+	return s->flag[i] & FLAG_BACK ? 2 : 0;
 }
 
 /* Row i instead of j, which came before it? */
@@ -199,6 +205,8 @@ static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
 	const struct tree_row *a = &s->row[loser], *b = &s->row[winner];
 
 	s->flag[loser] |= FLAG_LOSER;
+	if (!b->gone && (a->gone || s->flag[loser] & FLAG_BACK))
+		s->flag[winner] |= FLAG_BACK;
 	if (!(s->flag[loser] & FLAG_UP))
 		return;
 	s->conflict = true;
@@ -290,11 +298,41 @@ static bool any_back(struct rowset *s)
 	return any;
 }
 
+/*
+ * Others of that branch may come back without its top.  Who is below one that
+ * did, under the lease that it had there, came with it: a lease has one parent.
+ */
+static bool any_below(struct rowset *s)
+{
+	uint32_t above[LEVELS] = { 0 };
+	bool any = false;
+
+	for (uint32_t i = 1; i < s->n_told; i++) {
+		const struct tree_row *r = &s->row[i], *w;
+
+		if (r->gone)
+			continue;
+		above[r->level] = i;
+		if (!(s->flag[i] & FLAG_LOSER) ||
+		    !(s->flag[above[r->level - 1]] & FLAG_BACK))
+			continue;
+		w = rowset_find(s, &r->id); /* none of those that are hidden */
+		if (!w || !w->with)
+			continue;
+		s->flag[i] |= FLAG_BACK;
+		any = true;
+	}
+	return any;
+}
+
 void rowset_decide(struct rowset *s)
 {
+	bool back;
+
 	find_up(s);
 	decide_ids(s);
-	if (any_back(s)) {
+	back = any_back(s);
+	if (any_below(s) || back) {
 		memset(s->slot, 0, ((size_t)s->mask + 1) * sizeof(*s->slot));
 		s->conflict = s->twice = false;
 		decide_ids(s);

@@ -78,6 +78,34 @@ static void test_branch_that_came_back(void **state)
 	world_free(w);
 }
 
+/*
+ * A member is granted a place, is lost by who told of it, and does not take
+ * the place: it was no newcomer.
+ */
+static void test_member_that_did_not_come(void **state)
+{
+	struct world *w = world_grown(3, 1, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+
+	(void)state;
+	assert_int_equal(world_parent(w, 2), 1);
+	world_kill(w, 2);
+	world_run(w, 5000);
+	m.lease = tree_lease(w->node[1].tree);
+	m.u.grant.acceptor = w->node[1].stored.id;
+	m.u.grant.mover.id = w->node[2].stored.id;
+	m.u.grant.mover.incarnation = w->node[2].stored.incarnation;
+	m.u.grant.mover.ep = w->node[2].ep;
+	m.u.grant.mover.hosts = 1;
+	world_kill(w, 1);
+	world_start(w, 1);
+	(void)world_ask(w, 1, 0, &m, NULL);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 1), 0);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_free(w);
+}
+
 /* A root without its disk begins with the first term, which there was. */
 static void test_fleet_of_same_term(void **state)
 {
@@ -342,6 +370,45 @@ static void test_branch_that_moved(void **state)
 	}
 }
 
+/*
+ * The same without its top: one of the branch is back, and tells of those below
+ * it that are not heard.
+ */
+static void test_branch_that_came_in_parts(void **state)
+{
+	const struct tree_row told[] = {
+		row(1, 0, true, false),  row(2, 1, true, false),
+		row(4, 2, false, true),  row(5, 2, false, true),
+		row(6, 2, false, true),  row(7, 2, false, true),
+		row(3, 1, true, false),  row(5, 2, true, false),
+		row(6, 3, false, false), row(7, 4, false, false),
+	};
+	const struct node_id top = { { 4 } },
+			     below[] = { { { 6 } }, { { 7 } } };
+
+	(void)state;
+	for (unsigned older = 0; older < 2; older++) {
+		struct rowset s;
+
+		assert_int_equal(rowset_init(&s, ARRAY_SIZE(told)), 0);
+		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
+			struct tree_row r = told[i];
+
+			r.with = i >= 3 && i < 6;
+			if (i == 7)
+				r.lease.n = older ? 3 : 9;
+			rowset_add(&s, &r);
+		}
+		s.n_told = s.n;
+		rowset_decide(&s);
+		assert_true(rowset_find(&s, &top)->gone);
+		for (unsigned i = 0; i < ARRAY_SIZE(below); i++)
+			assert_int_equal(rowset_find(&s, &below[i])->gone,
+					 older);
+		rowset_free(&s);
+	}
+}
+
 static bool known(const struct world *w, unsigned at, unsigned child)
 {
 	struct tree_child c;
@@ -492,6 +559,7 @@ int main(void)
 		cmocka_unit_test(test_reborn_above),
 		cmocka_unit_test(test_left_above),
 		cmocka_unit_test(test_branch_that_came_back),
+		cmocka_unit_test(test_member_that_did_not_come),
 		cmocka_unit_test(test_fleet_of_same_term),
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),
@@ -502,6 +570,7 @@ int main(void)
 		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),
 		cmocka_unit_test(test_branch_that_moved),
+		cmocka_unit_test(test_branch_that_came_in_parts),
 		cmocka_unit_test(test_rows_known_below),
 		cmocka_unit_test(test_rows_known_of_silent),
 		cmocka_unit_test(test_disowned),
