@@ -261,7 +261,7 @@ static void climb_begin(struct tree *t, struct climb *c)
 
 	c->probing = false;
 	if (w == TREE_OK && t->place == PLACE_ROOT) {
-		w = reign_grant(t, &c->mover, &c->ep, &lease);
+		w = reign_grant(t, &c->mover, &c->ep, &t->self, &lease);
 		if (w == TREE_OK) {
 			climb_accept(t, c, &lease);
 			return;
@@ -342,7 +342,7 @@ static void answer_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 
 	msg_init(&reply, TREE_GRANT);
 	w = reign_grant(t, &m->u.grant.mover, &m->u.grant.mover.ep,
-			&reply.u.granted.lease);
+			&m->u.grant.acceptor, &reply.u.granted.lease);
 	reply.word = w;
 	reply.u.granted.granted = w == TREE_OK;
 	reply.u.granted.nonce = m->u.grant.mover.nonce;

@@ -3,6 +3,7 @@
  * A child's rows, page by page, and what is made sure of before they are
  * taken: they hang together below it, no id comes twice, this agent and those
  * above it are not heard there.  Rows that are refused leave those held before.
+ * Of those that it calls gone it is noted whom it had told of.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -72,6 +73,17 @@ static int keep_lost(struct tree *t, const struct branch *b,
 	return 0;
 }
 
+/* Whom it had it may call gone. */
+static void mark_had(struct branch *b, const struct rowset *s)
+{
+	for (uint32_t i = 1; i < b->n_rows; i++) {
+		const struct tree_row *w = rowset_find(s, &b->rows[i].id);
+
+		if (w && w->gone && (!b->rows[i].gone || b->rows[i].had))
+			b->page[w - s->row].had = true;
+	}
+}
+
 void rows_fetch(struct tree *t, struct branch *b)
 {
 	rows_page_drop(b);
@@ -123,13 +135,16 @@ static bool rows_valid(const struct tree *t, const struct branch *b,
 	return true;
 }
 
-static void seen_correct(const struct branch *b, struct tree_row *r, uint32_t n)
+/* What does not travel is not its to say. */
+static void rows_correct(const struct branch *b, struct tree_row *r, uint32_t n)
 {
 	int64_t off = (int64_t)b->pub.offset_ms;
 
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		r[i].had = false;
 		if (r[i].seen_ms && (int64_t)r[i].seen_ms > off)
 			r[i].seen_ms = (uint64_t)((int64_t)r[i].seen_ms - off);
+	}
 }
 
 static void fetch_later(struct tree *t, struct branch *b)
@@ -154,6 +169,7 @@ static int page_check(struct tree *t, struct branch *b)
 	for (uint32_t i = 0; i < b->n_page; i++)
 		rowset_add(&s, &b->page[i]);
 	ret = rowset_unique(&s) ? keep_lost(t, b, &s) : -EINVAL;
+	mark_had(b, &s);
 	rowset_free(&s);
 	return ret;
 }
@@ -192,7 +208,7 @@ static int page_take(struct branch *b, const struct tree_msg *m)
 	if (!p)
 		return -ENOMEM;
 	memcpy(&p[b->n_page], m->u.rows.row, n * sizeof(*p));
-	seen_correct(b, &p[b->n_page], n);
+	rows_correct(b, &p[b->n_page], n);
 	b->page = p;
 	b->n_page += n;
 	b->page_hash = m->u.rows.hash;

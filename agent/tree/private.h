@@ -113,8 +113,8 @@ struct open_grant {
 
 /* A member that no child tells of. */
 struct extra {
-	struct tree_row row;
-	uint64_t since_ms; /* monotonic */
+	struct tree_row row; /* parent: where it was, or was granted a place */
+	uint64_t since_ms;   /* monotonic */
 	uint32_t hosts;
 	bool pending; /* granted, not yet reported */
 	bool known;   /* was a member before that grant */
@@ -431,12 +431,14 @@ void reign_rounds_start(struct tree *t);
 void reign_rounds_stop(struct tree *t);
 /* The next number; for a grant of this mover. */
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
-			   const struct endpoint *ep, struct epoch *out);
+			   const struct endpoint *ep,
+			   const struct node_id *acceptor, struct epoch *out);
 void reign_settle(struct tree *t, const struct node_id *mover,
 		  const struct epoch *lease, bool confirmed);
 /* Room for n more members that no child tells of; 0 or -ENOMEM. */
 int reign_reserve(struct tree *t, uint32_t n);
-/* A member is told of by no child (any more); there is room. */
+/* A member is told of by no child (any more), and was below row->parent if
+ * that is known; there is room. */
 struct extra *reign_extra(struct tree *t, const struct tree_row *row);
 
 /* ---- rows.c ---- */

@@ -91,7 +91,6 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	};
 	x->row.up = x->row.gone = false;
 	x->row.level = 1;
-	x->row.parent = t->self;
 	rows_touch(t);
 	return x;
 }
@@ -352,10 +351,12 @@ static bool may_open(struct tree *t, const struct tree_mover *mover)
 }
 
 static void pending_row(struct tree *t, const struct tree_mover *mover,
-			const struct endpoint *ep)
+			const struct endpoint *ep,
+			const struct node_id *acceptor)
 {
 	struct extra *x = extra_find(t->reign, &mover->id);
 	struct tree_row row = { .id = mover->id,
+				.parent = *acceptor,
 				.ep = *ep,
 				.level = 1,
 				.incarnation = mover->incarnation,
@@ -407,7 +408,8 @@ static enum tree_word follow(struct tree *t, const struct epoch *seen)
 }
 
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
-			   const struct endpoint *ep, struct epoch *out)
+			   const struct endpoint *ep,
+			   const struct node_id *acceptor, struct epoch *out)
 {
 	struct reign *r = t->reign;
 	struct epoch next = t->reign_epoch;
@@ -429,7 +431,7 @@ enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 				     .lease = t->reign_epoch,
 				     .until_ms = now_ms(t) + GRANT_MS,
 				     .leaf = mover->hosts == 1 };
-	pending_row(t, mover, ep);
+	pending_row(t, mover, ep, acceptor);
 	*out = t->reign_epoch;
 	return TREE_OK;
 }

@@ -171,9 +171,9 @@ static void rows_bury(struct tree *t, const struct branch *b,
 	if (fate != ROWS_ELSEWHERE)
 		grave_add(t, &self, false);
 	for (uint32_t i = 1; i < n; i++)
-		if (b->rows[i].gone)
+		if (b->rows[i].had)
 			grave_add(t, &b->rows[i], b->rows[i].with);
-		else if (fate == ROWS_GONE)
+		else if (fate == ROWS_GONE && !b->rows[i].gone)
 			grave_add(t, &b->rows[i], true);
 }
 
@@ -254,6 +254,8 @@ static void collect(struct tree *t, struct rowset *s)
 			r = b->rows[k];
 			r.level++;
 			rowset_add(s, &r);
+			if (r.gone && !r.had)
+				rowset_doubt(s);
 			if (!tree_in_path(t, &r.id))
 				continue;
 			rowset_hide(s);

@@ -4,10 +4,11 @@
  * latest life counts, of these that with the higher lease; of equal ones, that
  * whose host is heard, then that which says it is gone (one that was removed
  * takes its subtree elsewhere, and leases below it stay), unless that is back
- * by now with which it went, or what is above it.  A host that is not heard
- * does not count if another one is heard at its address: it was reborn with
- * another id; nor does an address where nobody was seen yet, if somebody is
- * known there.
+ * by now with which it went, or what is above it.  A child calls those gone
+ * whom it had told of, or who were, as others say, below one that is below it
+ * now.  A host that is not heard does not count if another one is heard at its
+ * address: it was reborn with another id; nor does an address where nobody was
+ * seen yet, if somebody is known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -28,7 +29,8 @@ enum {
 	FLAG_LOSER = 1, /* another row of this host counts */
 	FLAG_UP = 2,    /* heard, and all above it */
 	FLAG_OUT = 4,   /* it does not take part */
-	FLAG_BACK = 8   /* another one says that it is gone, which it is not */
+	FLAG_BACK = 8,  /* another one says that it is gone, which it is not */
+	FLAG_DOUBT = 16 /* gone, says a child that may not know */
 };
 
 int rowset_init(struct rowset *s, uint32_t n)
@@ -69,6 +71,11 @@ void rowset_add(struct rowset *s, const struct tree_row *r)
 void rowset_hide(struct rowset *s)
 {
 	s->flag[s->n - 1] |= FLAG_LOSER | FLAG_OUT;
+}
+
+void rowset_doubt(struct rowset *s)
+{
+	s->flag[s->n - 1] |= FLAG_DOUBT;
 }
 
 static bool same_id(const struct node_id *a, const struct node_id *b)
@@ -258,26 +265,72 @@ static void decide_addresses(struct rowset *s)
 	}
 }
 
+static void contest(struct rowset *s, uint32_t i)
+{
+	uint32_t *slot = id_slot(s, &s->row[i].id);
+
+	if (!*slot) {
+		*slot = i + 1;
+	} else if (better(s, i, *slot - 1)) {
+		lose(s, *slot - 1, i);
+		*slot = i + 1;
+	} else {
+		lose(s, i, *slot - 1);
+	}
+}
+
+/* Is whom row i says to be gone unknown, or below one of [first, end)? */
+static bool was_below(const struct rowset *s, uint32_t i, uint32_t first,
+		      uint32_t end)
+{
+	uint32_t at = *id_slot(s, &s->row[i].id);
+
+	if (!at)
+		return true;
+	for (unsigned k = 0; k < LEVELS; k++) {
+		at = *id_slot(s, &s->row[at - 1].parent);
+		if (at <= 1) /* nobody, or this agent itself */
+			return false;
+		if (at - 1 >= first && at - 1 < end)
+			return true;
+	}
+	return false;
+}
+
+/* Child by child: which of those that it calls gone may it speak of? */
+static void decide_doubted(struct rowset *s)
+{
+	uint32_t first = 0, end = 0;
+
+	for (uint32_t i = 1; i < s->n_told; i++) {
+		if (s->row[i].level == 1) {
+			first = i;
+			end = i + 1;
+			while (end < s->n_told && s->row[end].level > 1)
+				end++;
+		}
+		if ((s->flag[i] & (FLAG_DOUBT | FLAG_OUT)) != FLAG_DOUBT)
+			continue;
+		if (was_below(s, i, first, end))
+			contest(s, i);
+		else
+			s->flag[i] |= FLAG_LOSER;
+	}
+}
+
 /* Those that take part. */
 static void decide_ids(struct rowset *s)
 {
 	for (uint32_t i = 0; i < s->n; i++) {
-		uint32_t *slot = id_slot(s, &s->row[i].id);
-
 		if (s->flag[i] & FLAG_OUT) {
 			s->conflict |= s->flag[i] & FLAG_UP;
 			continue;
 		}
 		s->flag[i] &= (uint8_t)~FLAG_LOSER;
-		if (!*slot) {
-			*slot = i + 1;
-		} else if (better(s, i, *slot - 1)) {
-			lose(s, *slot - 1, i);
-			*slot = i + 1;
-		} else {
-			lose(s, i, *slot - 1);
-		}
+		if (!(s->flag[i] & FLAG_DOUBT))
+			contest(s, i);
 	}
+	decide_doubted(s);
 }
 
 /*

@@ -25,6 +25,12 @@ int rowset_init(struct rowset *s, uint32_t n);
 void rowset_add(struct rowset *s, const struct tree_row *r);
 /* The last added does not count: it is above this agent. */
 void rowset_hide(struct rowset *s);
+/*
+ * The last added is gone, as a child says that was not heard to have it: that
+ * counts where another row of this host says that it was below one of that
+ * child's.
+ */
+void rowset_doubt(struct rowset *s);
 /* No id came twice. */
 bool rowset_unique(struct rowset *s);
 /* <0, 0, >0: which row of one host is the later one. */

@@ -261,6 +261,208 @@ static void test_confirmed_nobody(void **state)
 	world_free(w);
 }
 
+/* ---- rows of others ---- */
+
+static struct tree_row said;
+
+/* One row more than there is. */
+static void lie_row(struct node *n, struct tree_msg *m)
+{
+	struct tree_row *r;
+	uint32_t k = m->u.rows.n;
+
+	if (m->word != TREE_OK)
+		return;
+	if (m->kind == TREE_BEAT)
+		m->u.beaten.rows_hash += 77;
+	if (m->kind != TREE_ROWS)
+		return;
+	m->u.rows.hash += 77;
+	r = calloc(k + 1, sizeof(*r));
+	assert_non_null(r);
+	memcpy(r, m->u.rows.row, k * sizeof(*r));
+	free((void *)m->u.rows.row);
+	r[k] = said;
+	r[k].parent = n->stored.id;
+	m->u.rows.row = r;
+	m->u.rows.n++;
+}
+
+static void say_of(const struct world *w, unsigned i)
+{
+	said = (struct tree_row){
+		.id = w->node[i].stored.id,
+		.ep = w->node[i].ep,
+		.incarnation = w->node[i].stored.incarnation + 1,
+		.lease = tree_epoch(w->node[0].tree),
+	};
+}
+
+static void must_expect(struct world *w, unsigned at, unsigned n, uint64_t ms)
+{
+	for (uint64_t end = w->now + ms; w->now < end;) {
+		world_run(w, 100);
+		assert_int_equal(tree_expected(w->node[at].tree), n);
+	}
+}
+
+/* A sibling of that one, or of one above it. */
+static unsigned beside(const struct world *w, unsigned i)
+{
+	int up = world_parent(w, i);
+	unsigned k = 1;
+
+	while (k == i || world_parent(w, k) != up)
+		k++;
+	return k;
+}
+
+/* Whom it never had below it a child cannot take away, nor its parent. */
+static void test_gone_of_others(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		struct world *w = world_grown(7, 2, 1, 5);
+		unsigned victim = leaf_but(w, 0), liar = beside(w, victim);
+		unsigned above = (unsigned)world_parent(w, victim);
+
+		if (i / 2 == 1) /* below the root itself */
+			liar = beside(w, above);
+		if (i / 2 == 2) { /* and it vanishes with its parent */
+			liar = beside(w, above);
+			world_kill(w, above);
+		}
+		if (i % 2 || i / 2 == 2) {
+			world_kill(w, victim);
+			world_run(w, 10000);
+		}
+		if (i / 2 == 2) {
+			world_start(w, above);
+			world_run(w, 10000);
+		}
+		assert_int_equal(tree_expected(w->node[0].tree), 7);
+		say_of(w, victim);
+		said.gone = true;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 10000);
+		if (i < 2)
+			must_expect(w, above, 3, 1000);
+		w->node[liar].lie = NULL;
+		must_expect(w, 0, 7, 70000);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+/* Nor a host of a list that nobody has seen. */
+static void test_gone_of_listed(void **state)
+{
+	struct world *w = world_new(7, &world_static, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 7; i++)
+		w->node[i].conf.fanout = 2;
+	for (unsigned i = 0; i < 6; i++)
+		world_start(w, i);
+	world_run(w, 30000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	for (unsigned liar = 1; liar < 6; liar++) {
+		say_of(w, 6);
+		said.id = tree_members(w->node[0].tree, &(uint32_t){ 0 })[6].id;
+		said.gone = true;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 5000);
+		w->node[liar].lie = NULL;
+	}
+	world_start(w, 6);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_free(w);
+}
+
+/* Who leaves while its parent has none itself, and goes elsewhere, has left. */
+static void test_gone_on_the_way(void **state)
+{
+	(void)state;
+	for (unsigned lost = 1; lost < 3; lost++) {
+		struct world *w = world_grown(5, 1, 1, 1);
+
+		assert_int_equal(world_parent(w, 4), 3);
+		world_kill(w, lost);
+		tree_drain(w->node[lost + 2].tree);
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 4);
+		world_start(w, lost);
+		world_kill(w, lost + 2);
+		must_settle(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 4);
+		world_free(w);
+	}
+}
+
+/* Its parent is lost, it finds another one and is taken away from there. */
+static void test_gone_of_the_latest(void **state)
+{
+	struct world *w = world_new(4, &world_manual, 1);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
+	assert_int_equal(world_add(w, 1, 3), TREE_OK);
+	must_settle(w, 20000);
+	world_kill(w, 1);
+	world_run(w, 10000);
+	assert_int_equal(world_add(w, 2, 3), TREE_OK);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 4);
+	assert_int_equal(tree_remove(w->node[2].tree, &w->node[3].ep, NULL), 0);
+	world_run(w, 5000);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_free(w);
+}
+
+/* It comes and leaves before anybody above its parent heard of it. */
+static void test_gone_untold(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct world *w = world_new(4, &world_join, 1);
+
+		world_roots(w, 1);
+		for (unsigned k = 0; k < 3; k++) {
+			w->node[k].conf.fanout = 1;
+			world_start(w, k);
+			world_run(w, k ? 100 : 1500);
+		}
+		must_settle(w, 60000);
+		/* it had been a member elsewhere, or not */
+		if (i) {
+			w->node[1].conf.fanout = 2;
+			world_start(w, 3);
+			must_settle(w, 60000);
+			world_kill(w, 3);
+			world_run(w, 5000);
+			w->node[1].conf.fanout = 1;
+		}
+		w->see = no_rows;
+		w->node[3].seeds[0] = w->node[2].ep;
+		world_start(w, 3);
+		while (world_parent(w, 3) < 0)
+			world_run(w, 1);
+		world_run(w, 50);
+		tree_drain(w->node[3].tree);
+		world_run(w, 200);
+		assert_true(w->node[3].drained);
+		w->see = NULL;
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
 /* ---- numbers ---- */
 
 static void lie_hosts(struct node *n, struct tree_msg *m)
@@ -412,6 +614,11 @@ int main(void)
 		cmocka_unit_test(test_leave_of_anybody),
 		cmocka_unit_test(test_confirmed_and_lost),
 		cmocka_unit_test(test_confirmed_nobody),
+		cmocka_unit_test(test_gone_of_others),
+		cmocka_unit_test(test_gone_of_listed),
+		cmocka_unit_test(test_gone_on_the_way),
+		cmocka_unit_test(test_gone_of_the_latest),
+		cmocka_unit_test(test_gone_untold),
 		cmocka_unit_test(test_numbers_of_hosts),
 		cmocka_unit_test(test_height_of_child),
 		cmocka_unit_test(test_refused_is_not_gone),
