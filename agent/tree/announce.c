@@ -79,12 +79,25 @@ static void announce_renew(struct tree *t)
 	t->members_hash = hash;
 }
 
+void rows_members_outgrown(struct tree *t)
+{
+	if (!t->members)
+		return;
+	free(t->members);
+	t->members = NULL;
+	t->n_members = 0;
+	t->members_hash = 0;
+	event(t, TREE_EVENT_ROWS, NULL);
+}
+
 uint64_t rows_members_hash(struct tree *t)
 {
 	uint64_t gap = t->n_rows <= 64 ? 0 : 5000;
 
-	if (t->place == PLACE_ROOT && (t->dirty || t->announce_due) &&
-	    now_ms(t) >= t->reign->announced_ms + gap)
+	if (t->place == PLACE_ROOT && t->n_rows > TREE_NAMED)
+		rows_members_outgrown(t);
+	else if (t->place == PLACE_ROOT && (t->dirty || t->announce_due) &&
+		 now_ms(t) >= t->reign->announced_ms + gap)
 		announce_renew(t);
 	return t->members_hash;
 }

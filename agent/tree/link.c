@@ -108,7 +108,8 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 	if (t->place == PLACE_ATTACHED && t->beaten)
 		m.lease = t->lease;
 	if (w == TREE_OK) {
-		if (t->path_new)
+		/* who is told of from below may be above now */
+		if (t->path_new && (t->n_children || t->n_hidden))
 			rows_resolve(t);
 		t->path_new = false;
 		m.u.beaten.hosts = tree_hosts(t);
@@ -181,6 +182,8 @@ static void hear_rest(struct tree *t, const struct tree_msg *m)
 	memcpy(t->root_ep, m->u.beat.roots,
 	       t->n_root_ep * sizeof(t->root_ep[0]));
 	t->fleet = m->u.beat.fleet;
+	if (t->fleet > TREE_NAMED && !m->u.beat.members_hash)
+		rows_members_outgrown(t);
 	if (reign_candidate(t))
 		reign_count(t, t->fleet);
 	t->offset_ms = m->u.beat.offset_ms;

@@ -466,5 +466,7 @@ uint64_t rows_members_hash(struct tree *t);
 /* These are the members of the overlay; 0 or -ENOMEM. */
 int rows_members_set(struct tree *t, const struct tree_peer *peer, uint32_t n,
 		     uint64_t hash);
+/* They are too many to be announced: those that were are of former times. */
+void rows_members_outgrown(struct tree *t);
 
 #endif

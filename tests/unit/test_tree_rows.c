@@ -80,6 +80,39 @@ static void test_pages(void **state)
 	world_free(w);
 }
 
+/* Of a large overlay nobody is announced, and nobody kept who was once. */
+static void test_members_outgrown(void **state)
+{
+	struct tree_msg beat = { .kind = TREE_BEAT };
+	struct world *w = world_grown(3, 2, 1, 1);
+	struct tree *t = w->node[1].tree;
+	uint32_t n;
+
+	(void)state;
+	world_run(w, 5000);
+	(void)tree_members(t, &n);
+	assert_int_equal(n, 3);
+	beat.lease = tree_lease(t);
+	beat.u.beat.n_path = 1;
+	beat.u.beat.path[0] = w->node[0].stored.id;
+	beat.u.beat.up[0] = w->node[0].ep;
+	beat.u.beat.rooted = true;
+	/* a parent that knows of no members itself, or has no version for it */
+	beat.u.beat.fleet = TREE_NAMED;
+	assert_int_equal(world_ask(w, 0, 1, &beat, NULL), TREE_OK);
+	(void)tree_members(t, &n);
+	assert_int_equal(n, 3);
+	beat.u.beat.fleet = TREE_NAMED + 1;
+	assert_int_equal(world_ask(w, 0, 1, &beat, NULL), TREE_OK);
+	(void)tree_members(t, &n);
+	assert_int_equal(n, 0);
+	/* it shrank: they are announced again */
+	world_run(w, 5000);
+	(void)tree_members(t, &n);
+	assert_int_equal(n, 3);
+	world_free(w);
+}
+
 /* ---- lies ---- */
 
 enum lie {
@@ -227,6 +260,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows_of_all),
 		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_members_outgrown),
 		cmocka_unit_test(test_t55_lies),
 	};
 

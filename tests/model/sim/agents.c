@@ -248,12 +248,14 @@ static int env_store(void *ctx, const struct tree_stored *s)
 	struct agent *a = ctx;
 
 	free(a->members);
-	a->members = calloc(MAX(s->n_members, 1), sizeof(*a->members));
-	if (!a->members)
-		abort();
-	if (s->n_members)
+	a->members = NULL;
+	if (s->n_members) {
+		a->members = calloc(s->n_members, sizeof(*a->members));
+		if (!a->members)
+			abort();
 		memcpy(a->members, s->members,
 		       s->n_members * sizeof(*a->members));
+	}
 	a->disk = *s;
 	a->disk.members = a->members;
 	return 0;
