@@ -21,7 +21,7 @@
 #include "common/util.h"
 
 #define CONNS_ADDR       32
-#define CONNS_SPARE_ADDR 8  /* on top */
+#define CONNS_SPARE_ADDR 16 /* on top */
 #define QUESTIONS        48 /* of clients; the tree has its own room */
 #define QUESTIONS_ADDR   16
 #define BACKLOG          128

@@ -2,6 +2,8 @@
 """Two hosts of tests/netns/lab.py with monitor and agent on each, as in
 api/README.md: 10.0.0.5 is asked, 10.0.0.6 is its child."""
 import contextlib
+import http.client
+import itertools
 import json
 import pathlib
 import sys
@@ -28,6 +30,17 @@ class Reply(NamedTuple):
     @property
     def json(self):
         return json.loads(self.text)
+
+
+class Client(urllib.request.HTTPHandler):
+    """One after the other: an agent limits what one address asks."""
+    addresses = itertools.cycle(f"127.0.1.{i}" for i in range(1, 17))
+
+    def http_open(self, request):
+        source = next(self.addresses), 0
+        return self.do_open(
+            lambda host, timeout: http.client.HTTPConnection(
+                host, timeout=timeout, source_address=source), request)
 
 
 class Pair:
@@ -74,7 +87,10 @@ class Pair:
             body = body.encode()
         rq = urllib.request.Request(f"http://{host}:8000{path}", body,
                                     dict(headers), method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        handlers = [urllib.request.ProxyHandler({})]
+        if host == ASKED and src in (None, self.asked):
+            handlers.append(Client())
+        opener = urllib.request.build_opener(*handlers)
         with (src or self.asked).inside():
             try:
                 r = opener.open(rq, timeout=20)

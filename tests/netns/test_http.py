@@ -403,17 +403,17 @@ def test_connections_in_all(host, server):
         many = [stack.enter_context(connect(host, f"127.0.2.{i // 30 + 1}"))
                 for i in range(270)]
         assert usable(many) == 256
-        # room for eight more of each neighbour
-        more = [stack.enter_context(connect(host, f"127.0.5.{i // 10 + 1}"))
+        # room for sixteen more of each neighbour
+        more = [stack.enter_context(connect(host, f"127.0.5.{i // 20 + 1}"))
                 for i in range(30)]
-        assert usable(more) == 24
+        assert usable(more) == 26
 
 
 def test_neighbour_takes_no_room_of_others(host, server):
     with contextlib.ExitStack() as stack:
         many = [stack.enter_context(connect(host, "127.0.5.1"))
                 for _ in range(60)]
-        assert usable(many) == 40
+        assert usable(many) == 48
         many = [stack.enter_context(connect(host, f"127.0.2.{i // 30 + 1}"))
                 for i in range(230)]
         assert usable(many) == 224
