@@ -211,8 +211,6 @@ static enum error_code error_of(enum tree_word word)
 	switch (word) {
 	case TREE_MOVED:
 		return ERR_MOVED;
-	case TREE_STALE:
-		return ERR_STALE_EPOCH;
 	case TREE_LOOP:
 		return ERR_LOOP;
 	default:

@@ -55,8 +55,7 @@ static const struct error_row rows[] = {
 	[ERR_NOT_ACCEPTABLE] = { 406, 406, "not acceptable", "media-type",
 				 "Not acceptable", 0 },
 	[ERR_CONFLICT] = { 409, 409, "conflict:", "conflict", "Conflict", 0 },
-	[ERR_MOVED] = { 409, 409, "moved", "conflict", "Not under this lease",
-			0 },
+	[ERR_MOVED] = { 409, 409, "moved", "moved", "Not under this lease", 0 },
 	[ERR_STALE_EPOCH] = { 409, 409, "stale epoch", "stale-epoch",
 			      "Epoch is older", 0 },
 	[ERR_LENGTH] = { 411, 411, "length required", "bad-request",
@@ -162,7 +161,8 @@ static void put_field(struct json_out *o, const char *field, const char *reason)
 }
 
 void error_put_problem(struct buf *b, const struct error *e,
-		       const char *instance, const char *request_id)
+		       const char *instance, const char *request_id,
+		       const char *epoch)
 {
 	const struct error_row *row = error_row(e->code);
 	struct json_out o;
@@ -180,6 +180,8 @@ void error_put_problem(struct buf *b, const struct error *e,
 		json_put_str(&o, "instance", instance);
 	}
 	json_put_str(&o, "request_id", request_id);
+	if (epoch && row->status_v1 == 409)
+		json_put_str(&o, "epoch", epoch);
 	if (e->field[0] && e->code != ERR_INTERNAL) {
 		json_open(&o, "errors", '[');
 		put_field(&o, e->field, e->detail[0] ? e->detail : row->title);

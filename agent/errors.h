@@ -78,8 +78,12 @@ void error_add(struct error *e, enum error_code code, const char *field,
 struct buf;
 /* "error: bad value: F (ALLOWED)": where text ends with ":" they follow. */
 void error_put_text(struct buf *b, const struct error *e);
-/* Problem document of RFC 9457; instance is the path that was asked. */
+/*
+ * Problem document of RFC 9457; instance is the path that was asked.  epoch: of
+ * a conflict between agents, the highest known here; or NULL.
+ */
 void error_put_problem(struct buf *b, const struct error *e,
-		       const char *instance, const char *request_id);
+		       const char *instance, const char *request_id,
+		       const char *epoch);
 
 #endif

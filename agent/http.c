@@ -24,6 +24,7 @@
 #include <microhttpd.h>
 
 #include "agent/http_private.h"
+#include "agent/peer.h"
 #include "agent/route.h"
 #include "common/log.h"
 #include "common/util.h"
@@ -350,6 +351,33 @@ static bool response_add_common(struct MHD_Response *response,
 						      "close") == MHD_YES;
 }
 
+bool http_epoch(const struct http_request *rq, char out[EPOCH_TEXT])
+{
+	const struct exchange *x = rq->conn;
+	const struct http_config *config = &x->http->config;
+
+	if (!config->epoch || !(rq->roles & ROLE_PEER) || !x->route ||
+	    !route_between_agents(x->route))
+		return false;
+	config->epoch(config->ctx, out);
+	return true;
+}
+
+/* What every answer between agents carries. */
+static bool response_add_peer(struct MHD_Response *response,
+			      const struct exchange *x)
+{
+	char epoch[EPOCH_TEXT];
+
+	if (!x->route || !route_between_agents(x->route))
+		return true;
+	return MHD_add_response_header(response, "X-Linnet-Api", PEER_API) ==
+		       MHD_YES &&
+	       (!http_epoch(&x->rq, epoch) ||
+		MHD_add_response_header(response, "X-Linnet-Epoch", epoch) ==
+			MHD_YES);
+}
+
 void http_send(struct http_request *rq, struct http_reply *r)
 {
 	struct exchange *x = rq->conn;
@@ -366,7 +394,7 @@ void http_send(struct http_request *rq, struct http_reply *r)
 		exchange_answer(x, 0, NULL);
 		return;
 	}
-	ok = response_add_common(response, x);
+	ok = response_add_common(response, x) && response_add_peer(response, x);
 	if (r->type)
 		ok = ok && MHD_add_response_header(response, "Content-Type",
 						   r->type) == MHD_YES;

@@ -13,6 +13,7 @@
 
 #include "agent/auth.h"
 #include "agent/errors.h"
+#include "agent/tree/epoch.h"
 #include "common/addr.h"
 #include "common/buf.h"
 #include "common/loop.h"
@@ -98,6 +99,8 @@ struct http_config {
 	 * addresses, and what they ask under /api/v1/peer is not limited.
 	 */
 	bool (*is_neighbour)(void *ctx, const struct ip_addr *a);
+	/* highest epoch known: peers are told with each answer; may be NULL */
+	void (*epoch)(void *ctx, char out[EPOCH_TEXT]);
 };
 /* 0 or -errno (the failed listener is logged). */
 int http_open(struct http **out, struct loop *l, const struct http_config *c);

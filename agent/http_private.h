@@ -16,6 +16,9 @@
 #include "common/addr.h"
 #include "common/loop.h"
 
+/* http.c: the epoch that this caller may know; false: none. */
+bool http_epoch(const struct http_request *rq, char out[EPOCH_TEXT]);
+
 /* ---- http_conn.c ---- */
 
 #define HTTP_CONNS       256

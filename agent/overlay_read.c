@@ -45,6 +45,14 @@ const char *overlay_word_text(enum tree_word w)
 		return "too deep";
 	case TREE_DENIED:
 		return "not its parent";
+	case TREE_DETACHED:
+		return "not in a tree";
+	case TREE_FULL:
+		return "too many children";
+	case TREE_LOOP:
+		return "too many hops";
+	case TREE_BAD:
+		return "malformed";
 	default:
 		return tree_word_name(w);
 	}

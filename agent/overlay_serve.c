@@ -42,14 +42,9 @@ static void reply_error(struct http_request *rq, enum error_code code)
 static void reply_wire(struct http_request *rq, const struct tree_wire *w)
 {
 	struct http_reply r;
-	char epoch[EPOCH_TEXT];
 
-	http_reply_init(&r, tree_word_status(w->m.word), HTTP_JSON);
-	http_reply_header(&r, "X-Linnet-Api", PEER_API);
-	if (!epoch_none(&w->m.epoch)) {
-		epoch_format(&w->m.epoch, epoch);
-		http_reply_header(&r, "X-Linnet-Epoch", epoch);
-	}
+	http_reply_init(&r, tree_word_status(w->m.word),
+			w->m.word == TREE_OK ? HTTP_JSON : HTTP_PROBLEM);
 	tree_wire_write(w, true, &r.body);
 	http_send(rq, &r);
 }

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/http.h"
+#include "agent/http_private.h"
 #include "common/log.h"
 
 void http_reply_init(struct http_reply *r, int status, const char *type)
@@ -58,7 +58,7 @@ void http_send_error_with(struct http_request *rq, const struct error *e,
 			  struct http_reply *r)
 {
 	const struct error_row *row = error_row(e->code);
-	char seconds[12];
+	char seconds[12], epoch[EPOCH_TEXT];
 
 	buf_reset(&r->body);
 	r->status = rq->legacy ? row->status : row->status_v1;
@@ -70,7 +70,8 @@ void http_send_error_with(struct http_request *rq, const struct error *e,
 		log_debug("request %s: %s", rq->id, r->body.data);
 	if (!rq->legacy) {
 		buf_reset(&r->body);
-		error_put_problem(&r->body, e, rq->path, rq->id);
+		error_put_problem(&r->body, e, rq->path, rq->id,
+				  http_epoch(rq, epoch) ? epoch : NULL);
 	}
 	if (row->retry_after_s > 0 && !reply_has(r, "Retry-After")) {
 		snprintf(seconds, sizeof(seconds), "%d", row->retry_after_s);

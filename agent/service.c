@@ -68,6 +68,13 @@ static bool is_neighbour(void *ctx, const struct ip_addr *a)
 	return overlay_is_neighbour(agent->overlay, a);
 }
 
+static void epoch(void *ctx, char out[EPOCH_TEXT])
+{
+	const struct agent *agent = ctx;
+
+	overlay_epoch_text(agent->overlay, out);
+}
+
 static void connection_closed(void *ctx, uint64_t connection)
 {
 	const struct agent *agent = ctx;
@@ -96,6 +103,7 @@ int service_open(struct service **out, struct agent *a)
 		.ctx = a,
 		.closed = connection_closed,
 		.is_neighbour = is_neighbour,
+		.epoch = epoch,
 	};
 	int err;
 

@@ -22,6 +22,7 @@
 
 #define TTL_MAX     60000
 #define MEMBERS_MAX 4096
+#define PROBLEMS    "/problems/"
 
 /* ---- messages ---- */
 
@@ -342,10 +343,9 @@ static void put_problem(struct json_out *o, const struct tree_msg *m)
 {
 	char type[64];
 
-	snprintf(type, sizeof(type), "/problems/%s", tree_word_name(m->word));
+	snprintf(type, sizeof(type), PROBLEMS "%s", tree_word_name(m->word));
 	json_put_str(o, "type", type);
 	json_put_u64(o, "status", (uint64_t)tree_word_status(m->word));
-	json_put_str(o, "reason", tree_word_name(m->word));
 	if (m->kind == TREE_BEAT)
 		put_fields(o, beat_refused, m);
 }
@@ -357,8 +357,10 @@ static enum tree_word get_problem(const struct json *v, int status)
 	const char *s;
 	size_t len;
 
-	if (!json_str(json_get(v, "reason"), 31, &s, &len) &&
-	    !tree_word_parse(s, &w) && tree_word_status(w) == status)
+	if (!json_str(json_get(v, "type"), 63, &s, &len) &&
+	    strncmp(s, PROBLEMS, strlen(PROBLEMS)) == 0 &&
+	    !tree_word_parse(s + strlen(PROBLEMS), &w) &&
+	    tree_word_status(w) == status)
 		return w;
 	return tree_word_of_status(status);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The words that end a request, as text and as HTTP status. */
+/* The words that end a request, as problem type and as HTTP status. */
 #include "agent/tree/message.h"
 
 #include <assert.h>
@@ -13,22 +13,22 @@ static const struct {
 	int status;
 } words[] = {
 	[TREE_OK] = { "ok", 200 },
-	[TREE_WAIT] = { "nothing heard", 504 },
+	[TREE_WAIT] = { "nothing-heard", 504 },
 	[TREE_MOVED] = { "moved", 409 },
 	[TREE_STALE] = { "stale-epoch", 409 },
-	[TREE_SELF] = { "this host itself", 409 },
+	[TREE_SELF] = { "same-host", 409 },
 	[TREE_CYCLE] = { "cycle", 409 },
-	[TREE_PARENT] = { "has another parent", 409 },
-	[TREE_DOUBLE] = { "id in use", 409 },
-	[TREE_OVERLAY] = { "another overlay", 409 },
-	[TREE_VERSION] = { "another version", 409 },
-	[TREE_DETACHED] = { "not in a tree", 409 },
+	[TREE_PARENT] = { "other-parent", 409 },
+	[TREE_DOUBLE] = { "id-in-use", 409 },
+	[TREE_OVERLAY] = { "other-overlay", 409 },
+	[TREE_VERSION] = { "other-version", 409 },
+	[TREE_DETACHED] = { "detached", 409 },
 	[TREE_BUSY] = { "busy", 503 },
-	[TREE_FULL] = { "too many children", 507 },
-	[TREE_DEEP] = { "too deep", 508 },
-	[TREE_LOOP] = { "too many hops", 508 },
-	[TREE_DENIED] = { "not its parent", 403 },
-	[TREE_BAD] = { "malformed", 400 },
+	[TREE_FULL] = { "too-many-children", 507 },
+	[TREE_DEEP] = { "too-deep", 508 },
+	[TREE_LOOP] = { "loop", 508 },
+	[TREE_DENIED] = { "denied", 403 },
+	[TREE_BAD] = { "bad-request", 400 },
 };
 static_assert(ARRAY_SIZE(words) == TREE_WORDS, "a name each");
 

@@ -25,7 +25,7 @@ enum tree_word {
 	TREE_OK,
 	TREE_WAIT,     /* nothing heard yet */
 	TREE_MOVED,    /* 409: not under this lease (any more) */
-	TREE_STALE,    /* 409: an older term or epoch, or far ahead */
+	TREE_STALE,    /* 409: what it has seen is further than can be */
 	TREE_SELF,     /* 409: this host itself */
 	TREE_CYCLE,    /* 409: the mover is above the acceptor */
 	TREE_PARENT,   /* 409: has another parent */
@@ -42,7 +42,7 @@ enum tree_word {
 	TREE_BAD,      /* 400: malformed */
 	TREE_WORDS
 };
-const char *tree_word_name(enum tree_word w); /* "moved", "stale-epoch", … */
+const char *tree_word_name(enum tree_word w); /* "moved", "too-deep", … */
 int tree_word_status(enum tree_word w);       /* HTTP */
 int tree_word_parse(const char *s, enum tree_word *out); /* or -EINVAL */
 /* What a status alone says: of another's answer. */

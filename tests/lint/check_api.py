@@ -128,6 +128,14 @@ def errors(tree):
     return found
 
 
+def words(tree):
+    """{(problem, status)} of what builds the tree"""
+    rows = re.findall(r'\[(TREE_\w+)\] = \{ "([^"]+)", (\d+) \}',
+                      tree.text("agent/tree/message.c"))
+    return {(name, status) for ident, name, status in rows
+            if ident not in ("TREE_OK", "TREE_WAIT")}  # not sent
+
+
 def members(tree):
     """Names of members that answers of /api/v1 have."""
     found = set()
@@ -211,6 +219,10 @@ def findings(tree):
             rows("text", "status", "v1", "problem", "when")}
     found += compare("error", errors(tree), said)
 
+    said = {(first(r[0]), r[1]) for r in
+            rows("problem between agents", "status", "when")}
+    found += compare("problem", words(tree), said)
+
     said = {first(r[0]) for r in rows("header", "value")}
     said |= quoted(text) & {"X-Linnet-Deadline"}
     found += compare("header", headers(tree), said)
@@ -227,6 +239,7 @@ def findings(tree):
               sorted(said - known)]
     empty = [name for name, table in (
         ("messages.c", messages(tree)), ("fields.c", fields),
-        ("errors.c", errors(tree)), ("coverage.c", reasons(tree)))
+        ("errors.c", errors(tree)), ("coverage.c", reasons(tree)),
+        ("tree/message.c", words(tree)))
         if not table]
     return found + [f"agent/{name}: found no rows" for name in empty]

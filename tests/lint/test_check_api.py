@@ -37,6 +37,8 @@ CHANGES = [
      ["server_mode", "server_mode"]),
     ("agent/errors.c", ('"unknown-probe"', '"no-probe"'),
      ["no-probe", "unknown-probe"]),
+    ("agent/tree/message.c", ('"too-deep", 508', '"deep", 508'),
+     ["too-deep", "'deep'"]),
     ("agent/v1_tasks.c", ('.pattern = "/api/v1/tasks/*",', '.pattern = "/api/*",'),
      ["/api/{id}", "/api/v1/tasks/{id}"]),
     ("agent/v1_answer_json.c",

@@ -383,12 +383,12 @@ def test_changes_refused():
         assert problem(replay(server, made, index=1 << 40)) == (
             "conflict", "conflict: an older generation")
         # not under this lease
-        assert problem(replay(server, made, lease="1.00.1"))[0] == "conflict"
+        assert problem(replay(server, made, lease="1.00.1"))[0] == "moved"
         # a root is under no lease: what comes without one is nobody's
         for headers in ({}, {"X-Linnet-Lease": ""}):
             r = request(tree.root.host, tree.root.address, *made[:2], made[3],
                         {"Content-Type": "application/json", **headers})
-            assert problem(r)[0] == "conflict", r.text
+            assert problem(r)[0] == "moved", r.text
         # deleted: what comes late does not bring it back
         changed = last()
         delete(tree.root, task)

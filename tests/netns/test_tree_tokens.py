@@ -77,13 +77,12 @@ def test_t49_another_one_answers_at_a_childs_address():
         assert set(server.seen) == {(HELLO, False)}, set(server.seen)
 
 
-@pytest.mark.parametrize("status,reason", [(409, "moved"),
-                                           (403, "not its parent")])
-def test_a_refusal_without_proof_is_no_word_of_the_childs(status, reason):
+@pytest.mark.parametrize("status,name", [(409, "moved"), (403, "denied")])
+def test_a_refusal_without_proof_is_no_word_of_the_childs(status, name):
     """It answers hello as the child would a beat: that it is another one."""
     with pair() as (root, child, task):
-        says = {"reason": reason, "node_id": "e" * 32, "incarnation": 9,
-                "lease": "9.00000000000000ff.9"}
+        says = {"type": f"/problems/{name}", "node_id": "e" * 32,
+                "incarnation": 9, "lease": "9.00000000000000ff.9"}
         with replaced(child, says, status) as server:
             for _ in range(2):
                 wait_beats(server)
@@ -146,6 +145,34 @@ def test_a_stranger_is_told_who_and_no_more():
         r = child.post(HELLO, body, headers={
             "Authorization": "Bearer " + "f" * 43})
         assert {"rooted", "root_addr"} <= set(r.json()), r.text
+
+
+def test_version_and_epoch_are_on_all_answers():
+    """What is not under its lease learns of which epoch it is, in the body
+    too; without the token nobody learns it."""
+    with pair() as (_root, child, task):
+        peer = {"Authorization": "Bearer " + "f" * 43}
+        epoch = child.get("/api/v1/overlay",
+                          headers=BOSS).json()["data"]["epoch_text"]
+        number = task.split("/")[-1]
+
+        def answer(status, method, path, body=None, headers=peer):
+            if body:
+                headers = {**headers, "Content-Type": "application/json"}
+            r = request(child.host, child.address, method,
+                        f"/api/v1/peer/{path}", body, headers)
+            assert r.status == status, (path, r.text)
+            assert r.headers.get("X-Linnet-Api") == "1.0", (path, r.headers)
+            return r.headers.get("X-Linnet-Epoch"), r.json().get("epoch")
+
+        for asked in (("POST", "ask", "{}"), ("GET", "members"),
+                      ("PUT", f"tasks/{number}", "{}"),
+                      ("DELETE", f"tasks/{number}")):
+            assert answer(409, *asked) == (epoch, epoch), asked
+        assert answer(200, "GET", "tasks?owner=root") == (epoch, None)
+        assert answer(400, "POST", "beat", "{}") == (epoch, None)
+        assert answer(403, "POST", "ask", "{}", BOSS) == (None, None)
+        assert answer(401, "POST", "ask", "{}", {}) == (None, None)
 
 
 def test_seeds_are_for_who_may_need_them_back():

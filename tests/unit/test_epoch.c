@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -79,6 +80,8 @@ static void test_words(void **state)
 		assert_int_equal(tree_word_parse(name, &w), 0);
 		assert_int_equal(w, i);
 		assert_in_range(tree_word_status(w), 200, 599);
+		assert_int_equal(strspn(name, "abcdefghijklmnopqrstuvwxyz-"),
+				 strlen(name));
 	}
 	assert_int_equal(tree_word_parse("", &w), -EINVAL);
 }

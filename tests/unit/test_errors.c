@@ -74,6 +74,7 @@ static bool type_known(const char *type)
 		"too-large",    "media-type",    "rate-limit",
 		"probe-busy",   "limit-reached", "unavailable",
 		"incomplete",   "loop",          "internal",
+		"moved",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
@@ -103,7 +104,7 @@ static void test_problems(void **state)
 		uint64_t status;
 
 		error_set(&e, code, "field", "reason \"quoted\"");
-		error_put_problem(&b, &e, "/api/v1/x", "id-1");
+		error_put_problem(&b, &e, "/api/v1/x", "id-1", "1.2.3");
 		assert_int_equal(json_parse(b.data, b.len, &v), 0);
 		assert_true(type_known(row->type));
 		check_member(v, "title", row->title);
@@ -117,6 +118,10 @@ static void test_problems(void **state)
 			assert_int_equal(json_len(v), 4);
 		else
 			check_member(v, "instance", "/api/v1/x");
+		if (row->status_v1 == 409)
+			check_member(v, "epoch", "1.2.3");
+		else
+			assert_null(json_get(v, "epoch"));
 		json_free(v);
 		buf_fini(&b);
 	}
@@ -129,7 +134,8 @@ static void test_example(void **state)
 
 	(void)state;
 	error_set(&e, ERR_VALUE, "n", "must be 1..1024");
-	error_put_problem(&b, &e, "/api/v1/tasks/00c0ffee00000007/top", "5f1c");
+	error_put_problem(&b, &e, "/api/v1/tasks/00c0ffee00000007/top", "5f1c",
+			  NULL);
 	assert_string_equal(
 		b.data,
 		"{\"type\": \"/problems/invalid-value\", "
