@@ -259,7 +259,7 @@ static void collect(struct tree *t, struct rowset *s)
 			if (!tree_in_path(t, &r.id))
 				continue;
 			rowset_hide(s);
-			n_hidden++;
+			n_hidden += r.up; /* no answer comes from others */
 		}
 	}
 	t->hash_dirty |= n_hidden != t->n_hidden;
