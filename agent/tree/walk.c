@@ -37,16 +37,36 @@ void walk_arm(struct walk *w)
 
 /* ---- parts ---- */
 
+/*
+ * It has room for the names of those that are missing, and thousands may be
+ * asked at one moment: it is made when there is something to say.  Without the
+ * memory for it nothing is said of a host: its parent knows that it is missing.
+ */
+static struct coverage *coverage_make(struct walk_query *q)
+{
+	if (!q->coverage)
+		q->coverage = calloc(1, sizeof(*q->coverage));
+	return q->coverage;
+}
+
+const struct coverage *query_coverage(const struct walk_query *q)
+{
+	static const struct coverage none;
+
+	return q->coverage ? q->coverage : &none;
+}
+
 static void query_missing(struct walk_query *q, const struct node_id *id,
 			  enum missing_reason why, bool alone)
 {
 	const struct walk_ops *ops = q->walk->conf.ops;
 	void *ctx = q->walk->conf.ctx;
+	struct coverage *c = coverage_make(q);
 
-	if (ops->missing &&
-	    ops->missing(ctx, q->question, id, why, &q->part, &q->coverage))
+	if (!c || (ops->missing &&
+		   ops->missing(ctx, q->question, id, why, &q->part, c)))
 		return;
-	coverage_missing(&q->coverage, id, why, alone);
+	coverage_missing(c, id, why, alone);
 }
 
 /* Takes the part, or frees it; 0 or as walk_ops.merge(), nothing changed. */
@@ -54,13 +74,15 @@ static int query_take(struct walk_query *q, const struct node_id *id,
 		      void *part, const struct coverage *c, bool child)
 {
 	const struct walk_ops *ops = q->walk->conf.ops;
-	int ret = ops->merge(q->walk->conf.ctx, q->question, id, c, &q->part,
-			     part);
+	struct coverage *all = coverage_make(q);
+	int ret = all ? ops->merge(q->walk->conf.ctx, q->question, id, c,
+				   &q->part, part)
+		      : -ENOMEM;
 
 	if (ret)
 		ops->free_part(part);
 	else
-		coverage_merge(&q->coverage, c, child);
+		coverage_merge(all, c, child);
 	return ret;
 }
 
@@ -163,6 +185,7 @@ void query_free(struct walk_query *q)
 	w->conf.ops->free_part(q->part);
 	if (q->question)
 		w->conf.ops->free_question(w->conf.ctx, q->question);
+	free(q->coverage);
 	free(q);
 }
 
@@ -171,9 +194,10 @@ static void query_finish(struct walk_query *q)
 	void (*done)(void *, void *, const struct coverage *) = q->done;
 	const struct walk_conf *conf = &q->walk->conf;
 	void *arg = q->arg, *part, *question = q->question;
+	const struct coverage *said = query_coverage(q);
 	struct coverage c;
 
-	if (!q->coverage.answered && !q->coverage.reasons[MISSING_PARTIAL]) {
+	if (!said->answered && !said->reasons[MISSING_PARTIAL]) {
 		conf->ops->free_part(q->part);
 		q->part = NULL;
 	}
@@ -184,7 +208,7 @@ static void query_finish(struct walk_query *q)
 	}
 	read_stop(q);
 	part = q->part;
-	c = q->coverage;
+	c = *said;
 	q->part = q->question = NULL;
 	query_free(q);
 	done(arg, part, &c); /* which may start another */

@@ -49,7 +49,7 @@ struct walk_query {
 	struct waves *children;
 	bool local_in, children_in;
 	void *part;
-	struct coverage coverage;
+	struct coverage *coverage; /* NULL: of nobody yet */
 	/* for a client: */
 	void (*done)(void *arg, void *part, const struct coverage *c);
 	void *arg;
@@ -77,6 +77,8 @@ struct query_start {
 struct walk_query *query_new(struct walk *w, const struct query_start *s,
 			     void *question);
 void query_free(struct walk_query *q);
+/* What is known of its hosts; valid until it is freed. */
+const struct coverage *query_coverage(const struct walk_query *q);
 
 /* ---- walk_serve.c ---- */
 /* A query of the parent is over. */

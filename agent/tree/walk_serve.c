@@ -400,6 +400,7 @@ void walk_collect(struct walk *w, const struct walk_ask *m, void *question)
 void serve_reply(struct walk_query *q)
 {
 	struct walk *w = q->walk;
+	const struct coverage *c = query_coverage(q);
 	struct seen *seen = seen_find(&w->replay, q->id, q->round);
 
 	if (seen && seen->running == q)
@@ -407,8 +408,8 @@ void serve_reply(struct walk_query *q)
 	else
 		seen = NULL;
 	for (unsigned i = 0; i < q->n_waiters; i++)
-		w->conf.env->reply(w->conf.ctx, q->waiter[i], TREE_OK,
-				   &q->coverage, q->part);
-	seen_keep(w, seen, q->part, &q->coverage);
+		w->conf.env->reply(w->conf.ctx, q->waiter[i], TREE_OK, c,
+				   q->part);
+	seen_keep(w, seen, q->part, c);
 	q->part = NULL;
 }
