@@ -12,7 +12,7 @@
 #include "agent/overlay_private.h"
 #include "common/util.h"
 
-#define BODY_MAX    8192
+#define BODY_MAX    8192 /* the longest beat has 4,407 */
 #define MEMBERS_MAX ((size_t)4 << 20)
 
 struct serving {

@@ -16,7 +16,7 @@
 #define SILENT_MS   2100
 #define PLEASE_MS   500 /* for an answer, and then for the beat */
 #define UNROOTED_MS 10000
-#define STAND_MS    500 /* a candidate waits no longer for a root */
+#define STAND_MS    500 /* a candidate: there is a root again within 6 s */
 
 static void watch_at(struct tree *t, uint64_t at_ms)
 {

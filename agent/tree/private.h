@@ -18,12 +18,12 @@
 #define HELLO_LIMIT_MS  500
 #define PROBE_LIMIT_MS  200 /* hello of an acceptor to its mover */
 #define CLIMB_LIMIT_MS  280
-#define JOIN_LIMIT_MS   500
+#define JOIN_LIMIT_MS   500 /* both of these; of one that has said hello */
 #define REFUSED_MS      250 /* pause before a refused address is tried again */
 #define LATE_MS         250 /* our own timer: then nothing is concluded */
 #define GRANT_MS        2000
-#define BYHAND_RETRY_MS 10000
-#define DOWN_RETRY_MS   4000
+#define BYHAND_RETRY_MS 30000
+#define DOWN_RETRY_MS   4000  /* it may be down for a day, or back at once */
 #define UNTOLD_MS       10000 /* a subtree that moved is told of by then */
 #define FETCH_MS        2000  /* rows, members */
 #define CLOCK_AGE_MS    0.2   /* a second adds this to what is unsure */

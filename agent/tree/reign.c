@@ -334,7 +334,9 @@ void reign_settle(struct tree *t, const struct node_id *mover,
 
 /*
  * No cycle is kept out by this: movers have detached, and requests climb edges
- * in use.  It bounds what a root waits for.
+ * in use, however many of them at a time (join.pml, VAR=5, and grant.pml have
+ * no such limit).  One at a time of those with children would have the orphans
+ * of a lost agent wait for each other.  It bounds what a root waits for.
  */
 static bool may_open(struct tree *t, const struct tree_mover *mover)
 {

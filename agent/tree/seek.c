@@ -15,11 +15,11 @@
 #include "agent/tree/private.h"
 
 #define BACKOFF_MS     500
-#define BACKOFF_MAX_MS 3000 /* whole 10 s after a partition healed */
+#define BACKOFF_MAX_MS 3000 /* with more not whole 10 s after a partition */
 #define STEPS_MAX      16   /* redirections of one round */
 #define BUSY_MAX       6
 #define HOME_MS        1000
-#define HOME_MAX_MS    5000
+#define HOME_MAX_MS    10000
 #define PLACE_MS       10000 /* before it looks at its place in a list */
 
 static void seek_next(struct tree *t);

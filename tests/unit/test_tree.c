@@ -158,6 +158,33 @@ static void test_t57_17th_level(void **state)
 	world_free(w);
 }
 
+/*
+ * Who does not come is asked again and again, less often: one that was added
+ * and never ran after up to 30 s, a parent that was lost after up to 10.
+ */
+static void test_t57_asked_less_often(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 8);
+	uint64_t before;
+
+	(void)state;
+	world_start(w, 0);
+	world_start(w, 1);
+	assert_int_equal(world_add(w, 0, 2), TREE_WAIT);
+	world_run(w, 120000);
+	before = w->sent[TREE_HELLO];
+	world_run(w, 600000);
+	assert_in_range(w->sent[TREE_HELLO] - before, 16, 27);
+	assert_int_equal(tree_remove(w->node[0].tree, &w->node[2].ep, NULL), 0);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	world_kill(w, 0);
+	world_run(w, 60000);
+	before = w->sent[TREE_HELLO];
+	world_run(w, 600000);
+	assert_in_range(w->sent[TREE_HELLO] - before, 48, 80);
+	world_free(w);
+}
+
 /* ---- what is refused ---- */
 
 static void test_t57_refused(void **state)
@@ -456,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_waits_without_seeds),
 		cmocka_unit_test(test_t57_65th_child),
 		cmocka_unit_test(test_t57_17th_level),
+		cmocka_unit_test(test_t57_asked_less_often),
 		cmocka_unit_test(test_t57_refused),
 		cmocka_unit_test(test_grants_climb_live_edges),
 		cmocka_unit_test(test_open_grants),
