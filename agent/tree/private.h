@@ -46,6 +46,7 @@ enum op {
 	OP_PLEASE, /* to the parent */
 	OP_REIGN,  /* hello to another candidate */
 	OP_LEAVE,  /* the last one */
+	OP_TWIN,   /* hello to one that has another's id */
 	OP_NONE    /* nobody waits for it */
 };
 
@@ -123,6 +124,12 @@ struct extra {
 struct grave {
 	struct tree_row row;
 	uint64_t until_ms;
+};
+
+/* Two that are heard under one id. */
+struct twins {
+	struct tree_row elder, younger;
+	uint64_t ref; /* hello to the younger; 0: none */
 };
 
 /* What only a root has. */
@@ -232,6 +239,7 @@ struct tree {
 	uint32_t n_hidden;       /* told of from below, but above as it seems */
 	bool path_new;           /* not looked at for these */
 	uint64_t version, rows_hash, ids_hash, resolved_ms, double_ms;
+	struct twins *twins; /* NULL: there never were any */
 	bool dirty, hash_dirty, conflict, pending, read, announce_due;
 	struct tree_peer *members;
 	uint32_t n_members;
@@ -448,6 +456,8 @@ void rows_resolve(struct tree *t);
 void rows_fetch(struct tree *t, struct branch *b);
 void rows_done(struct tree *t, struct branch *b, int err,
 	       const struct tree_msg *m);
+void rows_twin_done(struct tree *t, uint64_t ref, int err,
+		    const struct tree_msg *m);
 void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref);
 /* The child is one no more. */
 void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);

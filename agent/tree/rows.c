@@ -356,20 +356,52 @@ static void extras_settle(struct tree *t, const struct rowset *s)
 		r->n_extra = n;
 }
 
-/* Two live hosts have one id: the younger keeps it. */
-static void tell_double(struct tree *t, const struct rowset *s)
+/* ---- two hosts with one id ---- */
+
+/* A child may say so: the younger is asked before it keeps the id. */
+static void twins_ask(struct tree *t, const struct rowset *s)
 {
 	struct tree_msg m;
 
 	if (!s->twice || now_ms(t) < t->double_ms)
 		return;
 	t->double_ms = now_ms(t) + DOUBLE_MS;
-	msg_init(&m, TREE_LEAVE);
-	m.lease = s->elder.lease;
-	m.u.leave.id = s->elder.id;
-	m.u.leave.incarnation = s->younger_incarnation;
-	(void)tree_send(t, OP_NONE, 0, &s->elder.ep, &m, HELLO_LIMIT_MS, false);
+	if (!t->twins)
+		t->twins = calloc(1, sizeof(*t->twins));
+	if (!t->twins)
+		return;
+	tree_cancel(t, &t->twins->ref);
+	t->twins->elder = s->elder;
+	t->twins->younger = s->younger;
+	msg_init(&m, TREE_HELLO);
+	t->twins->ref = tree_send(t, OP_TWIN, 0, &s->younger.ep, &m,
+				  HELLO_LIMIT_MS, true);
 }
+
+void rows_twin_done(struct tree *t, uint64_t ref, int err,
+		    const struct tree_msg *m)
+{
+	const struct tree_row *elder, *younger;
+	struct tree_msg leave;
+
+	if (!t->twins || t->twins->ref != ref)
+		return;
+	t->twins->ref = 0;
+	elder = &t->twins->elder;
+	younger = &t->twins->younger;
+	if (err || m->word != TREE_OK ||
+	    !id_equal(&m->u.hello.id, &younger->id) ||
+	    m->u.hello.incarnation != younger->incarnation)
+		return;
+	msg_init(&leave, TREE_LEAVE);
+	leave.lease = elder->lease;
+	leave.u.leave.id = elder->id;
+	leave.u.leave.incarnation = younger->incarnation;
+	(void)tree_send(t, OP_NONE, 0, &elder->ep, &leave, HELLO_LIMIT_MS,
+			false);
+}
+
+/* ---- putting them together ---- */
 
 static void number_change(struct tree *t)
 {
@@ -419,7 +451,8 @@ void rows_resolve(struct tree *t)
 		unseen_settle(t, &s);
 	rowset_append_gone(&s, &t->self);
 	t->conflict = s.conflict;
-	tell_double(t, &s);
+	t->pending |= s.twice;
+	twins_ask(t, &s);
 	free(t->rows);
 	t->rows = rowset_take(&s, &t->n_rows, &t->n_gone);
 	t->dirty = false;
@@ -488,6 +521,9 @@ bool rows_whole(const struct tree *t)
 
 void rows_free(struct tree *t)
 {
+	if (t->twins)
+		tree_cancel(t, &t->twins->ref);
+	free(t->twins);
 	free(t->rows);
 	free(t->grave);
 	free(t->members);

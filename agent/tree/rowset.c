@@ -6,9 +6,11 @@
  * takes its subtree elsewhere, and leases below it stay), unless that is back
  * by now with which it went, or what is above it.  A child calls those gone
  * whom it had told of, or who were, as others say, below one that is below it
- * now.  A host that is not heard does not count if another one is heard at its
- * address: it was reborn with another id; nor does an address where nobody was
- * seen yet, if somebody is known there.
+ * now.  Of two lives that are heard at two addresses the one straight below
+ * counts, or else the elder: the younger may be a lie.  A host that is not
+ * heard does not count if another one is heard at its address: it was reborn
+ * with another id; nor does an address where nobody was seen yet, if somebody
+ * is known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().
@@ -194,6 +196,16 @@ static unsigned rank(const struct rowset *s, uint32_t i)
 	return s->flag[i] & FLAG_BACK ? 2 : 0;
 }
 
+/* Two hosts with one id, both heard; or somebody lies. */
+static bool two_heard(const struct rowset *s, uint32_t i, uint32_t j)
+{
+	const struct tree_row *a = &s->row[i], *b = &s->row[j];
+
+	return s->flag[i] & s->flag[j] & FLAG_UP &&
+	       a->incarnation != b->incarnation &&
+	       !endpoint_equal(&a->ep, &b->ep);
+}
+
 /* Row i instead of j, which came before it? */
 static bool better(const struct rowset *s, uint32_t i, uint32_t j)
 {
@@ -202,6 +214,10 @@ static bool better(const struct rowset *s, uint32_t i, uint32_t j)
 
 	if (!j)
 		return false; /* this agent itself */
+	/* who is heard here, or is the elder, until it takes another id */
+	if (two_heard(s, i, j))
+		return a->level == 1 || b->level == 1 ? a->level == 1
+						      : order < 0;
 	if (i >= s->n_told && !b->gone)
 		return false; /* better where it was than nowhere */
 	return order ? order > 0 : rank(s, i) > rank(s, j);
@@ -217,12 +233,11 @@ static void lose(struct rowset *s, uint32_t loser, uint32_t winner)
 	if (!(s->flag[loser] & FLAG_UP))
 		return;
 	s->conflict = true;
-	if (!(s->flag[winner] & FLAG_UP) || a->incarnation == b->incarnation ||
-	    endpoint_equal(&a->ep, &b->ep))
+	if (!two_heard(s, loser, winner))
 		return;
 	s->twice = true;
 	s->elder = a->incarnation < b->incarnation ? *a : *b;
-	s->younger_incarnation = MAX(a->incarnation, b->incarnation);
+	s->younger = a->incarnation < b->incarnation ? *b : *a;
 }
 
 /* It was heard once, or announced by its id: no mere address. */
@@ -236,31 +251,38 @@ static bool known(const struct tree_row *r)
 	return !same_id(&id, &r->id);
 }
 
+/* It takes part and no other row of it counts; heard, or not. */
+static bool counts(const struct rowset *s, uint32_t i, uint8_t up)
+{
+	return (s->flag[i] & (FLAG_LOSER | FLAG_UP | FLAG_OUT)) == up;
+}
+
 /* Those that are not heard, or were never, where another host is. */
 static void decide_addresses(struct rowset *s)
 {
 	bool any = false;
 
 	for (uint32_t i = 0; i < s->n && !any; i++)
-		any = !s->flag[i] && !s->row[i].gone;
+		any = counts(s, i, 0) && !s->row[i].gone;
 	if (!any)
 		return;
 	for (uint32_t i = 0; i < s->n; i++)
-		if (s->flag[i] == FLAG_UP)
+		if (counts(s, i, FLAG_UP))
 			*at_slot(s, &s->row[i].ep) = i + 1;
 	for (uint32_t i = 0; i < s->n; i++) {
 		const struct tree_row *r = &s->row[i];
 
-		if (!s->flag[i] && !r->gone && known(r) && !*at_slot(s, &r->ep))
+		if (counts(s, i, 0) && !r->gone && known(r) &&
+		    !*at_slot(s, &r->ep))
 			*at_slot(s, &r->ep) = i + 1;
 	}
 	for (uint32_t i = 0; i < s->n; i++) {
-		uint32_t at = s->flag[i] || s->row[i].gone
-				      ? 0
-				      : *at_slot(s, &s->row[i].ep);
+		uint32_t at = counts(s, i, 0) && !s->row[i].gone
+				      ? *at_slot(s, &s->row[i].ep)
+				      : 0;
 
 		if (at && at != i + 1 &&
-		    (s->flag[at - 1] == FLAG_UP || !known(&s->row[i])))
+		    (counts(s, at - 1, FLAG_UP) || !known(&s->row[i])))
 			s->flag[i] |= FLAG_LOSER;
 	}
 }

@@ -15,9 +15,8 @@ struct rowset {
 	struct tree_row *out;
 	uint32_t n_out, n_gone;
 	bool conflict; /* two tell of one host, and both hear it */
-	bool twice;    /* and they are two: */
-	struct tree_row elder;
-	uint64_t younger_incarnation;
+	bool twice;    /* and they are two, as it seems */
+	struct tree_row elder, younger;
 };
 
 /* Room for n rows; 0 or -ENOMEM. */

@@ -266,6 +266,9 @@ void tree_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 	case OP_LEAVE:
 		event(t, TREE_EVENT_DRAINED, NULL);
 		break;
+	case OP_TWIN:
+		rows_twin_done(t, ref, err, m);
+		break;
 	case OP_NONE:
 		break;
 	}

@@ -27,6 +27,7 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.asked, self.last = 0, None
         self.asks, self.change, self.puts = [], None, []
         self.beat = None  # changes what it says of itself
+        self.rows = None  # and of those below it
 
     def handle_error(self, *_):
         """The agent closes connections of late answers."""
@@ -79,6 +80,9 @@ class Middle(http.server.BaseHTTPRequestHandler):
         elif self.server.beat and self.path.endswith("/beat") and \
                 r.status == 200:
             mutate(self.server.beat)(self, r)
+        elif self.server.rows and self.command == "GET" and \
+                "/peer/members" in self.path and r.status == 200:
+            mutate(self.server.rows)(self, r)
         else:
             self.reply(r.status, r.text.encode())
 

@@ -185,6 +185,57 @@ def test_epoch_of_a_child():
                 tree.wait_complete(**COUNTER)
 
 
+# ---- who is below whom ----
+
+def speak_of(server, node, up):
+    """It has a younger one of this id below it, elsewhere; or that has left."""
+    status = node.get("/api/v1/status").json()["data"]
+
+    def beat(value):
+        value["rows_hash"] = "00000000000000aa"
+
+    def rows(value):
+        value["rows_hash"] = "00000000000000aa"
+        value["rows"].append(
+            [status["node_id"], value["rows"][0][0],
+             f"{server.node.address}:8000", status["incarnation"] + 1, None, 0,
+             up, not up])
+        server.asked += 1
+    server.rows, server.beat = rows, beat
+
+
+def test_rows_of_others():
+    """A child neither takes a sibling's identity nor counts it out."""
+    with star_with_middle() as (tree, server, ledger):
+        root, live, lost = tree.root, tree.nodes[1], tree.nodes[2]
+        ids = [n.get("/api/v1/status").json()["data"]["node_id"]
+               for n in tree.nodes]
+        speak_of(server, live, True)
+        wait_until(lambda: not root.get("/api/v1/overlay").json()["data"][
+            "settled"], 10, "two have one id")
+        reply = root.ask(**COUNTER)
+        assert reply.answered == (4, 4) and not reply.complete
+        assert reply.json()[0] == sum(ledger.values())
+        server.rows = server.beat = None
+        check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+        assert [n.get("/api/v1/status").json()["data"]["node_id"]
+                for n in tree.nodes] == ids
+
+        server.asked = 0
+        speak_of(server, lost, False)
+        lost.agent.kill()
+        gone = {lost.address}
+        wait_until(lambda: set(root.ask(**COUNTER).missing) == gone
+                   and server.asked, 15, "it is lost, and said to have left")
+        for _ in range(10):
+            reply = root.ask(**COUNTER)
+            assert reply.answered == (3, 4) and not reply.complete
+        check_answer(reply, ledger, gone, {"unreachable"})
+        server.rows = server.beat = None
+        reply = root.ask(**COUNTER)
+        assert reply.answered == (3, 4) and not reply.complete
+
+
 # ---- T55b: lies that look right ----
 
 def siphash(key, data):

@@ -306,15 +306,15 @@ static void must_expect(struct world *w, unsigned at, unsigned n, uint64_t ms)
 	}
 }
 
-/* A sibling of that one, or of one above it. */
+/* A sibling of that one, or 0. */
 static unsigned beside(const struct world *w, unsigned i)
 {
 	int up = world_parent(w, i);
 	unsigned k = 1;
 
-	while (k == i || world_parent(w, k) != up)
+	while (k < w->n && (k == i || world_parent(w, k) != up))
 		k++;
-	return k;
+	return k % w->n;
 }
 
 /* Whom it never had below it a child cannot take away, nor its parent. */
@@ -459,6 +459,114 @@ static void test_gone_untold(void **state)
 		world_run(w, 20000);
 		assert_int_equal(tree_expected(w->node[0].tree), 3);
 		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+/* What the root's row of this host says of where it is. */
+static bool row_is(struct world *w, unsigned i)
+{
+	uint32_t n;
+	const struct tree_row *r = tree_rows(w->node[0].tree, &n);
+
+	for (uint32_t k = 0; k < n; k++)
+		if (memcmp(&r[k].id, &w->node[i].stored.id, 16) == 0)
+			return endpoint_equal(&r[k].ep, &w->node[i].ep) &&
+			       r[k].incarnation ==
+				       w->node[i].stored.incarnation;
+	return false;
+}
+
+/* Nobody takes an id away by saying that a younger host has it. */
+static void test_id_of_others(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		struct world *w = world_grown(7, 2, 1, 5);
+		unsigned leaf = leaf_but(w, 0);
+		unsigned above = (unsigned)world_parent(w, leaf);
+		unsigned victim = i & 1 ? above : leaf;
+		unsigned liar = i & 2 ? beside(w, above) : beside(w, victim);
+		struct node_id was = w->node[victim].stored.id;
+
+		say_of(w, victim);
+		said.up = true;
+		/* nobody is there, or another one, or it is the elder */
+		said.ep.port++;
+		if ((i >> 2) == 1)
+			said.ep = w->node[liar].ep;
+		else if ((i >> 2) == 2)
+			said.ep = w->node[0].ep;
+		else if ((i >> 2) == 3)
+			said.incarnation = 1;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 5000);
+		assert_false(tree_settled(w->node[world_parent(w, liar)].tree));
+		/* of what is said to be older it is not known at once */
+		assert_true(row_is(w, victim) || (i >> 2) == 3);
+		must_expect(w, 0, 7, 15000);
+		w->node[liar].lie = NULL;
+		must_settle(w, 20000);
+		must_expect(w, 0, 7, 30000);
+		assert_memory_equal(&was, &w->node[victim].stored.id, 16);
+		assert_true(row_is(w, victim));
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+static unsigned asking, unheard;
+
+static bool no_hello(struct world *w, unsigned from, unsigned to,
+		     const struct tree_msg *m, bool reply)
+{
+	bool lost = m->kind == TREE_HELLO && !reply && to == w->n - 1 &&
+		    from == asking;
+
+	unheard += lost;
+	return !lost;
+}
+
+/* But where there is one indeed, the elder has another id soon. */
+static void test_id_of_two(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned young = 6, elder = 5;
+		struct world *w;
+
+		/* the first that hears of both is the root, or below it */
+		asking = i / 2;
+		young += asking;
+		elder += asking;
+		w = world_new(young + 1, &world_join, 5);
+		world_roots(w, 1);
+		for (unsigned k = 0; k < w->n; k++)
+			w->node[k].conf.fanout = k < asking ? 1 : 2;
+		for (unsigned k = 0; k < young; k++) {
+			world_start(w, k);
+			world_run(w, k ? 100 : 1500);
+		}
+		must_settle(w, 20000);
+		/* where there is no room for the other one */
+		while (!beside(w, elder) || world_depth(w, elder) < 2 + asking)
+			elder--;
+		w->node[young].stored = w->node[elder].stored;
+		w->node[young].stored.incarnation = 50;
+		w->see = i & 1 ? no_hello : NULL;
+		unheard = 0;
+		world_start(w, young);
+		/* the first question is lost */
+		while (i & 1 && !unheard)
+			world_run(w, 100);
+		w->see = NULL;
+		world_run(w, 12000);
+		assert_true(w->sent[TREE_LEAVE]);
+		must_settle(w, 12000);
+		assert_int_equal(w->node[young].stored.incarnation, 51);
+		assert_memory_not_equal(&w->node[young].stored.id,
+					&w->node[elder].stored.id, 16);
+		assert_int_equal(tree_expected(w->node[0].tree), w->n);
 		world_free(w);
 	}
 }
@@ -619,6 +727,8 @@ int main(void)
 		cmocka_unit_test(test_gone_on_the_way),
 		cmocka_unit_test(test_gone_of_the_latest),
 		cmocka_unit_test(test_gone_untold),
+		cmocka_unit_test(test_id_of_others),
+		cmocka_unit_test(test_id_of_two),
 		cmocka_unit_test(test_numbers_of_hosts),
 		cmocka_unit_test(test_height_of_child),
 		cmocka_unit_test(test_refused_is_not_gone),
