@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the files of the machine share: tree.c (life, dispatch, reading),
- * climb.c (grants), branch.c (children), byhand.c (those that were added),
- * link.c (the parent), seek.c (finding one), reign.c (being the root), rows.c,
+ * climb.c (grants), branch.c (children), beat.c (what beats tell them and say),
+ * byhand.c (those that were added), link.c (the parent), seek.c (finding one),
+ * reign.c (being the root), candidates.c (who may be the next), rows.c,
  * fetch.c, rowset.c (who is below), announce.c (who is a member at all).
  */
 #ifndef LINNET_TREE_PRIVATE_H
@@ -24,6 +25,8 @@
 #define GRANT_MS        2000
 #define BYHAND_RETRY_MS 30000
 #define DOWN_RETRY_MS   4000  /* it may be down for a day, or back at once */
+#define CHECK_MS        5000  /* other candidates, by a root */
+#define ROUND_MS        500   /* for their answers */
 #define UNTOLD_MS       10000 /* a subtree that moved is told of by then */
 #define FETCH_MS        2000  /* rows, members */
 #define CLOCK_AGE_MS    0.2   /* a second adds this to what is unsure */
@@ -384,6 +387,16 @@ void branch_retry(struct tree *t, struct branch *b, uint32_t max_ms);
 /* Drops it; it is no member any more. */
 void branch_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 
+/* Tells readers, and the rows if it goes or comes. */
+void branch_state(struct tree *t, struct branch *b, enum child_state s);
+/* A second after the last one. */
+void branch_next_beat(struct tree *t, struct branch *b);
+
+/* ---- beat.c ---- */
+void beat_say(struct tree *t, struct branch *b);
+/* Under the lease, as it should be. */
+void beat_answered(struct tree *t, struct branch *b, const struct tree_msg *m);
+
 /* ---- byhand.c ---- */
 void byhand_hello(struct tree *t, struct branch *b);
 void byhand_done(struct tree *t, struct branch *b, int err,
@@ -432,11 +445,8 @@ void reign_count(struct tree *t, uint32_t fleet);
 void reign_resign(struct tree *t);
 void reign_end(struct tree *t);
 int reign_raise(struct tree *t, uint64_t above);
-void reign_timer(struct tree *t);
-void reign_done(struct tree *t, uint64_t ref, int err,
-		const struct tree_msg *m);
-void reign_rounds_start(struct tree *t);
-void reign_rounds_stop(struct tree *t);
+/* Now and then: who is lost for good, how many there are. */
+void reign_keep_house(struct tree *t);
 /* The next number; for a grant of this mover. */
 enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 			   const struct endpoint *ep,
@@ -448,6 +458,16 @@ int reign_reserve(struct tree *t, uint32_t n);
 /* A member is told of by no child (any more), and was below row->parent if
  * that is known; there is room. */
 struct extra *reign_extra(struct tree *t, const struct tree_row *row);
+
+/* ---- candidates.c ---- */
+/* A candidate without a parent asks the others, round by round. */
+void candidates_start(struct tree *t);
+void candidates_stop(struct tree *t);
+void candidates_timer(struct tree *t);
+void candidates_done(struct tree *t, uint64_t ref, int err,
+		     const struct tree_msg *m);
+/* All that were asked with these. */
+void candidates_cancel(struct tree *t, uint64_t *ref);
 
 /* ---- rows.c ---- */
 void rows_touch(struct tree *t); /* what is below changed */

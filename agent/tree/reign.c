@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Being the root: terms, numbers of grants, members that nobody tells of, and
- * who becomes the root when it is lost.
+ * Being the root: terms, numbers of grants, members that nobody tells of.
  *
- * A detached candidate asks the others twice; if none that comes before it
- * answers and none knows a root, it is the root of a new term.  A root asks
- * the other candidates every 5 s and resigns below one with a higher epoch.
  * One that resigned keeps its struct reign until it is attached: if that
  * fails it goes on as before.
  */
@@ -14,9 +10,6 @@
 
 #include "agent/tree/private.h"
 
-#define CHECK_MS   5000
-#define ROUND_MS   500
-#define ROUNDS_MAX 8     /* an earlier candidate that never stands */
 #define LEAVES_MAX 64    /* open grants at once: movers without children */
 #define TREES_MAX  16    /* and with */
 #define TRUST_MS   60000 /* a former fleet's count is taken so long */
@@ -236,12 +229,6 @@ int reign_begin(struct tree *t)
 	return 0;
 }
 
-static void cancel_all(struct tree *t, uint64_t *ref)
-{
-	for (unsigned i = 0; i < TREE_ROOTS; i++)
-		tree_cancel(t, &ref[i]);
-}
-
 /*
  * Who may be a root later, perhaps after a restart and alone, knows how many
  * there were, and who: others may have come since.  Many more are noted at
@@ -274,7 +261,7 @@ void reign_resign(struct tree *t)
 	t->fleet = hosts_told(tree_expected(t));
 	t->place = PLACE_DETACHED;
 	t->reign->asking = false;
-	cancel_all(t, t->reign->ref);
+	candidates_cancel(t, t->reign->ref);
 	timer_at(t, TIMER_REIGN, UINT64_MAX);
 	t->version++;
 	branch_news(t);
@@ -285,7 +272,7 @@ void reign_end(struct tree *t)
 {
 	if (!t->reign)
 		return;
-	cancel_all(t, t->reign->ref);
+	candidates_cancel(t, t->reign->ref);
 	timer_at(t, TIMER_REIGN, UINT64_MAX);
 	free(t->reign->extra);
 	free(t->reign);
@@ -438,30 +425,7 @@ enum tree_word reign_grant(struct tree *t, const struct tree_mover *mover,
 	return TREE_OK;
 }
 
-/* ---- other candidates ---- */
-
-static void ask_candidates(struct tree *t, uint64_t *ref)
-{
-	struct tree_msg m;
-
-	for (unsigned i = 0; i < MIN(t->conf->n_roots, TREE_ROOTS); i++) {
-		const struct endpoint *ep = &t->conf->roots[i];
-
-		tree_cancel(t, &ref[i]);
-		if (endpoint_equal(ep, &t->conf->self))
-			continue;
-		msg_init(&m, TREE_HELLO);
-		ref[i] = tree_send(t, OP_REIGN, i, ep, &m, HELLO_LIMIT_MS,
-				   false);
-	}
-}
-
-static bool others(const struct tree *t)
-{
-	return t->conf->n_roots > (reign_candidate(t) ? 1 : 0);
-}
-
-static void keep_house(struct tree *t)
+void reign_keep_house(struct tree *t)
 {
 	struct reign *r = t->reign;
 
@@ -479,129 +443,4 @@ static void keep_house(struct tree *t)
 			extra_remove(t, &r->extra[--i]);
 	}
 	reign_count(t, tree_expected(t));
-}
-
-static void judge_root(struct tree *t)
-{
-	struct reign *r = t->reign;
-
-	if (r->asking || !others(t)) {
-		r->asking = false;
-		keep_house(t);
-		timer_at(t, TIMER_REIGN,
-			 now_ms(t) + CHECK_MS * 9 / 10 - ROUND_MS +
-				 random_below(t, CHECK_MS / 10));
-		return;
-	}
-	r->asking = true;
-	ask_candidates(t, r->ref);
-	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
-}
-
-void reign_rounds_stop(struct tree *t)
-{
-	if (!t->seek)
-		return;
-	cancel_all(t, t->seek->round_ref);
-	if (t->seek->round_on)
-		timer_at(t, TIMER_REIGN, UINT64_MAX);
-	t->seek->round_on = false;
-}
-
-void reign_rounds_start(struct tree *t)
-{
-	struct seek *s = t->seek;
-
-	if (!s || !reign_candidate(t) || s->was_root || s->round_on)
-		return;
-	s->round_on = true;
-	s->earlier = s->elsewhere = false;
-	ask_candidates(t, s->round_ref);
-	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
-}
-
-static void judge_candidate(struct tree *t)
-{
-	struct seek *s = t->seek;
-	unsigned before = 0;
-
-	if (!s || !s->round_on)
-		return;
-	while (!endpoint_equal(&t->conf->roots[before], &t->conf->self))
-		before++;
-	s->rounds++;
-	s->quiet = s->earlier || s->elsewhere ? 0 : s->quiet + 1;
-	/* those before it that never stand: one after the other, not all */
-	if (((s->quiet >= 2 && seek_exhausted(t)) ||
-	     (s->rounds >= ROUNDS_MAX / 2 * (1 + before) && !s->elsewhere &&
-	      seek_exhausted(t))) &&
-	    !reign_begin(t))
-		return;
-	s->earlier = s->elsewhere = false;
-	ask_candidates(t, s->round_ref);
-	timer_at(t, TIMER_REIGN, now_ms(t) + ROUND_MS);
-}
-
-void reign_timer(struct tree *t)
-{
-	if (t->place == PLACE_ROOT)
-		judge_root(t);
-	else if (t->place == PLACE_DETACHED)
-		judge_candidate(t);
-}
-
-static void candidate_heard(struct tree *t, unsigned i,
-			    const struct tree_msg *m)
-{
-	struct seek *s = t->seek;
-	const struct endpoint *ep = &t->conf->roots[i];
-	struct endpoint root = m->u.hello.root ? *ep : m->u.hello.root_ep;
-	bool before = true;
-
-	for (unsigned k = 0; k <= i; k++)
-		before &= !endpoint_equal(&t->conf->roots[k], &t->conf->self);
-	s->earlier |= before;
-	if (!m->u.hello.rooted || !tree_target_valid(&root) ||
-	    endpoint_equal(&root, &t->conf->self))
-		return;
-	/* it has not noticed yet that the root is gone */
-	if (!m->u.hello.root && t->n_path == 1 &&
-	    endpoint_equal(&root, &t->path[0].ep))
-		return;
-	s->elsewhere = true;
-	if (m->u.hello.root)
-		seek_prefer(t, &root, true);
-}
-
-static void rival_heard(struct tree *t, unsigned i, const struct tree_msg *m)
-{
-	const struct endpoint ep = t->conf->roots[i];
-
-	if (!m->u.hello.root || id_equal(&m->u.hello.id, &t->self) ||
-	    epoch_compare(&m->lease, &t->reign_epoch) <= 0)
-		return;
-	reign_resign(t);
-	seek_start(t, &ep, 0);
-	if (t->seek && t->seek->n)
-		t->seek->list[0].descend = true;
-}
-
-void reign_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
-{
-	unsigned i = ref >> 8 & 0xff;
-	uint64_t *refs = t->place == PLACE_ROOT ? t->reign->ref
-			 : t->seek              ? t->seek->round_ref
-						: NULL;
-
-	if (i >= TREE_ROOTS || !refs || refs[i] != ref)
-		return;
-	refs[i] = 0;
-	if (err || m->word != TREE_OK || m->u.hello.leaving ||
-	    strncmp(m->u.hello.overlay, t->conf->overlay,
-		    sizeof(m->u.hello.overlay)) != 0)
-		return;
-	if (t->place == PLACE_ROOT)
-		rival_heard(t, i, m);
-	else
-		candidate_heard(t, i, m);
 }

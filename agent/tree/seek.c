@@ -33,7 +33,7 @@ void seek_stop(struct tree *t)
 	timer_at(t, TIMER_SEEK, UINT64_MAX);
 	if (!s)
 		return;
-	reign_rounds_stop(t);
+	candidates_stop(t);
 	tree_cancel(t, &s->ref);
 	free(s);
 	t->seek = NULL;
@@ -117,7 +117,7 @@ void seek_start(struct tree *t, const struct endpoint *to, uint64_t delay_ms)
 		put_last(s, to, false, false);
 	else
 		list_all(t, s);
-	reign_rounds_start(t);
+	candidates_start(t);
 }
 
 void seek_prefer(struct tree *t, const struct endpoint *ep, bool descend)

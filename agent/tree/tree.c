@@ -261,7 +261,7 @@ void tree_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 		link_done(t, ref, err, m);
 		break;
 	case OP_REIGN:
-		reign_done(t, ref, err, m);
+		candidates_done(t, ref, err, m);
 		break;
 	case OP_LEAVE:
 		event(t, TREE_EVENT_DRAINED, NULL);
@@ -288,7 +288,7 @@ void tree_timer(struct tree *t, uint32_t id)
 		link_timer(t);
 		break;
 	case TIMER_REIGN:
-		reign_timer(t);
+		candidates_timer(t);
 		break;
 	case TIMER_ADD:
 		byhand_timer(t);
