@@ -98,13 +98,17 @@ static void child_changed(struct overlay *o, const struct node_id *id)
 			at = i;
 	if (at == TREE_CHILDREN)
 		at = random_u64() % TREE_CHILDREN;
-	else if (node_id_equal(&o->told[at].id, id) &&
-		 o->told[at].state == c.state)
-		return;
 	if (!node_id_equal(&o->told[at].id, id))
 		o->told[at] = (struct told){ .id = *id };
-	o->told[at].state = c.state;
 	endpoint_format(&c.ep, 8000, text);
+	if (c.crowded && !o->told[at].crowded)
+		log_warnx("child %s tells of more hosts than it can have: "
+			  "rejected",
+			  text);
+	o->told[at].crowded = c.crowded;
+	if (o->told[at].state == c.state)
+		return;
+	o->told[at].state = c.state;
 	log_info("child %s is %s", text, child_state_name(c.state));
 }
 

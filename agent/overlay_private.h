@@ -50,6 +50,7 @@ struct overlay {
 	struct told {
 		struct node_id id;
 		enum child_state state;
+		bool crowded;
 		uint64_t list_hash; /* another one than ours; 0: none */
 	} told[TREE_CHILDREN];
 	bool started, was_root, left;

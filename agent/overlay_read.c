@@ -194,13 +194,18 @@ const struct child *overlay_child(const struct overlay *o, unsigned i)
 	if (c.refused != TREE_OK)
 		snprintf(out->refused, sizeof(out->refused), "%s",
 			 overlay_word_text(c.refused));
+	else if (c.crowded)
+		snprintf(out->refused, sizeof(out->refused),
+			 "more hosts than it can have");
 	out->last_seen_ms = c.seen_ms;
 	out->hosts = c.hosts;
 	out->height = c.height;
 	if (!epoch_none(&c.lease))
 		epoch_format(&c.lease, out->lease);
 	out->why = c.err == -ETIMEDOUT ? MISSING_TIMEOUT : MISSING_UNREACHABLE;
-	if (c.refused == TREE_DENIED)
+	if (c.crowded)
+		out->why = MISSING_REJECTED;
+	else if (c.refused == TREE_DENIED)
 		out->why = MISSING_DENIED;
 	else if (c.refused == TREE_VERSION || c.err == -EPROTO)
 		out->why = MISSING_INCOMPATIBLE;

@@ -396,7 +396,8 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		ended(t, b, m);
 		return;
 	}
-	branch_grows(t, b); /* also if not: the child takes it for possible */
+	/* also if not: the child takes it for possible */
+	branch_grows(t, b, m->u.grant.mover.hosts);
 	w = may_pass(t, m);
 	if (w != TREE_OK)
 		tree_refuse(t, ref, TREE_GRANT, w);

@@ -13,6 +13,9 @@
 
 #define WAIT_MS     500
 #define WAIT_MAX_MS 10000
+/* Rows beside a host that came: children that never came, and who left. */
+#define ROWS_FREE   4096
+#define ROWS_A_HOST (1 + TREE_CHILDREN)
 
 void rows_page_drop(struct branch *b)
 {
@@ -48,7 +51,7 @@ static void take(struct tree *t, struct branch *b, struct tree_row *rows,
 	}
 	b->pub.hosts = b->n_hosts;
 	b->told_hash = hash;
-	b->bad_rows = false;
+	b->bad_rows = b->pub.crowded = false;
 	b->rows_wait_ms = 0;
 	b->rows_at_ms = now_ms(t) + WAIT_MS + n / 32;
 	rows_touch(t);
@@ -192,16 +195,30 @@ static void page_whole(struct tree *t, struct branch *b)
 	b->n_page = 0;
 }
 
+/* As many rows as a child can have, and all children together may. */
+static uint32_t rows_most(const struct tree *t, const struct branch *b)
+{
+	uint32_t room = TREE_MEMBERS;
+
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (t->child[i] != b)
+			room -= MIN(room, t->child[i]->n_rows);
+	return (uint32_t)MIN(room,
+			     ROWS_FREE + (uint64_t)ROWS_A_HOST * b->brought);
+}
+
 /* Adds a page; 0, or -errno. */
-static int page_take(struct branch *b, const struct tree_msg *m)
+static int page_take(const struct tree *t, struct branch *b,
+		     const struct tree_msg *m)
 {
 	uint32_t n = m->u.rows.n;
 	struct tree_row *p;
 
 	if (!n || n > TREE_ROWS_PAGE || m->u.rows.offset != b->n_page ||
-	    n > TREE_MEMBERS - b->n_page ||
 	    (m->u.rows.next && m->u.rows.next != b->n_page + n))
 		return -EINVAL;
+	if (n + b->n_page > rows_most(t, b))
+		return -E2BIG;
 	if (b->n_page && m->u.rows.hash != b->page_hash)
 		return -EAGAIN;
 	p = reallocarray(b->page, b->n_page + n, sizeof(*p));
@@ -218,9 +235,17 @@ static int page_take(struct branch *b, const struct tree_msg *m)
 void rows_done(struct tree *t, struct branch *b, int err,
 	       const struct tree_msg *m)
 {
+	int ret;
+
 	if (b->announcing)
 		return; /* its next beat says what it has */
-	if (err || m->word != TREE_OK || page_take(b, m))
+	ret = err || m->word != TREE_OK ? -EAGAIN : page_take(t, b, m);
+	if (ret == -E2BIG && !b->pub.crowded) {
+		b->pub.crowded = true;
+		t->version++;
+		event(t, TREE_EVENT_CHILD, &b->pub.id);
+	}
+	if (ret)
 		fetch_later(t, b);
 	else if (m->u.rows.next)
 		fetch_page(t, b);

@@ -77,6 +77,7 @@ struct branch {
 	struct tree_row *rows, *page;  /* what it told; being fetched */
 	uint32_t n_rows, n_page;       /* the first is itself */
 	uint32_t n_hosts, rows_height; /* of the rows that are not gone */
+	uint32_t brought; /* hosts that came here with it, or to it since */
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;
@@ -374,8 +375,8 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms);
 /* The next beats carry news: soon, but not all at once. */
 void branch_news(struct tree *t);
-/* A grant for it or somebody below it passed. */
-void branch_grows(const struct tree *t, struct branch *b);
+/* A grant for it or somebody below it passed, with so many hosts. */
+void branch_grows(const struct tree *t, struct branch *b, uint32_t hosts);
 /* No answer can come by way of it from a host that has no row here. */
 bool branch_known(const struct branch *b);
 /* Children that were, and now are above this agent. */

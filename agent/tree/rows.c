@@ -206,7 +206,7 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 	b->n_hosts = b->pub.hosts = 1;
 	b->rows_height = 0;
 	b->told_hash = 0;
-	b->bad_rows = false;
+	b->bad_rows = b->pub.crowded = false;
 	rows_touch(t);
 }
 

@@ -553,7 +553,7 @@ enum tree_word tree_admit(struct tree *t, const struct epoch *lease,
 #ifdef TREE_CHECK
 static void check_children(const struct tree *t)
 {
-	uint64_t slots = 0;
+	uint64_t slots = 0, rows = 0;
 
 	assert(t->n_children <= TREE_CHILDREN);
 	for (unsigned i = 0; i < t->n_children; i++) {
@@ -564,8 +564,9 @@ static void check_children(const struct tree *t)
 		assert(!b->joined || !id_equal(&b->pub.id, &t->self));
 		for (unsigned j = 0; j < i; j++)
 			assert(!id_equal(&b->pub.id, &t->child[j]->pub.id));
-		assert(b->n_rows < TREE_MEMBERS);
+		rows += b->n_rows;
 	}
+	assert(rows <= TREE_MEMBERS);
 	assert(slots == t->slots);
 }
 

@@ -54,10 +54,11 @@ static bool view_child(void *tree, unsigned i, struct walk_child *out)
 		.hosts = c.rows_known ? c.hosts : TREE_MEMBERS,
 		.height = c.height,
 		.rtt_us = c.rtt_us,
-		.ask = c.state == CHILD_UP || c.state == CHILD_SUSPECT,
+		.ask = (c.state == CHILD_UP || c.state == CHILD_SUSPECT) &&
+		       !c.crowded,
 		.suspect = c.state == CHILD_SUSPECT,
 		.told = true,
-		.why = MISSING_UNREACHABLE,
+		.why = c.crowded ? MISSING_REJECTED : MISSING_UNREACHABLE,
 	};
 	return true;
 }

@@ -81,7 +81,7 @@ class Middle(http.server.BaseHTTPRequestHandler):
                 r.status == 200:
             mutate(self.server.beat)(self, r)
         elif self.server.rows and self.command == "GET" and \
-                "/peer/members" in self.path and r.status == 200:
+                "/peer/members" in self.path:
             mutate(self.server.rows)(self, r)
         else:
             self.reply(r.status, r.text.encode())

@@ -236,6 +236,38 @@ def test_rows_of_others():
         assert reply.answered == (3, 4) and not reply.complete
 
 
+def test_rows_of_many():
+    """A leaf that tells of 2^17 hosts costs its parent little, and has a
+    reason; without them it counts again."""
+    with star_with_middle() as (tree, server, ledger):
+        agent, liar = tree.root.agent, tree.nodes[3].address
+        me = tree.nodes[3].get("/api/v1/status").json()["data"]["node_id"]
+        rss = memory_kib(agent, "VmRSS")
+
+        def beat(value):
+            value["rows_hash"] = "00000000000000aa"
+
+        def rows(value):
+            own = value.get("rows", [])[:1]  # there is none behind it
+            first = 0 if own else server.asked
+            server.asked = first + 4096
+            return {
+                "rows_hash": "00000000000000aa", "offset": first,
+                "next": server.asked % 2**17, "rows": own + [
+                    [f"{i:032x}", me, f"10.9.{i >> 8 & 255}.{i & 255}:"
+                     f"{8000 + (i >> 16)}", 5, None, 0, True]
+                    for i in range(first + len(own), server.asked)]}
+
+        server.rows, server.beat = rows, beat
+        wait_until(lambda: tree.root.ask(**COUNTER).missing ==
+                   {liar: "rejected"}, 15, "it is rejected")
+        check_answer(tree.root.ask(**COUNTER), ledger, {liar}, {"rejected"})
+        assert "more hosts than it can have" in agent.log()
+        server.rows = server.beat = None
+        check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+        assert memory_kib(agent, "VmHWM") < rss + 8 * 1024
+
+
 # ---- T55b: lies that look right ----
 
 def siphash(key, data):

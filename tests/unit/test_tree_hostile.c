@@ -571,6 +571,69 @@ static void test_id_of_two(void **state)
 	}
 }
 
+/* ---- more rows than there can be ---- */
+
+#define MANY 20000
+
+static void lie_many(struct node *n, struct tree_msg *m)
+{
+	static uint32_t offset;
+	struct tree_row *r;
+
+	if (m->kind == TREE_BEAT && m->word == TREE_OK)
+		m->u.beaten.rows_hash += 77;
+	if (m->kind != TREE_ROWS)
+		return;
+	if (m->word == TREE_OK) { /* the first page */
+		free((void *)m->u.rows.row);
+		offset = 0;
+	}
+	r = calloc(TREE_ROWS_PAGE, sizeof(*r));
+	assert_non_null(r);
+	for (uint32_t i = 0; i < TREE_ROWS_PAGE; i++) {
+		r[i].ep = n->ep;
+		r[i].ep.port = (uint16_t)(offset + i + 1);
+		memcpy(r[i].id.b, &(uint32_t[]){ offset + i, 9, 9, 9 }, 16);
+		r[i].parent = n->stored.id;
+		r[i].incarnation = 5;
+	}
+	if (!offset)
+		r[0].id = n->stored.id;
+	m->word = TREE_OK;
+	m->u.rows.row = r;
+	m->u.rows.n = TREE_ROWS_PAGE;
+	m->u.rows.hash = 77;
+	m->u.rows.offset = offset;
+	offset += TREE_ROWS_PAGE;
+	m->u.rows.next = offset < MANY ? offset : 0;
+}
+
+/* A leaf that tells of thousands is believed nothing, and asked nothing. */
+static void test_rows_of_many(void **state)
+{
+	struct world *w = world_grown(7, 6, 1, 5);
+	struct tree_child c;
+	unsigned k = 0;
+
+	(void)state;
+	w->node[3].lie = lie_many;
+	must_expect(w, 0, 7, 20000);
+	for (; k < tree_n_children(w->node[0].tree); k++) {
+		tree_child_at(w->node[0].tree, k, &c);
+		assert_int_equal(c.crowded,
+				 endpoint_equal(&c.ep, &w->node[3].ep));
+	}
+	assert_int_equal(k, 6);
+	assert_false(tree_settled(w->node[0].tree));
+	w->node[3].lie = NULL;
+	must_settle(w, 20000);
+	while (k--) {
+		tree_child_at(w->node[0].tree, k, &c);
+		assert_false(c.crowded);
+	}
+	world_free(w);
+}
+
 /* ---- numbers ---- */
 
 static void lie_hosts(struct node *n, struct tree_msg *m)
@@ -729,6 +792,7 @@ int main(void)
 		cmocka_unit_test(test_gone_untold),
 		cmocka_unit_test(test_id_of_others),
 		cmocka_unit_test(test_id_of_two),
+		cmocka_unit_test(test_rows_of_many),
 		cmocka_unit_test(test_numbers_of_hosts),
 		cmocka_unit_test(test_height_of_child),
 		cmocka_unit_test(test_refused_is_not_gone),
