@@ -133,8 +133,9 @@ static void rival_heard(struct tree *t, unsigned i, const struct tree_msg *m)
 {
 	const struct endpoint ep = t->conf->roots[i];
 
+	/* who is about to leave goes below nobody */
 	if (!m->u.hello.root || id_equal(&m->u.hello.id, &t->self) ||
-	    epoch_compare(&m->lease, &t->reign_epoch) <= 0)
+	    t->draining || epoch_compare(&m->lease, &t->reign_epoch) <= 0)
 		return;
 	reign_resign(t);
 	seek_start(t, &ep, 0);
