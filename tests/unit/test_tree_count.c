@@ -93,10 +93,7 @@ static void test_member_that_did_not_come(void **state)
 	world_run(w, 5000);
 	m.lease = tree_lease(w->node[1].tree);
 	m.u.grant.acceptor = w->node[1].stored.id;
-	m.u.grant.mover.id = w->node[2].stored.id;
-	m.u.grant.mover.incarnation = w->node[2].stored.incarnation;
-	m.u.grant.mover.ep = w->node[2].ep;
-	m.u.grant.mover.hosts = 1;
+	world_mover(w, 2, &m.u.grant.mover);
 	world_kill(w, 1);
 	world_start(w, 1);
 	(void)world_ask(w, 1, 0, &m, NULL);
@@ -198,16 +195,10 @@ static void test_fleet_of_restarted(void **state)
  */
 static void test_fleet_with_another(void **state)
 {
-	struct world *w = world_new(6, &world_join, 1);
+	struct world *w = world_growing(6, 5, 16, 1, 1);
 	uint32_t n;
 
 	(void)state;
-	world_roots(w, 1);
-	for (unsigned i = 0; i < 5; i++) {
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 20000);
 	world_run(w, 12000);
 	world_kill(w, 4);
 	world_kill(w, 0);
@@ -431,16 +422,9 @@ static bool see_no_rows(struct world *w, unsigned from, unsigned to,
 
 static void test_rows_known_below(void **state)
 {
-	struct world *w = world_new(4, &world_join, 1);
+	struct world *w = world_growing(4, 3, 1, 1, 1);
 
 	(void)state;
-	world_roots(w, 1);
-	for (unsigned i = 0; i < 3; i++) {
-		w->node[i].conf.fanout = 1;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 60000);
 	world_run(w, 5000);
 	assert_true(known(w, 0, 1) && known(w, 1, 2));
 	w->see = see_no_rows;
@@ -464,24 +448,11 @@ static void test_rows_known_below(void **state)
  */
 static void test_rows_known_of_silent(void **state)
 {
-	struct world *w = world_new(4, &world_join, 1);
+	struct world *w = world_growing(4, 3, 1, 1, 1);
 	struct tree_msg join = { .kind = TREE_JOIN };
-	struct tree_mover *m = &join.u.join.mover;
 
 	(void)state;
-	world_roots(w, 1);
-	for (unsigned i = 0; i < 3; i++) {
-		w->node[i].conf.fanout = 1;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 60000);
-	m->id = w->node[2].stored.id;
-	m->incarnation = w->node[2].stored.incarnation;
-	m->ep = w->node[2].ep;
-	m->hosts = 1;
-	memcpy(m->overlay, w->node[2].conf.overlay,
-	       strlen(w->node[2].conf.overlay));
+	world_mover(w, 2, &join.u.join.mover);
 	w->see = see_no_rows;
 	world_start(w, 3);
 	while (world_parent(w, 3) != 2)
@@ -510,15 +481,9 @@ static void test_disowned(void **state)
 {
 	struct world *w = world_grown(3, 1, 1, 1);
 	struct tree_msg join = { .kind = TREE_JOIN };
-	struct tree_mover *m = &join.u.join.mover;
 
 	(void)state;
-	m->id = w->node[2].stored.id;
-	m->incarnation = w->node[2].stored.incarnation;
-	m->ep = w->node[2].ep;
-	m->hosts = 1;
-	memcpy(m->overlay, w->node[2].conf.overlay,
-	       strlen(w->node[2].conf.overlay));
+	world_mover(w, 2, &join.u.join.mover);
 	assert_int_equal(tree_remove(w->node[0].tree, &w->node[1].ep, NULL), 0);
 	assert_int_equal(world_parent(w, 1), 0);
 	assert_int_equal(world_ask(w, 2, 1, &join, NULL), TREE_DETACHED);

@@ -741,17 +741,11 @@ static void test_drained_root(void **state)
 
 static void test_forget(void **state)
 {
-	struct world *w = world_new(6, &world_join, 3);
+	struct world *w = world_grown(6, 2, 1, 3);
 
 	(void)state;
-	world_roots(w, 1);
-	for (unsigned i = 0; i < 6; i++) {
-		w->node[i].conf.fanout = 2;
+	for (unsigned i = 0; i < 6; i++)
 		w->node[i].conf.forget_ms = 60000;
-		world_start(w, i);
-		world_run(w, i ? 100 : 1500);
-	}
-	must_settle(w, 20000);
 	world_kill(w, 5);
 	world_run(w, 50000);
 	assert_int_equal(tree_expected(w->node[0].tree), 6);

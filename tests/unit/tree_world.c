@@ -609,6 +609,17 @@ enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
 	return answer->word;
 }
 
+void world_mover(const struct world *w, unsigned i, struct tree_mover *m)
+{
+	const struct node *n = &w->node[i];
+
+	*m = (struct tree_mover){ .id = n->stored.id,
+				  .incarnation = n->stored.incarnation,
+				  .ep = n->ep,
+				  .hosts = 1 };
+	memcpy(m->overlay, n->conf.overlay, strlen(n->conf.overlay));
+}
+
 struct added {
 	bool done;
 	enum tree_word w;
@@ -666,6 +677,15 @@ unsigned world_depth(const struct world *w, unsigned i)
 		assert(depth <= w->n); /* O1 */
 	}
 	return depth;
+}
+
+unsigned world_leaf(const struct world *w, unsigned other)
+{
+	unsigned i = w->n - 1;
+
+	while (i == other || tree_n_children(w->node[i].tree))
+		i--;
+	return i;
 }
 
 unsigned world_roots_now(const struct world *w)
@@ -758,17 +778,24 @@ void must_settle(struct world *w, uint64_t limit_ms)
 	}
 }
 
-struct world *world_grown(unsigned n, unsigned fanout, unsigned roots,
-			  uint64_t seed)
+struct world *world_growing(unsigned n, unsigned on, unsigned fanout,
+			    unsigned roots, uint64_t seed)
 {
 	struct world *w = world_new(n, &world_join, seed);
 
 	world_roots(w, roots);
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++)
 		w->node[i].conf.fanout = fanout;
+	for (unsigned i = 0; i < on; i++) {
 		world_start(w, i);
 		world_run(w, i ? 100 : 1500);
 	}
 	must_settle(w, 60000);
 	return w;
+}
+
+struct world *world_grown(unsigned n, unsigned fanout, unsigned roots,
+			  uint64_t seed)
+{
+	return world_growing(n, n, fanout, roots, seed);
 }

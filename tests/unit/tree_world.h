@@ -76,6 +76,9 @@ void world_start_all(struct world *w);
 /* n agents that joined one after the other, and are one tree. */
 struct world *world_grown(unsigned n, unsigned fanout, unsigned roots,
 			  uint64_t seed);
+/* The same of the first `on` of them; the others are not started. */
+struct world *world_growing(unsigned n, unsigned on, unsigned fanout,
+			    unsigned roots, uint64_t seed);
 void world_kill(struct world *w, unsigned i);
 void world_stop(struct world *w, unsigned i);
 void world_resume(struct world *w, unsigned i);
@@ -87,11 +90,15 @@ uint64_t world_until(struct world *w, bool (*is)(struct world *w, void *arg),
 /* m as if from that agent; what is answered, within 2 s. */
 enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
 			 const struct tree_msg *m, struct tree_msg *answer);
+/* This agent as it asks for a place, a leaf. */
+void world_mover(const struct world *w, unsigned i, struct tree_mover *m);
 /* tree_add() at H of X; what its client was told, within 2 s. */
 enum tree_word world_add(struct world *w, unsigned h, unsigned x);
 
 /* The agent above, or -1: a root, -2: detached. */
 int world_parent(const struct world *w, unsigned i);
+/* The last one without children, but not that one; all run. */
+unsigned world_leaf(const struct world *w, unsigned other);
 unsigned world_depth(const struct world *w, unsigned i);
 /* All that run hang below one root, which knows each of them and is sure. */
 bool world_whole(struct world *w, void *unused);

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Children that speak of hosts that are not theirs, and what looks like that
+ * but is true: who has left, who has whose id, how many there are.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/util.h"
+#include "tree_world.h"
+
+/* ---- who has left ---- */
+
+static struct tree_row said;
+
+/* One row more than there is. */
+static void lie_row(struct node *n, struct tree_msg *m)
+{
+	struct tree_row *r;
+	uint32_t k = m->u.rows.n;
+
+	if (m->word != TREE_OK)
+		return;
+	if (m->kind == TREE_BEAT)
+		m->u.beaten.rows_hash += 77;
+	if (m->kind != TREE_ROWS)
+		return;
+	m->u.rows.hash += 77;
+	r = calloc(k + 1, sizeof(*r));
+	assert_non_null(r);
+	memcpy(r, m->u.rows.row, k * sizeof(*r));
+	free((void *)m->u.rows.row);
+	r[k] = said;
+	r[k].parent = n->stored.id;
+	m->u.rows.row = r;
+	m->u.rows.n++;
+}
+
+static void say_of(const struct world *w, unsigned i)
+{
+	said = (struct tree_row){
+		.id = w->node[i].stored.id,
+		.ep = w->node[i].ep,
+		.incarnation = w->node[i].stored.incarnation + 1,
+		.lease = tree_epoch(w->node[0].tree),
+	};
+}
+
+static void must_expect(struct world *w, unsigned at, unsigned n, uint64_t ms)
+{
+	for (uint64_t end = w->now + ms; w->now < end;) {
+		world_run(w, 100);
+		assert_int_equal(tree_expected(w->node[at].tree), n);
+	}
+}
+
+/* A sibling of that one, or 0. */
+static unsigned beside(const struct world *w, unsigned i)
+{
+	int up = world_parent(w, i);
+	unsigned k = 1;
+
+	while (k < w->n && (k == i || world_parent(w, k) != up))
+		k++;
+	return k % w->n;
+}
+
+/* Whom it never had below it a child cannot take away, nor its parent. */
+static void test_gone_of_others(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		struct world *w = world_grown(7, 2, 1, 5);
+		unsigned victim = world_leaf(w, 0), liar = beside(w, victim);
+		unsigned above = (unsigned)world_parent(w, victim);
+
+		if (i / 2 == 1) /* below the root itself */
+			liar = beside(w, above);
+		if (i / 2 == 2) { /* and it vanishes with its parent */
+			liar = beside(w, above);
+			world_kill(w, above);
+		}
+		if (i % 2 || i / 2 == 2) {
+			world_kill(w, victim);
+			world_run(w, 10000);
+		}
+		if (i / 2 == 2) {
+			world_start(w, above);
+			world_run(w, 10000);
+		}
+		assert_int_equal(tree_expected(w->node[0].tree), 7);
+		say_of(w, victim);
+		said.gone = true;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 10000);
+		if (i < 2)
+			must_expect(w, above, 3, 1000);
+		w->node[liar].lie = NULL;
+		must_expect(w, 0, 7, 70000);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+/* Nor a host of a list that nobody has seen. */
+static void test_gone_of_listed(void **state)
+{
+	struct world *w = world_new(7, &world_static, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < 7; i++)
+		w->node[i].conf.fanout = 2;
+	for (unsigned i = 0; i < 6; i++)
+		world_start(w, i);
+	world_run(w, 30000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	for (unsigned liar = 1; liar < 6; liar++) {
+		say_of(w, 6);
+		said.id = tree_members(w->node[0].tree, &(uint32_t){ 0 })[6].id;
+		said.gone = true;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 5000);
+		w->node[liar].lie = NULL;
+	}
+	world_start(w, 6);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_free(w);
+}
+
+/* Who leaves while its parent has none itself, and goes elsewhere, has left. */
+static void test_gone_on_the_way(void **state)
+{
+	(void)state;
+	for (unsigned lost = 1; lost < 3; lost++) {
+		struct world *w = world_grown(5, 1, 1, 1);
+
+		assert_int_equal(world_parent(w, 4), 3);
+		world_kill(w, lost);
+		tree_drain(w->node[lost + 2].tree);
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 4);
+		world_start(w, lost);
+		world_kill(w, lost + 2);
+		must_settle(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 4);
+		world_free(w);
+	}
+}
+
+/* Its parent is lost, it finds another one and is taken away from there. */
+static void test_gone_of_the_latest(void **state)
+{
+	struct world *w = world_new(4, &world_manual, 1);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
+	assert_int_equal(world_add(w, 1, 3), TREE_OK);
+	must_settle(w, 20000);
+	world_kill(w, 1);
+	world_run(w, 10000);
+	assert_int_equal(world_add(w, 2, 3), TREE_OK);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 4);
+	assert_int_equal(tree_remove(w->node[2].tree, &w->node[3].ep, NULL), 0);
+	world_run(w, 5000);
+	assert_int_equal(tree_expected(w->node[0].tree), 3);
+	world_free(w);
+}
+
+static bool no_rows(struct world *w, unsigned from, unsigned to,
+		    const struct tree_msg *m, bool reply)
+{
+	(void)w;
+	(void)from;
+	(void)to;
+	(void)reply;
+	return m->kind != TREE_ROWS;
+}
+
+/* It comes and leaves before anybody above its parent heard of it. */
+static void test_gone_untold(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct world *w = world_growing(4, 3, 1, 1, 1);
+
+		/* it had been a member elsewhere, or not */
+		if (i) {
+			w->node[1].conf.fanout = 2;
+			world_start(w, 3);
+			must_settle(w, 60000);
+			world_kill(w, 3);
+			world_run(w, 5000);
+			w->node[1].conf.fanout = 1;
+		}
+		w->see = no_rows;
+		w->node[3].seeds[0] = w->node[2].ep;
+		world_start(w, 3);
+		while (world_parent(w, 3) < 0)
+			world_run(w, 1);
+		world_run(w, 50);
+		tree_drain(w->node[3].tree);
+		world_run(w, 200);
+		assert_true(w->node[3].drained);
+		w->see = NULL;
+		world_run(w, 20000);
+		assert_int_equal(tree_expected(w->node[0].tree), 3);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+/* ---- who has whose id ---- */
+
+/* What the root's row of this host says of where it is. */
+static bool row_is(struct world *w, unsigned i)
+{
+	uint32_t n;
+	const struct tree_row *r = tree_rows(w->node[0].tree, &n);
+
+	for (uint32_t k = 0; k < n; k++)
+		if (memcmp(&r[k].id, &w->node[i].stored.id, 16) == 0)
+			return endpoint_equal(&r[k].ep, &w->node[i].ep) &&
+			       r[k].incarnation ==
+				       w->node[i].stored.incarnation;
+	return false;
+}
+
+/* Nobody takes an id away by saying that a younger host has it. */
+static void test_id_of_others(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		struct world *w = world_grown(7, 2, 1, 5);
+		unsigned leaf = world_leaf(w, 0);
+		unsigned above = (unsigned)world_parent(w, leaf);
+		unsigned victim = i & 1 ? above : leaf;
+		unsigned liar = i & 2 ? beside(w, above) : beside(w, victim);
+		struct node_id was = w->node[victim].stored.id;
+
+		say_of(w, victim);
+		said.up = true;
+		/* nobody is there, or another one, or it is the elder */
+		said.ep.port++;
+		if ((i >> 2) == 1)
+			said.ep = w->node[liar].ep;
+		else if ((i >> 2) == 2)
+			said.ep = w->node[0].ep;
+		else if ((i >> 2) == 3)
+			said.incarnation = 1;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 5000);
+		assert_false(tree_settled(w->node[world_parent(w, liar)].tree));
+		/* of what is said to be older it is not known at once */
+		assert_true(row_is(w, victim) || (i >> 2) == 3);
+		must_expect(w, 0, 7, 15000);
+		w->node[liar].lie = NULL;
+		must_settle(w, 20000);
+		must_expect(w, 0, 7, 30000);
+		assert_memory_equal(&was, &w->node[victim].stored.id, 16);
+		assert_true(row_is(w, victim));
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
+static unsigned asking, unheard;
+
+static bool no_hello(struct world *w, unsigned from, unsigned to,
+		     const struct tree_msg *m, bool reply)
+{
+	bool lost = m->kind == TREE_HELLO && !reply && to == w->n - 1 &&
+		    from == asking;
+
+	unheard += lost;
+	return !lost;
+}
+
+/* But where there is one indeed, the elder has another id soon. */
+static void test_id_of_two(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned young = 6, elder = 5;
+		struct world *w;
+
+		/* the first that hears of both is the root, or below it */
+		asking = i / 2;
+		young += asking;
+		elder += asking;
+		w = world_new(young + 1, &world_join, 5);
+		world_roots(w, 1);
+		for (unsigned k = 0; k < w->n; k++)
+			w->node[k].conf.fanout = k < asking ? 1 : 2;
+		for (unsigned k = 0; k < young; k++) {
+			world_start(w, k);
+			world_run(w, k ? 100 : 1500);
+		}
+		must_settle(w, 20000);
+		/* where there is no room for the other one */
+		while (!beside(w, elder) || world_depth(w, elder) < 2 + asking)
+			elder--;
+		w->node[young].stored = w->node[elder].stored;
+		w->node[young].stored.incarnation = 50;
+		w->see = i & 1 ? no_hello : NULL;
+		unheard = 0;
+		world_start(w, young);
+		/* the first question is lost */
+		while (i & 1 && !unheard)
+			world_run(w, 100);
+		w->see = NULL;
+		world_run(w, 12000);
+		assert_true(w->sent[TREE_LEAVE]);
+		must_settle(w, 12000);
+		assert_int_equal(w->node[young].stored.incarnation, 51);
+		assert_memory_not_equal(&w->node[young].stored.id,
+					&w->node[elder].stored.id, 16);
+		assert_int_equal(tree_expected(w->node[0].tree), w->n);
+		world_free(w);
+	}
+}
+
+/* ---- more rows than there can be ---- */
+
+#define MANY 20000
+
+static void lie_many(struct node *n, struct tree_msg *m)
+{
+	static uint32_t offset;
+	struct tree_row *r;
+
+	if (m->kind == TREE_BEAT && m->word == TREE_OK)
+		m->u.beaten.rows_hash += 77;
+	if (m->kind != TREE_ROWS)
+		return;
+	if (m->word == TREE_OK) { /* the first page */
+		free((void *)m->u.rows.row);
+		offset = 0;
+	}
+	r = calloc(TREE_ROWS_PAGE, sizeof(*r));
+	assert_non_null(r);
+	for (uint32_t i = 0; i < TREE_ROWS_PAGE; i++) {
+		r[i].ep = n->ep;
+		r[i].ep.port = (uint16_t)(offset + i + 1);
+		memcpy(r[i].id.b, &(uint32_t[]){ offset + i, 9, 9, 9 }, 16);
+		r[i].parent = n->stored.id;
+		r[i].incarnation = 5;
+	}
+	if (!offset)
+		r[0].id = n->stored.id;
+	m->word = TREE_OK;
+	m->u.rows.row = r;
+	m->u.rows.n = TREE_ROWS_PAGE;
+	m->u.rows.hash = 77;
+	m->u.rows.offset = offset;
+	offset += TREE_ROWS_PAGE;
+	m->u.rows.next = offset < MANY ? offset : 0;
+}
+
+/* A leaf that tells of thousands is believed nothing, and asked nothing. */
+static void test_rows_of_many(void **state)
+{
+	struct world *w = world_grown(7, 6, 1, 5);
+	struct tree_child c;
+	unsigned k = 0;
+
+	(void)state;
+	w->node[3].lie = lie_many;
+	must_expect(w, 0, 7, 20000);
+	for (; k < tree_n_children(w->node[0].tree); k++) {
+		tree_child_at(w->node[0].tree, k, &c);
+		assert_int_equal(c.crowded,
+				 endpoint_equal(&c.ep, &w->node[3].ep));
+	}
+	assert_int_equal(k, 6);
+	assert_false(tree_settled(w->node[0].tree));
+	w->node[3].lie = NULL;
+	must_settle(w, 20000);
+	while (k--) {
+		tree_child_at(w->node[0].tree, k, &c);
+		assert_false(c.crowded);
+	}
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_gone_of_others),
+		cmocka_unit_test(test_gone_of_listed),
+		cmocka_unit_test(test_gone_on_the_way),
+		cmocka_unit_test(test_gone_of_the_latest),
+		cmocka_unit_test(test_gone_untold),
+		cmocka_unit_test(test_id_of_others),
+		cmocka_unit_test(test_id_of_two),
+		cmocka_unit_test(test_rows_of_many),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
