@@ -9,6 +9,7 @@
  * two parts meet.
  */
 #include <errno.h>
+#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,16 +27,16 @@ struct names {
 
 /*
  * A request: ask; a reply: word, coverage, part.  One that flies has a tail for
- * what it borrows: the ids of via, or the coverage without the room for tops
- * that are not there.
+ * what it borrows: the question and the ids of via, or the coverage without the
+ * room for tops that are not there.
  */
 struct ask_msg {
-	struct walk_ask ask;
-	enum tree_word word;
+	const struct walk_ask *ask;
 	const struct coverage *coverage; /* NULL: none */
 	struct names *part;
-	size_t len;
-	uint8_t tail[];
+	enum tree_word word;
+	uint32_t len;
+	alignas(8) uint8_t tail[];
 };
 
 /* A query at the agent that was asked. */
@@ -91,17 +92,14 @@ static void names_add(const struct world *w, struct names *p, uint32_t agent)
 
 /* ---- messages ---- */
 
-static struct ask_msg *ask_fly(const struct ask_msg *m, const void *tail,
-			       size_t len)
+static struct ask_msg *ask_fly(const struct ask_msg *m, size_t len)
 {
 	struct ask_msg *c = malloc(sizeof(*c) + len);
 
 	if (!c)
 		abort();
 	*c = *m;
-	c->len = len;
-	if (len)
-		memcpy(c->tail, tail, len);
+	c->len = (uint32_t)len;
 	return c;
 }
 
@@ -113,10 +111,11 @@ static struct ask_msg *ask_fly_reply(struct world *w, const struct ask_msg *m)
 
 	if (cov && wire_coverage(w, cov, &wired))
 		cov = &wired;
-	c = ask_fly(m, cov,
-		    cov ? offsetof(struct coverage, missing) +
-				    cov->n_missing * sizeof(cov->missing[0])
-			: 0);
+	c = ask_fly(m, cov ? offsetof(struct coverage, missing) +
+				       cov->n_missing * sizeof(cov->missing[0])
+			   : 0);
+	if (cov)
+		memcpy(c->tail, cov, c->len);
 	c->part = m->part ? names_copy(w, m->part) : NULL;
 	return c;
 }
@@ -124,12 +123,17 @@ static struct ask_msg *ask_fly_reply(struct world *w, const struct ask_msg *m)
 static void *ask_copy(struct world *w, const void *from, bool reply)
 {
 	const struct ask_msg *m = from;
+	size_t via = reply ? 0 : m->ask->n_via * sizeof(*m->ask->via);
+	struct walk_ask *ask;
 	struct ask_msg *c;
 
 	if (reply)
 		return ask_fly_reply(w, m);
-	c = ask_fly(m, m->ask.via, m->ask.n_via * sizeof(*m->ask.via));
-	c->ask.via = (const struct node_id *)c->tail;
+	c = ask_fly(m, sizeof(*ask) + via);
+	ask = (struct walk_ask *)c->tail;
+	*ask = *m->ask;
+	ask->via = memcpy(ask + 1, m->ask->via, via);
+	c->ask = ask;
 	return c;
 }
 
@@ -201,16 +205,16 @@ static void ask_request(struct world *w, uint32_t to, uint32_t from,
 			const void *msg, uint64_t handle)
 {
 	const struct ask_msg *m = msg;
-	enum tree_word word = walk_admit(w->agent[to].walk, &m->ask);
+	enum tree_word word = walk_admit(w->agent[to].walk, m->ask);
 
 	world_note(w, to, from,
 		   word == TREE_OK ? "is asked" : tree_word_name(word));
 	if (w->agent[to].liar)
-		remember(w, handle, m->ask.query);
+		remember(w, handle, m->ask->query);
 	if (word != TREE_OK)
 		ask_reply_word(w, to, handle, word);
 	else
-		walk_request(w->agent[to].walk, &m->ask, &question, handle);
+		walk_request(w->agent[to].walk, m->ask, &question, handle);
 }
 
 static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
@@ -273,16 +277,17 @@ static void env_timer(void *ctx, uint64_t at_ms)
 static int env_send(void *ctx, const struct walk_send *s)
 {
 	struct agent *a = ctx;
-	struct ask_msg m = {
-		.ask = { .round = s->round,
-			 .lease = s->to->lease,
-			 .as_of = s->as_of,
-			 .budget_ms = s->fresh ? s->told_fresh_ms : s->told_ms,
-			 .n_via = s->n_via,
-			 .via = s->via },
+	struct walk_ask ask = {
+		.round = s->round,
+		.lease = s->to->lease,
+		.as_of = s->as_of,
+		.budget_ms = s->fresh ? s->told_fresh_ms : s->told_ms,
+		.n_via = s->n_via,
+		.via = s->via,
 	};
+	struct ask_msg m = { .ask = &ask };
 
-	memcpy(m.ask.query, s->query, sizeof(m.ask.query));
+	memcpy(ask.query, s->query, sizeof(ask.query));
 	return net_send(a->w, &proto_ask, index_of(a), &s->to->ep, &m,
 			s->limit_ms, s->fresh, s->ref);
 }

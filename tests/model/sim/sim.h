@@ -45,8 +45,9 @@ enum event_kind {
 
 struct event {
 	uint64_t at_us, arg;
-	uint32_t agent, boot;
+	uint32_t agent;
 	uint32_t next, prev; /* in its queue, or next of the free ones */
+	uint16_t boot;
 	uint8_t kind, level; /* of the wheel */
 };
 
@@ -99,10 +100,10 @@ struct net {
 struct exchange {
 	uint32_t gen, next; /* next: of the free list */
 	uint32_t from, to;
-	uint32_t to_boot;
 	uint32_t limit; /* event, or NO_EVENT */
 	int err;
 	uint64_t ref;
+	uint16_t to_boot;
 	bool used, waits, flying, served, charged;
 	const struct proto *proto;
 	void *msg; /* that flies */
@@ -149,13 +150,13 @@ struct agent {
 	uint64_t busy_us; /* until then at work on replies */
 	uint64_t mono_us; /* of the monotonic clock at virtual 0 */
 	int64_t wall_us;  /* of the wall clock against virtual time */
-	uint32_t boot;    /* of the process; rises */
 	uint32_t lives;   /* ids it had so far */
 	uint32_t n_timers, max_timers;
 	struct timer *timer;
 	struct queue held;  /* events while it is stopped */
 	uint32_t in_flight; /* exchanges it waits for */
 	uint32_t slow_us;
+	uint16_t boot; /* of the process; rises */
 	uint8_t group; /* agents of different groups do not hear each other */
 	bool stopped, power, old, cut_in, cut_out, gone, drains;
 	bool founds; /* begins as a root, whatever its provider says */
