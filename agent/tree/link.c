@@ -10,6 +10,7 @@
  * against it.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "agent/tree/private.h"
 
@@ -61,11 +62,28 @@ void link_disowned(struct tree *t, const struct epoch *lease)
 
 /* ---- a lease ---- */
 
-void link_commit(struct tree *t, const struct endpoint *parent,
+static bool path_reserve(struct tree *t, unsigned n)
+{
+	struct tree_peer *p;
+
+	if (n <= t->cap_path)
+		return true;
+	p = reallocarray(t->path, n, sizeof(*p));
+	if (!p)
+		return false;
+	memset(&p[t->cap_path], 0, (n - t->cap_path) * sizeof(*p));
+	t->path = p;
+	t->cap_path = n;
+	return true;
+}
+
+bool link_commit(struct tree *t, const struct endpoint *parent,
 		 const struct tree_msg *m)
 {
 	uint64_t now = now_ms(t);
 
+	if (!path_reserve(t, m->u.granted.n_path))
+		return false;
 	for (unsigned i = 0; i < m->u.granted.n_path; i++)
 		t->path[i] = (struct tree_peer){ .id = m->u.granted.path[i] };
 	t->n_path = m->u.granted.n_path;
@@ -91,6 +109,7 @@ void link_commit(struct tree *t, const struct endpoint *parent,
 	rows_touch(t);
 	branch_news(t);
 	event(t, TREE_EVENT_PARENT, NULL);
+	return true;
 }
 
 /* ---- beats ---- */
@@ -235,12 +254,16 @@ void link_beat(struct tree *t, const struct endpoint *from,
 	t->wall_high_ms = MAX(t->wall_high_ms, t2_ms);
 	if (w == TREE_OK)
 		w = path_refused(t, m);
+	if (w == TREE_OK && !path_reserve(t, m->u.beat.n_path))
+		w = TREE_BUSY;
 	if (w == TREE_CYCLE || w == TREE_DEEP) {
 		link_detach(t);
 		seek_start(t, NULL, random_below(t, 500));
 	}
 	if (w != TREE_OK) {
-		answer_beat(t, ref, w == TREE_BAD ? w : TREE_MOVED, t2_ms);
+		answer_beat(t, ref,
+			    w == TREE_BAD || w == TREE_BUSY ? w : TREE_MOVED,
+			    t2_ms);
 		return;
 	}
 	t->heard_ms = now_ms(t);

@@ -208,8 +208,8 @@ struct tree {
 	struct epoch lease, held; /* held: highest ever */
 	/* wall clock: when it was taken, by the highest that was shown */
 	uint64_t lease_ms, wall_high_ms;
-	struct tree_peer path[TREE_LEVELS];
-	unsigned n_path;
+	struct tree_peer *path; /* room for one at least */
+	unsigned n_path, cap_path;
 	struct tree_peer uncle[TREE_UNCLES];
 	unsigned n_uncles;
 	struct endpoint root_ep[TREE_ROOTS]; /* as beats say */
@@ -416,7 +416,8 @@ void link_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m);
 void link_disowned(struct tree *t, const struct epoch *lease);
 /* Drops the lease; what comes next is the caller's to say. */
 void link_detach(struct tree *t);
-void link_commit(struct tree *t, const struct endpoint *parent,
+/* false: no memory, nothing changed. */
+bool link_commit(struct tree *t, const struct endpoint *parent,
 		 const struct tree_msg *m);
 
 /* ---- seek.c ---- */

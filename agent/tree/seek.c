@@ -279,11 +279,9 @@ static void join_granted(struct tree *t, const struct tree_msg *m)
 {
 	const struct endpoint parent = t->seek->list[t->seek->at].ep;
 
-	if (t->place != PLACE_DETACHED || !grant_valid(t, m)) {
+	if (t->place != PLACE_DETACHED || !grant_valid(t, m) ||
+	    !link_commit(t, &parent, m))
 		skip(t);
-		return;
-	}
-	link_commit(t, &parent, m);
 }
 
 static void join_tries(struct tree *t, const struct tree_msg *m)

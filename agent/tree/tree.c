@@ -113,9 +113,13 @@ struct tree *tree_new(const struct tree_conf *conf,
 	t->stored_fleet = stored->fleet;
 	t->place = PLACE_DETACHED;
 	t->dirty = t->hash_dirty = true;
+	t->path = calloc(1, sizeof(*t->path));
+	t->cap_path = 1;
 	/* their hash is the root's to say */
-	if (stored->n_members &&
-	    rows_members_set(t, stored->members, stored->n_members, 0)) {
+	if (!t->path ||
+	    (stored->n_members &&
+	     rows_members_set(t, stored->members, stored->n_members, 0))) {
+		free(t->path);
 		free(t);
 		return NULL;
 	}
@@ -132,6 +136,7 @@ void tree_free(struct tree *t)
 	reign_end(t);
 	branch_free_all(t);
 	rows_free(t);
+	free(t->path);
 	free(t);
 }
 

@@ -486,6 +486,7 @@ void world_close(struct world *w)
 		walk_free(w->agent[i].walk);
 		tree_free(w->agent[i].tree);
 		free(w->agent[i].timer);
+		free(w->agent[i].members);
 	}
 	net_free(w);
 	ask_free(w);
