@@ -82,19 +82,40 @@ static void op_free(struct answer_op *op)
 	free(op);
 }
 
-static bool keepable(const struct answer_request *rq)
+/* What is kept here, of this reign. */
+static struct kept *kept_of(const struct agent *a)
 {
-	return rq->window && !rq->contributors;
+	const struct overlay *o = a->overlay;
+
+	kept_reign(a->kept, overlay_is_root(o) ? overlay_term(o) : 0);
+	return a->kept;
 }
 
-/* Complete, and of a time that is over: whoever asks next gets it as it is. */
+static const struct answer *op_kept(const struct answer_op *op)
+{
+	const struct answer_request *rq = &op->rq;
+
+	return rq->window && !rq->contributors
+		       ? kept_find(kept_of(op->agent), rq)
+		       : NULL;
+}
+
+/* Of a time that is over, and whole: whoever asks next gets it as it is. */
+static bool op_keepable(const struct answer_op *op)
+{
+	const struct answer *an = &op->answer;
+
+	return op->rq.window && !op->rq.contributors && an->part &&
+	       an->report.complete && !op->degraded &&
+	       op->scope.as_of.term == overlay_term(op->agent->overlay);
+}
+
 static void op_keep(struct answer_op *op)
 {
 	struct answer_request rq = op->rq;
-
 	const struct flow_key *keys = op->answer.keys;
 
-	kept_take(op->agent->kept, &rq, &op->answer);
+	kept_take(kept_of(op->agent), &rq, &op->answer);
 	if (keys && !op->answer.keys) { /* they are the ask's, and went */
 		op->ask.keys = NULL;
 		op->ask.n_keys = 0;
@@ -122,8 +143,7 @@ static void op_finish(struct answer_op *op)
 		an->elapsed_ms = (uint32_t)(now - op->more[i].began_ms);
 		op->more[i].done(op->more[i].arg, an);
 	}
-	if (keepable(&op->rq) && an->part && an->report.complete &&
-	    !op->degraded)
+	if (op_keepable(op))
 		op_keep(op);
 	op_free(op);
 }
@@ -473,7 +493,7 @@ static int op_ask(struct answer_op *op)
 static void op_tell(void *arg)
 {
 	struct answer_op *op = arg;
-	const struct answer *an = kept_find(op->agent->kept, &op->rq);
+	const struct answer *an = op_kept(op);
 
 	if (an) {
 		op->done(op->arg, an);
@@ -537,7 +557,7 @@ struct answer_op *answer_start(struct agent *a, const struct answer_request *rq,
 	if (!op->request_id || ask_copy(&op->ask, &ask))
 		goto fail;
 	op->rq.keys = op->ask.keys;
-	if (keepable(rq) && kept_find(a->kept, rq))
+	if (op_kept(op))
 		ret = loop_timer_in(a->loop, &op->timer, 0, op_tell, op);
 	else
 		ret = op_ask(op);

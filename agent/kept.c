@@ -27,6 +27,7 @@ struct kept {
 	struct kept_answer *first;
 	unsigned n;
 	size_t bytes;
+	uint64_t term; /* of the reign */
 };
 
 int kept_open(struct kept **out)
@@ -52,9 +53,17 @@ void kept_free(struct kept *k)
 {
 	if (!k)
 		return;
+	kept_reign(k, 0);
+	free(k);
+}
+
+void kept_reign(struct kept *k, uint64_t term)
+{
+	if (k->term == term)
+		return;
+	k->term = term;
 	while (k->first)
 		answer_forget(k, &k->first);
-	free(k);
 }
 
 const struct answer *kept_find(struct kept *k, const struct answer_request *rq)
@@ -100,7 +109,7 @@ static size_t bytes_of(const struct answer *an)
 void kept_take(struct kept *k, const struct answer_request *rq,
 	       struct answer *an)
 {
-	struct kept_answer *a = calloc(1, sizeof(*a));
+	struct kept_answer *a = k->term ? calloc(1, sizeof(*a)) : NULL;
 
 	if (!a)
 		return;

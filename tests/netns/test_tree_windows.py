@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lab import wait_until
+from lab import Lab, wait_until
 from middle import coverage, middle
 from traffic import reproducible, spray, udp_packet
-from tree import COUNTER, Tree, configure, request
+from tree import COUNTER, Node, Tree, configure, request
 
 FULL = os.environ.get("LINNET_TEST_FULL") == "1"
 SHAPE = {0: [1, 2], 2: [3]}
@@ -193,6 +193,43 @@ def test_many_readers_cost_one_question():
             "coverage"]["complete"], W * 3, "a complete answer")
         tree.root.agent.signal(signal.SIGTERM)
         assert tree.root.agent.wait() == 0
+
+
+def role(node):
+    status = node.get("/api/v1/status").json()["data"]
+    return status["overlay"]["role"], status["overlay"]["hosts_expected"]
+
+
+if FULL:  # test_kept.c has the short form
+    def test_who_was_the_root_answers_for_what_is_below_it_now():
+        with Lab(3) as lab:
+            lab.dir.chmod(0o711)  # the agents are not root
+            first, second, _ = addresses = [h.ip4 for h in lab.hosts]
+            args = ["--root", first, "--root", second]
+            for a in addresses:
+                args += ["--seed", a]
+            nodes = [Node(h, [], args=args) for h in lab.hosts]
+            for node in nodes:
+                node.start()
+            old = nodes[0]
+            wait_until(lambda: role(old) == ("root", 3)
+                       and old.get("/api/v1/overlay").json()["data"]["settled"],
+                       20, "three members")
+            path = "/api/v1/tasks/" + create(old).json()["data"]["id"]
+            k = now() + 1
+            begin(k + 1)
+            query = f"{path}/totals?window={moment(k)}"
+
+            def coverage():
+                r = old.get(query)
+                return r.status == 200 and r.json()["meta"]["coverage"]
+            wait_until(lambda: (c := coverage()) and c["complete"]
+                       and c["hosts_expected"] == 3, 5, "it is complete")
+            r = request(old.host, old.address, "POST", "/api/v1/overlay/drain")
+            assert r.status == 204, r.text
+            wait_until(lambda: role(old)[0] == "detached", 10, "it has left")
+            assert not coverage()["complete"]
+
 
 # ---- standing queries: parents ask by themselves ----
 
