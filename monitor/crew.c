@@ -27,7 +27,7 @@
 #define WAIT_MS     400
 #define LATE_MS     250 /* a watch that came too late to judge */
 #define PATIENCE_MS 250
-#define START_MS    1500 /* a queue may be held for a second */
+#define START_MS    1500 /* and for its end: a queue may be held for a second */
 #define HEALTHY_MS  1500
 
 void crew_init(struct crew *c, struct loop *loop,
@@ -54,8 +54,10 @@ void crew_init(struct crew *c, struct loop *loop,
 static void reader_hang_up(struct crew_reader *r)
 {
 	loop_io_del(&r->io);
-	if (r->sock >= 0)
+	if (r->sock >= 0) {
 		close(r->sock);
+		r->since_ms = clock_mono_ms();
+	}
 	r->sock = -1;
 	r->bound = false;
 }
@@ -179,7 +181,7 @@ int crew_start(struct crew *c, uint32_t i)
 	}
 	r->sock = sock[0];
 	r->incarnation = rc.incarnation;
-	r->started_ms = clock_mono_ms();
+	r->since_ms = clock_mono_ms();
 	r->bound = r->killed = false;
 	r->verdicts = r->waiting_ms = 0;
 	return loop_io_add(c->loop, &r->io, r->sock, EPOLLIN, reader_ready, r);
@@ -280,9 +282,11 @@ void crew_watch(struct crew *c, uint64_t matched)
 
 		if (!r->pid || r->killed || now_ms < c->patient_until_ms)
 			continue;
-		if (!r->bound && now_ms - r->started_ms > START_MS)
-			reader_kill(r, "no progress at its start",
-				    now_ms - r->started_ms);
+		if (!r->bound && now_ms - r->since_ms > START_MS)
+			reader_kill(r,
+				    r->sock < 0 ? "has not ended"
+						: "no progress at its start",
+				    now_ms - r->since_ms);
 		if (!r->bound)
 			continue;
 		if (still_ms > DEAD_MS)

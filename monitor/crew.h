@@ -20,9 +20,9 @@ struct crew_reader {
 	pid_t pid; /* 0: none */
 	int sock;
 	struct loop_io io;
-	bool bound;  /* receives packets, answers */
-	bool killed; /* by us, for cause */
-	uint64_t incarnation, started_ms;
+	bool bound;                     /* receives packets, answers */
+	bool killed;                    /* by us, for cause */
+	uint64_t incarnation, since_ms; /* its start, or the end of its sock */
 	/* when its packets were first seen to wait; 0: they do not */
 	uint64_t verdicts, matched, waiting_ms;
 };
