@@ -145,7 +145,8 @@ struct doc *doc_new(void)
 
 static void member_add(struct doc *d, const char *name, json_object *value)
 {
-	if (json_object_object_add(in(d), name, value))
+	if (!json_object_is_type(in(d), json_type_object) ||
+	    json_object_object_add(in(d), name, value))
 		json_object_put(value);
 }
 

@@ -115,39 +115,55 @@ static void lost_add(struct tree *t, struct doc *self, struct doc *children)
 	}
 }
 
-static int tree_print(const struct cli *c, struct doc *data,
-		      struct doc *members, struct doc *agents)
+/* Who is asked, and all that it knows of below it. */
+static void tree_lines(const struct cli *c, struct tree *t, struct doc *data)
 {
 	struct doc *children = doc_get(data, "children");
+	struct doc *self = member_find(t->members, doc_get(data, "node_id"));
+	uint64_t hosts = 1;
+
+	table_init(&t->table, 7);
+	t->table.title[0] = "HOST";
+	t->table.title[1] = "STATE";
+	t->table.title[2] = "HOSTS";
+	t->table.title[3] = "LATENCY_MS";
+	t->table.title[4] = "TASKS";
+	t->table.title[5] = "VERSION";
+	t->table.title[6] = "LAST_SEEN";
+	t->table.right[2] = t->table.right[3] = true;
+	host_add(t, 0, self, doc_get(data, "parent") ? "asked" : "root", data);
+	for (size_t i = 0; i < doc_len(children); i++) {
+		child_add(t, doc_at(children, i));
+		hosts += doc_count(doc_get(doc_at(children, i), "hosts"));
+	}
+	lost_add(t, self, children);
+	/* an agent that is not the root knows all hosts, but not all parents */
+	if (hosts > t->table.n / t->table.n_columns)
+		note(c, "%llu hosts further down are not shown: ask the root",
+		     (unsigned long long)(hosts -
+					  t->table.n / t->table.n_columns));
+}
+
+/* As lines, or as one document of all three; takes members and agents. */
+static int tree_print(const struct cli *c, struct answer *an,
+		      struct doc *members, struct doc *agents)
+{
 	struct tree t = { .members = members,
 			  .agents = agents,
 			  .whole = agents };
-	struct doc *self = member_find(members, doc_get(data, "node_id"));
-	uint64_t hosts = 1;
+	struct doc *data = doc_get(an->doc, "data");
+	int ret = CLI_DONE;
 
-	table_init(&t.table, 7);
-	t.table.title[0] = "HOST";
-	t.table.title[1] = "STATE";
-	t.table.title[2] = "HOSTS";
-	t.table.title[3] = "LATENCY_MS";
-	t.table.title[4] = "TASKS";
-	t.table.title[5] = "VERSION";
-	t.table.title[6] = "LAST_SEEN";
-	t.table.right[2] = t.table.right[3] = true;
-	host_add(&t, 0, self, doc_get(data, "parent") ? "asked" : "root", data);
-	for (size_t i = 0; i < doc_len(children); i++) {
-		child_add(&t, doc_at(children, i));
-		hosts += doc_count(doc_get(doc_at(children, i), "hosts"));
-	}
-	lost_add(&t, self, children);
-	/* an agent that is not the root knows all hosts, but not all parents */
-	if (hosts > t.table.n / t.table.n_columns)
-		note(c, "%llu hosts further down are not shown: ask the root",
-		     (unsigned long long)(hosts -
-					  t.table.n / t.table.n_columns));
-	if (table_finish(c, &t.table))
-		return CLI_FAILED;
-	return t.whole ? CLI_DONE : CLI_PARTIAL;
+	tree_lines(c, &t, data);
+	if (!c->json)
+		ret = table_finish(c, &t.table);
+	else
+		table_fini(&t.table);
+	doc_put(data, "members", members);
+	doc_put(data, "agents", agents);
+	if (c->json)
+		puts(doc_print(an->doc));
+	return ret ? ret : t.whole ? CLI_DONE : CLI_PARTIAL;
 }
 
 /* A list, all its pages in one; empty if the agent is too old to have it. */
@@ -194,19 +210,12 @@ int verb_overlay_show(struct cli *c)
 
 	if (ret)
 		return ret;
-	if (c->json) {
-		answer_print(&an);
-		goto out;
-	}
 	ret = list_get(c, "/members", &members);
 	/* the tree is shown without, too */
 	if (!ret)
 		(void)list_get(c, "/agents", &agents);
 	if (!ret)
-		ret = tree_print(c, doc_get(an.doc, "data"), members, agents);
-	doc_free(members);
-	doc_free(agents);
-out:
+		ret = tree_print(c, &an, members, agents);
 	answer_fini(&an);
 	return ret;
 }

@@ -310,6 +310,37 @@ def test_overlay_tree(server, linnet):
     assert done.returncode == 3 and "10.0.0.6" in done.stdout
 
 
+def test_overlay_as_json(server, linnet):
+    """What the text shows: who is where, and what each said of itself."""
+    now = "2026-11-21T01:00:09.000Z"
+    child = {**member(4, 2, now, hosts=2), "version": "0.1.0"}
+    overlay = {"node_id": f"{2:032x}", "parent": None, "children": [child]}
+    rows = [member(2, 0, now, hosts=3), child, member(5, 4, now)]
+    agents = [{"node_id": f"{n:032x}", "version": "0.1.0", "tasks": 3,
+               "tasks_hash": "a" * 16} for n in (2, 4, 5)]
+
+    def show(status, last):
+        server.replies["GET /api/v1/overlay"] = (200, {
+            "data": overlay, "meta": {"request_id": "5f1c"}})
+        server.replies["GET /api/v1/overlay/members"] = (0, [
+            (200, {"data": rows[:2], "meta": {"next_cursor": "c1"}}),
+            (200, {"data": [last], "meta": {}})])
+        server.replies["GET /api/v1/overlay/agents"] = (
+            status, {"data": agents, "meta": {}})
+        done = linnet("overlay", "show", "-o", "json")
+        return done.returncode, json.loads(done.stdout)
+
+    assert show(200, rows[2]) == (0, {
+        "data": {**overlay, "members": rows, "agents": agents},
+        "meta": {"request_id": "5f1c"}})
+    down = member(5, 4, now, "down")
+    status, document = show(200, down)
+    assert status == 3 and document["data"]["members"] == [*rows[:2], down]
+    # who was asked would not tell
+    status, document = show(503, rows[2])
+    assert status == 3 and "agents" not in document["data"]
+
+
 def test_overlay_below_the_root(server, linnet):
     """An inner agent knows its own children, not who is below them."""
     now = "2026-11-21T01:00:09.000Z"
