@@ -102,6 +102,7 @@ static void branch_free(struct tree *t, struct branch *b)
 	t->slots &= ~((uint64_t)1 << b->slot);
 	byhand_settle(b, TREE_DENIED);
 	rows_page_drop(b);
+	free(b->newcomer);
 	free(b->rows);
 	free(b);
 }

@@ -398,6 +398,7 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	}
 	/* also if not: the child takes it for possible */
 	branch_grows(t, b, m->u.grant.mover.hosts);
+	rows_newcomer(t, b, &m->u.grant.mover.id);
 	w = may_pass(t, m);
 	if (w != TREE_OK)
 		tree_refuse(t, ref, TREE_GRANT, w);

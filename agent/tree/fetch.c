@@ -13,6 +13,7 @@
 
 #define WAIT_MS     500
 #define WAIT_MAX_MS 10000
+#define NEWCOMER_MS 60000 /* as long as one that left is told of */
 /* Rows beside a host that came: children that never came, and who left. */
 #define ROWS_FREE   4096
 #define ROWS_A_HOST (1 + TREE_CHILDREN)
@@ -76,9 +77,49 @@ static int keep_lost(struct tree *t, const struct branch *b,
 	return 0;
 }
 
-/* Whom it had it may call gone. */
-static void mark_had(struct branch *b, const struct rowset *s)
+/* ---- whom a child may call gone ---- */
+
+/* Without memory it may not be believed that this one is gone. */
+void rows_newcomer(const struct tree *t, struct branch *b,
+		   const struct node_id *id)
 {
+	if (!b->newcomer) {
+		b->newcomer = calloc(NEWCOMERS_MAX, sizeof(*b->newcomer));
+		b->n_newcomers = 0;
+	}
+	if (b->newcomer)
+		b->newcomer[b->n_newcomers++ % NEWCOMERS_MAX] =
+			(struct newcomer){ *id, now_ms(t) };
+}
+
+/* Of those that it tells of nothing else is to be known. */
+static void newcomers_told(const struct tree *t, struct branch *b,
+			   const struct rowset *s)
+{
+	bool any = false;
+
+	for (unsigned i = 0; b->newcomer && i < NEWCOMERS_MAX; i++) {
+		struct newcomer *c = &b->newcomer[i];
+		const struct tree_row *w = c->at_ms ? rowset_find(s, &c->id)
+						    : NULL;
+
+		if (w && w->gone)
+			b->page[w - s->row].had = true;
+		if (w || now_ms(t) >= c->at_ms + NEWCOMER_MS)
+			c->at_ms = 0;
+		any |= c->at_ms;
+	}
+	if (any)
+		return;
+	free(b->newcomer);
+	b->newcomer = NULL;
+}
+
+/* Whom it had it may call gone. */
+static void mark_had(const struct tree *t, struct branch *b,
+		     const struct rowset *s)
+{
+	newcomers_told(t, b, s);
 	for (uint32_t i = 1; i < b->n_rows; i++) {
 		const struct tree_row *w = rowset_find(s, &b->rows[i].id);
 
@@ -172,7 +213,8 @@ static int page_check(struct tree *t, struct branch *b)
 	for (uint32_t i = 0; i < b->n_page; i++)
 		rowset_add(&s, &b->page[i]);
 	ret = rowset_unique(&s) ? keep_lost(t, b, &s) : -EINVAL;
-	mark_had(b, &s);
+	if (!ret)
+		mark_had(t, b, &s);
 	rowset_free(&s);
 	return ret;
 }

@@ -62,6 +62,13 @@ struct adding {
 	void *arg;
 };
 
+/* One that asked for a place below a child, which has not told of it yet. */
+struct newcomer {
+	struct node_id id;
+	uint64_t at_ms;
+};
+#define NEWCOMERS_MAX 64
+
 struct branch {
 	struct tree_child pub;
 	uint64_t ref;            /* hello, invite or beat on its way; 0: none */
@@ -78,6 +85,8 @@ struct branch {
 	uint32_t n_rows, n_page;       /* the first is itself */
 	uint32_t n_hosts, rows_height; /* of the rows that are not gone */
 	uint32_t brought; /* hosts that came here with it, or to it since */
+	struct newcomer *newcomer; /* a ring; NULL: none */
+	uint32_t n_newcomers;      /* noted since it is there */
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;
@@ -487,6 +496,9 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 bool rows_whole(const struct tree *t);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);
+/* This one may be below the child before it tells of it. */
+void rows_newcomer(const struct tree *t, struct branch *b,
+		   const struct node_id *id);
 void rows_free(struct tree *t);
 
 /* ---- announce.c ---- */

@@ -201,6 +201,8 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 	tree_cancel(t, &b->side);
 	rows_page_drop(b);
 	free(b->rows);
+	free(b->newcomer);
+	b->newcomer = NULL;
 	b->rows = NULL;
 	b->n_rows = 0;
 	b->n_hosts = b->pub.hosts = 1;

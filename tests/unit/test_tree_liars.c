@@ -214,6 +214,46 @@ static void test_gone_untold(void **state)
 	}
 }
 
+/* It comes back below another one, and leaves before that was heard. */
+static void test_gone_elsewhere(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 6; i++) {
+		unsigned top = i / 3, last = 3 + top;
+		struct world *w = world_new(last + 1, &world_join, 1);
+		int first;
+
+		/* the two that may take it are below the root, or further */
+		world_roots(w, 1);
+		for (unsigned k = 0; k <= last; k++)
+			w->node[k].conf.fanout = k < top ? 1 : 2;
+		for (unsigned k = 0; k <= last; k++) {
+			world_start(w, k);
+			world_run(w, k ? 100 : 1500);
+		}
+		must_settle(w, 20000);
+		first = world_parent(w, last);
+		world_kill(w, last);
+		world_run(w, 5000);
+		/* rows are told not at all, or for a while */
+		w->see = i % 3 ? NULL : no_rows;
+		world_start(w, last);
+		while (world_parent(w, last) < 0)
+			world_run(w, 1);
+		assert_int_not_equal(world_parent(w, last), first);
+		world_run(w, 50 + i % 3 * 700);
+		tree_drain(w->node[last].tree);
+		world_run(w, 200);
+		assert_true(w->node[last].drained);
+		world_kill(w, last);
+		w->see = NULL;
+		world_run(w, 10000);
+		assert_int_equal(tree_expected(w->node[0].tree), last);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
 /* ---- who has whose id ---- */
 
 /* What the root's row of this host says of where it is. */
@@ -395,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_gone_on_the_way),
 		cmocka_unit_test(test_gone_of_the_latest),
 		cmocka_unit_test(test_gone_untold),
+		cmocka_unit_test(test_gone_elsewhere),
 		cmocka_unit_test(test_id_of_others),
 		cmocka_unit_test(test_id_of_two),
 		cmocka_unit_test(test_rows_of_many),
