@@ -27,6 +27,7 @@ struct exchange_call {
 	struct peer_call *call;
 	uint64_t ref;
 	const struct question *question; /* NULL: of a fanout */
+	bool left;                       /* that one may be gone */
 };
 
 struct fanout {
@@ -106,11 +107,11 @@ static void call_replied(void *arg, const struct peer_reply *r)
 		got.err = 0;
 		got.word = TREE_DENIED;
 	}
-	if (!r->err && got.word == TREE_OK &&
+	if (!r->err && got.word == TREE_OK && !c->left &&
 	    (json_parse(r->body, r->len, &v) || json_type(v) != JSON_OBJECT)) {
 		got.err = -EPROTO;
 		got.why = "not a JSON object";
-	} else if (!r->err && got.word == TREE_OK && c->question) {
+	} else if (v && c->question) {
 		ret = reply_parse(v, &c->question->ask, &p, &cov, &got.why);
 		got.err = MIN(ret, 0);
 		if (ret > 0)
@@ -215,18 +216,30 @@ int exchange_send(void *ctx, const struct walk_send *s)
 	return 0;
 }
 
+static struct exchange_call *call_find(const struct queries *all, uint64_t ref)
+{
+	struct exchange_call *c = all->calls;
+
+	while (c->ref != ref)
+		c = c->next;
+	return c;
+}
+
+void exchange_leave(void *ctx, uint64_t ref)
+{
+	struct exchange_call *c = call_find(ctx, ref);
+
+	c->left = true;
+	peer_leave(c->call, WALK_LATE_MS, WALK_LATE_BYTES);
+}
+
 void exchange_cancel(void *ctx, uint64_t ref)
 {
-	struct queries *all = ctx;
+	struct exchange_call *c = call_find(ctx, ref);
 
-	for (struct exchange_call *c = all->calls; c; c = c->next) {
-		if (c->ref != ref)
-			continue;
-		call_unlink(c);
-		peer_cancel(c->call);
-		free(c);
-		return;
-	}
+	call_unlink(c);
+	peer_cancel(c->call);
+	free(c);
 }
 
 /* ---- the same to all ---- */

@@ -230,6 +230,14 @@ void peer_cancel(struct peer_call *c)
 		call_free(c);
 }
 
+void peer_leave(struct peer_call *c, uint32_t within_ms, size_t reply_max)
+{
+	transfer_cap(c->message, reply_max);
+	/* it is armed: this cannot fail */
+	(void)loop_timer_in(c->peers->loop, &c->timer, within_ms, call_expired,
+			    c);
+}
+
 /* ---- all together ---- */
 
 int peers_open(struct peers **out, struct loop *l, const char *token_file,

@@ -70,6 +70,11 @@ struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,
 	   void (*done)(void *arg, const struct peer_reply *r), void *arg);
 void peer_cancel(struct peer_call *c); /* done is not called */
+/*
+ * The reply does not matter any more, but closing its connection would cost the
+ * next call: so long and so much of it is waited for.  done is called.
+ */
+void peer_leave(struct peer_call *c, uint32_t within_ms, size_t reply_max);
 /* A connection to it is open that no call uses, and that has seen hello. */
 bool peer_idle(const struct peers *p, const struct endpoint *to);
 /* Own token for proofs of identity; NULL: none.  Never to be written out. */

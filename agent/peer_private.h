@@ -112,6 +112,8 @@ void transfer_free(struct transfer **t);
 /* call_over() follows from the loop, unless it is stopped before. */
 int transfer_start(struct peers *p, struct transfer *t);
 void transfer_stop(struct peers *p, struct transfer *t);
+/* No more than so much of the reply is taken, what came included. */
+void transfer_cap(struct transfer *t, size_t reply_max);
 /* The HTTP status; 0: none came. */
 int transfer_status(const struct transfer *t);
 /* What the library says went wrong; "" nothing. */

@@ -22,11 +22,18 @@
 
 #include "common/util.h"
 
-#define HEADERS_MAX      (16 * 1024)
-#define HELD_MAX         ((size_t)64 << 20)
-#define HOST_CONNECTIONS 16
-#define CONNECTIONS      16 /* kept besides one for each child */
-#define IDLE_S           4L /* a server of ours closes after 5 */
+#define HEADERS_MAX       (16 * 1024)
+#define HELD_MAX          ((size_t)64 << 20)
+/* What is asked has fewer (walk_waves.c): a beat never waits for one. */
+#define HOST_CONNECTIONS  20
+/*
+ * As many as questions may have, one more for each child, and some: beyond it
+ * the library would close whichever is idle, and a child whose beats' one is
+ * closed looks for its parent.  Those of a burst go when they were idle.
+ */
+#define CHILD_CONNECTIONS (8 + 1)
+#define CONNECTIONS       (32 + 16)
+#define IDLE_S            4L /* a server of ours closes after 5 */
 
 struct transfers {
 	struct peers *peers;
@@ -218,7 +225,7 @@ static size_t take_body(char *data, size_t size, size_t n, void *arg)
 	struct peer_call *c = arg;
 	size_t len = size * n;
 
-	if (len > call_transfer(c)->reply_max - c->body.len)
+	if (c->body.len + len > call_transfer(c)->reply_max)
 		c->refused = -EMSGSIZE;
 	else if (len > HELD_MAX - c->peers->held)
 		c->refused = -ENOBUFS;
@@ -357,6 +364,11 @@ void transfer_stop(struct peers *p, struct transfer *t)
 	curl_multi_remove_handle(p->transfers->multi, t->easy);
 }
 
+void transfer_cap(struct transfer *t, size_t reply_max)
+{
+	t->reply_max = MIN(t->reply_max, reply_max);
+}
+
 int transfer_status(const struct transfer *t)
 {
 	long status = 0;
@@ -402,7 +414,7 @@ int transfers_open(struct peers *p)
 void peers_expect(struct peers *p, unsigned n_children)
 {
 	curl_multi_setopt(p->transfers->multi, CURLMOPT_MAXCONNECTS,
-			  (long)n_children + CONNECTIONS);
+			  CHILD_CONNECTIONS * (long)n_children + CONNECTIONS);
 }
 
 void transfers_close(struct peers *p)

@@ -257,6 +257,7 @@ static const struct walk_env env = {
 	.wall_ms = env_wall_ms,
 	.timer = env_timer,
 	.send = exchange_send,
+	.leave = exchange_leave,
 	.cancel = exchange_cancel,
 	.reply = ask_reply,
 	.suspect = env_suspect,
@@ -320,6 +321,11 @@ int query_start(struct agent *a, const struct ask *ask,
 uint64_t query_served(const struct agent *a)
 {
 	return walk_served(a->queries->walk);
+}
+
+uint64_t query_late(const struct agent *a)
+{
+	return walk_late(a->queries->walk);
 }
 
 void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out)

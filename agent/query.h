@@ -75,6 +75,8 @@ int query_start(struct agent *a, const struct ask *ask,
 
 /* Questions of the parent that were taken on since the start. */
 uint64_t query_served(const struct agent *a);
+/* Answers of children that came when nobody waited for them any more. */
+uint64_t query_late(const struct agent *a);
 
 /* The hosts that a question or change speaks of, as they are now. */
 void coverage_begin(struct agent *a, bool host_only, struct walk_scope *out);

@@ -51,6 +51,7 @@ struct epoch epoch_of_text(const char *s); /* zero: none */
 
 /* fanout.c: exchanges of struct walk, for its environment */
 int exchange_send(void *ctx, const struct walk_send *s);
+void exchange_leave(void *ctx, uint64_t ref);
 void exchange_cancel(void *ctx, uint64_t ref);
 void exchange_rejected(void *ctx, const struct walk_child *c, const char *why);
 void fanouts_free(struct queries *all);

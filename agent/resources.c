@@ -99,6 +99,7 @@ static void put_overlay_summary(struct json_out *o, const struct agent *a)
 	json_put_u64(o, "children", overlay_n_children(ov));
 	json_put_u64(o, "hosts_expected", overlay_expected(ov));
 	json_put_u64(o, "questions", query_served(a));
+	json_put_u64(o, "late", query_late(a));
 	json_put_u64(o, "alarms", alarms_heard(a->alarms));
 	json_close(o, '}');
 }

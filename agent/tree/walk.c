@@ -378,8 +378,7 @@ void walk_timer(struct walk *w)
 
 void walk_done(struct walk *w, uint64_t ref, struct walk_got *got)
 {
-	if (!waves_done(w, ref, got))
-		w->late += !got->err;
+	waves_done(w, ref, got);
 	w->conf.ops->free_part(got->part);
 	got->part = NULL;
 	walk_arm(w);
@@ -436,6 +435,7 @@ void walk_free(struct walk *w)
 		query_free(w->queries);
 	while (w->waves)
 		walk_spread_cancel(w->waves);
+	ways_free(w);
 	replay_free(w);
 	free(w);
 }

@@ -49,6 +49,9 @@ struct walk_view {
 struct tree;
 extern const struct walk_view walk_tree_view; /* tree: a struct tree */
 
+#define WALK_LATE_MS    250
+#define WALK_LATE_BYTES ((size_t)64 * 1024)
+
 /* An exchange with a child; borrowed during the call. */
 struct walk_send {
 	uint64_t ref;
@@ -86,6 +89,10 @@ struct walk_env {
 	void (*timer)(void *ctx, uint64_t at_ms);
 	/* 0: ended by walk_done() or cancel; or -errno */
 	int (*send)(void *ctx, const struct walk_send *s);
+	/* Nobody waits for the answer any more.  It is read all the same, up
+	 * to WALK_LATE_BYTES and for WALK_LATE_MS, for the connection's sake,
+	 * and there is a walk_done() as before. */
+	void (*leave)(void *ctx, uint64_t ref);
 	void (*cancel)(void *ctx, uint64_t ref);
 	/* To the parent; c NULL unless TREE_OK; all borrowed. */
 	void (*reply)(void *ctx, uint64_t ref, enum tree_word word,

@@ -10,6 +10,7 @@
 
 struct seen;
 struct waves;
+struct way;
 
 /*
  * Asks that this agent answered for its parent, a ring.  They are numbered;
@@ -27,8 +28,9 @@ struct replay {
 struct walk {
 	struct walk_conf conf;
 	struct walk_query *queries;
-	struct waves *waves;
-	unsigned n_running;
+	struct waves *waves; /* newest first */
+	struct way *ways;
+	unsigned n_running, n_spare;    /* n_spare: of the ways */
 	uint64_t last_read, last_waves; /* references given */
 	uint64_t armed_ms;              /* as env.timer() was told last */
 	uint64_t late, served;
@@ -113,8 +115,9 @@ struct waves *waves_new(struct walk *w, const struct waves_conf *conf);
 /* Fills the free slots; may come to its end. */
 void waves_go(struct waves *v);
 void waves_free(struct waves *v); /* also ends it early; NULL is fine */
-bool waves_done(struct walk *w, uint64_t ref, struct walk_got *got);
+void waves_done(struct walk *w, uint64_t ref, struct walk_got *got);
 uint64_t waves_due(const struct walk *w); /* of all */
 void waves_timer(struct walk *w, uint64_t now);
+void ways_free(struct walk *w); /* ends all that is under way */
 
 #endif

@@ -8,8 +8,14 @@
  * made first, which may take a quarter, it is told so much less that it is in
  * time all the same.  Children that are down are not asked.
  *
- * A struct waves owns its legs; whatever comes for one that is over meets no
+ * An exchange is a connection.  Each child may have some at any time, and some
+ * more are for those that need them, over all that is asked: questions wait for
+ * their turn, the oldest first, and a child that keeps many busy takes none of
+ * another child's own.  A struct way stands for each until walk_done(), also
+ * when nobody waits for it any more: what comes then meets no leg of its
  * reference and is counted as late.
+ *
+ * A struct waves owns its legs, a struct walk its ways.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,11 +27,28 @@
 #define HELD_MAX   ((size_t)64 << 20)
 #define CONNECT_MS 250
 #define REF_LEGS   256 /* reference of a leg: that of its waves, and its place */
+/*
+ * While a host somewhere below does not answer, each exchange with a child
+ * above it takes most of its time; one way for each such question at ten a
+ * second is eight, and what others of them need comes out of what all share.
+ */
+#define OWN_WAYS   8
+#define SPARE_WAYS 32
+#define CHILD_WAYS WALK_RESERVED /* it keeps no more room for its parent */
 
 struct leg {
 	struct walk_child c;
 	uint64_t cut_ms; /* its share ends; WALK_NEVER: it does not run */
-	bool over, again;
+	bool begun, over, again;
+};
+
+/* An exchange that is under way. */
+struct way {
+	struct way *next;
+	uint64_t ref;
+	struct node_id to;
+	bool spare; /* the child has all of its own beside it */
+	bool left;  /* nobody waits for it */
 };
 
 struct waves {
@@ -36,7 +59,7 @@ struct waves {
 	uint64_t ref, begin_ms, wait_ms;
 	bool begun;
 	struct node_id via[WALK_VIA + 1];
-	unsigned n_via, n, next_leg, open, slots;
+	unsigned n_via, n, n_waiting, open, slots; /* n_waiting: not begun */
 	struct leg leg[];
 };
 
@@ -84,6 +107,98 @@ static enum missing_reason reason_of(const struct walk_got *got)
 	}
 }
 
+/* ---- ways ---- */
+
+/* Of this child, with those that are spare. */
+static unsigned ways_used(const struct walk *w, const struct node_id *to,
+			  unsigned *own)
+{
+	unsigned n = 0;
+
+	*own = 0;
+	for (const struct way *y = w->ways; y; y = y->next)
+		if (node_id_equal(&y->to, to)) {
+			n++;
+			*own += !y->spare;
+		}
+	return n;
+}
+
+static void way_drop(struct walk *w, struct way **at)
+{
+	struct way *y = *at;
+
+	*at = y->next;
+	w->n_spare -= y->spare;
+	free(y);
+}
+
+static bool way_open(const struct walk *w, const struct node_id *to)
+{
+	unsigned own, n = ways_used(w, to, &own);
+
+	return n < CHILD_WAYS && (own < OWN_WAYS || w->n_spare < SPARE_WAYS);
+}
+
+/* May it have another?  If need be that of one which was left. */
+static bool way_free(struct walk *w, const struct node_id *to)
+{
+	struct way **at = &w->ways;
+
+	if (way_open(w, to))
+		return true;
+	while (*at && !((*at)->left && node_id_equal(&(*at)->to, to)))
+		at = &(*at)->next;
+	if (!*at)
+		return false;
+	w->conf.env->cancel(w->conf.ctx, (*at)->ref);
+	way_drop(w, at);
+	return true;
+}
+
+static int way_take(struct walk *w, const struct node_id *to, uint64_t ref)
+{
+	struct way *y = calloc(1, sizeof(*y));
+	unsigned own;
+
+	if (!y)
+		return -ENOMEM;
+	(void)ways_used(w, to, &own);
+	y->ref = ref;
+	y->to = *to;
+	y->spare = own >= OWN_WAYS;
+	w->n_spare += y->spare;
+	y->next = w->ways;
+	w->ways = y;
+	return 0;
+}
+
+static struct way **way_find(struct walk *w, uint64_t ref)
+{
+	struct way **at = &w->ways;
+
+	while ((*at)->ref != ref)
+		at = &(*at)->next;
+	return at;
+}
+
+/* Nobody waits for it any more. */
+static void way_leave(struct walk *w, uint64_t ref)
+{
+	(*way_find(w, ref))->left = true;
+	w->conf.env->leave(w->conf.ctx, ref);
+}
+
+void ways_free(struct walk *w)
+{
+	while (w->ways) {
+		w->conf.env->cancel(w->conf.ctx, w->ways->ref);
+		way_drop(w, &w->ways);
+	}
+}
+
+/* ---- legs ---- */
+
 static void leg_close(struct waves *v, struct leg *l)
 {
 	l->over = true;
@@ -98,10 +213,10 @@ static void leg_close(struct waves *v, struct leg *l)
 static uint32_t leg_share(const struct waves *v, uint64_t now, unsigned open)
 {
 	uint64_t left = v->wait_ms > now ? (v->wait_ms - now) * 10 / 9 : 0;
-	unsigned waiting = v->n - v->next_leg, idle = v->slots - open - 1;
+	unsigned idle = v->slots - open - 1;
 
-	if (waiting > idle)
-		left /= 1 + (waiting - idle + v->slots - 1) / v->slots;
+	if (v->n_waiting > idle)
+		left /= 1 + (v->n_waiting - idle + v->slots - 1) / v->slots;
 	return (uint32_t)left;
 }
 
@@ -132,12 +247,16 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 
 	if (share < WALK_LEAST_MS)
 		return MISSING_TIMEOUT;
-	s.limit_ms = (uint32_t)(v->wait_ms - now);
+	s.limit_ms = (uint32_t)(v->wait_ms - now) + WALK_LATE_MS;
 	/* it stops waiting at nine tenths: in time, however long we connect */
 	s.told_fresh_ms =
 		MIN(share - connect * 10 / 9 - MIN(share / 20, 10), s.told_ms);
-	if (conf->env->send(conf->ctx, &s))
+	if (way_take(v->walk, &l->c.id, s.ref))
 		return MISSING_BUSY;
+	if (conf->env->send(conf->ctx, &s)) {
+		way_drop(v->walk, &v->walk->ways);
+		return MISSING_BUSY;
+	}
 	l->cut_ms = now + share * 9 / 10;
 	return MISSING_NONE;
 }
@@ -146,6 +265,8 @@ static void leg_ask(struct waves *v, struct leg *l)
 {
 	enum missing_reason why = l->c.why;
 
+	l->begun = true;
+	v->n_waiting--;
 	if (l->c.ask)
 		why = leg_send(v, l);
 	if (l->c.ask && why == MISSING_NONE) {
@@ -165,33 +286,35 @@ static void waves_finish(struct waves *v)
 	done(arg);
 }
 
-/* Fills the free slots. */
+/* Fills the free slots, as far as there are ways. */
 static void waves_fill(struct waves *v)
 {
-	while (v->open < v->slots && v->next_leg < v->n)
-		leg_ask(v, &v->leg[v->next_leg++]);
+	for (unsigned i = 0; i < v->n && v->open < v->slots; i++) {
+		struct leg *l = &v->leg[i];
+
+		if (!l->begun && (!l->c.ask || way_free(v->walk, &l->c.id)))
+			leg_ask(v, l);
+	}
 }
 
 void waves_go(struct waves *v)
 {
 	v->begun = true;
 	waves_fill(v);
-	if (!v->open && v->next_leg == v->n)
+	if (!v->open && !v->n_waiting)
 		waves_finish(v);
 }
 
 static void leg_cut(struct waves *v, struct leg *l)
 {
-	const struct walk_conf *conf = &v->walk->conf;
-
-	conf->env->cancel(conf->ctx, v->ref + (uint64_t)(l - v->leg));
+	way_leave(v->walk, v->ref + (uint64_t)(l - v->leg));
 	leg_close(v, l);
 	v->conf.child(v->conf.arg, &l->c, NULL, MISSING_TIMEOUT);
 }
 
 static bool waves_waiting(const struct waves *v)
 {
-	return v->begun && v->next_leg < v->n;
+	return v->begun && v->n_waiting;
 }
 
 /* When something must be done that no answer brings about. */
@@ -199,7 +322,7 @@ static uint64_t waves_next(const struct waves *v)
 {
 	uint64_t at = v->begun ? v->wait_ms : v->begin_ms;
 
-	for (unsigned i = 0; waves_waiting(v) && i < v->next_leg; i++)
+	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
 		at = MIN(at, v->leg[i].cut_ms);
 	return at;
 }
@@ -235,7 +358,7 @@ static void waves_act(struct waves *v, uint64_t now)
 		waves_end(v);
 		return;
 	}
-	for (unsigned i = 0; waves_waiting(v) && i < v->next_leg; i++)
+	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
 		if (v->leg[i].cut_ms <= now) {
 			leg_cut(v, &v->leg[i]);
 			waves_fill(v);
@@ -258,7 +381,8 @@ void waves_timer(struct walk *w, uint64_t now)
 	}
 }
 
-bool waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
+/* false: nobody waits for it. */
+static bool leg_over(struct walk *w, uint64_t ref, struct walk_got *got)
 {
 	enum missing_reason why = reason_of(got);
 	struct waves *v = w->waves;
@@ -290,6 +414,52 @@ bool waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
 		      why);
 	waves_go(v);
 	return true;
+}
+
+/* The oldest after this one. */
+static struct waves *waves_after(const struct walk *w, uint64_t ref)
+{
+	struct waves *found = NULL;
+
+	for (struct waves *v = w->waves; v && v->ref > ref; v = v->next)
+		found = v;
+	return found;
+}
+
+/* What waits for this child, or may have what it does not need. */
+static bool waves_want(const struct waves *v, const struct node_id *to)
+{
+	bool any = v->walk->n_spare < SPARE_WAYS;
+
+	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
+		if (!v->leg[i].begun &&
+		    (any || node_id_equal(&v->leg[i].c.id, to)))
+			return true;
+	return false;
+}
+
+/* A way of this child is over: for the oldest that can use it. */
+static void waves_refill(struct walk *w, const struct node_id *to)
+{
+	uint64_t ref = 0;
+	struct waves *v;
+
+	while (way_open(w, to) && (v = waves_after(w, ref))) {
+		ref = v->ref;
+		if (waves_want(v, to))
+			waves_go(v);
+	}
+}
+
+void waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
+{
+	struct way **at = way_find(w, ref);
+	struct node_id to = (*at)->to;
+
+	way_drop(w, at);
+	if (!leg_over(w, ref, got))
+		w->late += !got->err;
+	waves_refill(w, &to);
 }
 
 /* ---- begin and end ---- */
@@ -345,6 +515,7 @@ struct waves *waves_new(struct walk *w, const struct waves_conf *conf)
 		memcpy(v->via, conf->via, v->n_via * sizeof(v->via[0]));
 	v->via[v->n_via++] = *w->conf.view->self(w->conf.tree);
 	legs_fill(v, n);
+	v->n_waiting = v->n;
 	v->next = w->waves;
 	w->waves = v;
 	return v;
@@ -358,8 +529,7 @@ void waves_free(struct waves *v)
 		return;
 	for (unsigned i = 0; i < v->n; i++)
 		if (v->leg[i].cut_ms != WALK_NEVER)
-			v->walk->conf.env->cancel(v->walk->conf.ctx,
-						  v->ref + i);
+			v->walk->conf.env->leave(v->walk->conf.ctx, v->ref + i);
 	for (at = &v->walk->waves; *at != v; at = &(*at)->next)
 		;
 	*at = v->next;

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """T59: 127 agents in one tree answer whole, right, in time and cheaply."""
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import best_of_3, within
@@ -54,3 +56,39 @@ def check_root(swarm):
         ask(swarm, QUESTIONS[i % len(QUESTIONS)])
     share = (cpu_seconds(root) - cpu) / (time.monotonic() - began)
     within(share, 0.5, "the root's processor time")
+
+
+def served(agent):
+    """Inodes of the connections that others opened."""
+    lines = Path(f"/proc/{agent.pid}/net/tcp").read_text().splitlines()[1:]
+    words = [line.split() for line in lines]
+    return {w[9] for w in words if w[1].endswith(":1F40") and w[3] != "0A"}
+
+
+def for_tree(agent):
+    """Descriptors, but those of the clients' connections."""
+    before, names = served(agent), []
+    for fd in Path(f"/proc/{agent.pid}/fd").iterdir():
+        try:
+            names.append(os.readlink(fd))
+        except FileNotFoundError:
+            pass
+    clients = {f"socket:[{i}]" for i in before | served(agent)}
+    return sum(name not in clients for name in names)
+
+
+def test_t59_at_once():
+    """However many questions there are, connections to children are bounded,
+    and beats do not wait for one."""
+    with Swarm(17, 16, delay=5) as swarm, ThreadPoolExecutor(40) as pool:
+        root = swarm.agents[0]
+        asked = [pool.submit(swarm.ask, f"estimate?key=10.0.0.{k}&timeout=20s")
+                 for k in range(80)]
+        most = 0
+        while not all(a.done() for a in asked):
+            most = max(most, for_tree(root))
+        # of questions, and the two of each child that T59 knows
+        assert most <= 8 * 16 + 32 + 2 * 16 + 32
+        for a in asked:
+            assert complete(a.result()), a.result().text
+            swarm.check("estimate", a.result())

@@ -210,19 +210,10 @@ static void test_unknown_task(void **state)
 
 /* ---- waves ---- */
 
-static struct world *star(unsigned n)
-{
-	struct world *w = world_new();
-
-	while (n--)
-		world_add(w, 0);
-	return w;
-}
-
 /* As many at once as their replies may be held: 64 MiB. */
 static void test_slots(void **state)
 {
-	struct world *w = star(64);
+	struct world *w = world_star(64);
 
 	(void)state;
 	world_query(w, 2000);
@@ -238,7 +229,7 @@ static void test_slots(void **state)
 /* Tallest first, suspects last, and who is down or untold is not asked. */
 static void test_order(void **state)
 {
-	struct world *w = star(40);
+	struct world *w = world_star(40);
 
 	(void)state;
 	world_add(w, 20);
@@ -267,7 +258,7 @@ static void test_order(void **state)
 /* Silent ones that come first leave time for those that wait. */
 static void test_share(void **state)
 {
-	struct world *w = star(64);
+	struct world *w = world_star(64);
 
 	(void)state;
 	for (unsigned i = 1; i <= 20; i++)
@@ -287,7 +278,7 @@ static void test_share(void **state)
 	assert_true(w->report.complete);
 	world_free(w);
 	/* for one that waits, one is cut off */
-	w = star(17);
+	w = world_star(17);
 	for (unsigned i = 1; i <= 16; i++)
 		w->agent[i].reply_ms = 1200;
 	w->agent[17].suspect = true;
@@ -326,11 +317,10 @@ static void test_reset(void **state)
 /* What comes late is dropped and counted, and changes no later answer. */
 static void test_late(void **state)
 {
-	struct world *w = star(3);
+	struct world *w = world_star(3);
 
 	(void)state;
-	w->agent[2].reply_ms = 800;
-	w->stray = true;
+	w->agent[2].reply_ms = 600;
 	assert_non_null(world_begin(w, 500, world_question(65536)));
 	while (!w->done)
 		assert_true(world_step(w));
@@ -344,6 +334,12 @@ static void test_late(void **state)
 	assert_int_equal(walk_late(w->agent[0].walk), 2);
 	assert_int_equal(w->report.answered, 3);
 	assert_int_equal(w->part->value, 1000 + 1001 + 1003);
+	/* nobody waits for ever */
+	w->agent[2].reply_ms = 5000;
+	assert_non_null(world_begin(w, 500, world_question(65536)));
+	world_run(w);
+	assert_int_equal(walk_late(w->agent[0].walk), 2);
+	assert_int_equal(w->agent[0].running, 0);
 	world_free(w);
 }
 
@@ -801,7 +797,7 @@ static void spread_done(void *arg)
 
 static void test_spread(void **state)
 {
-	struct world *w = star(4);
+	struct world *w = world_star(4);
 	const struct node_id third = world_id(3);
 	struct walk_spread s = { .what = w,
 				 .budget_ms = 1000,

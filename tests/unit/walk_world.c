@@ -228,8 +228,7 @@ static int env_send(void *ctx, const struct walk_send *s)
 	a->running++;
 	a->most = MAX(a->most, a->running);
 	/* whatever happens, it is over then */
-	if (!w->stray)
-		world_event(w, s->limit_ms, EVENT_REPLY, a->self)->xfer = n;
+	world_event(w, s->limit_ms, EVENT_LIMIT, a->self)->xfer = n;
 	x->err = -ETIMEDOUT;
 	if (b->gone) {
 		x->err = -ECONNREFUSED;
@@ -244,6 +243,17 @@ static int env_send(void *ctx, const struct walk_send *s)
 	return 0;
 }
 
+static void env_leave(void *ctx, uint64_t ref)
+{
+	struct agent_sim *a = ctx;
+	struct world *w = a->world;
+
+	for (unsigned i = 0; i < w->n_xfers; i++)
+		if (w->xfer[i].from == a->self && w->xfer[i].ref == ref)
+			return;
+	fail_msg("%u leaves what it did not send", a->self);
+}
+
 static void env_cancel(void *ctx, uint64_t ref)
 {
 	struct agent_sim *a = ctx;
@@ -252,8 +262,7 @@ static void env_cancel(void *ctx, uint64_t ref)
 	for (unsigned i = 0; i < w->n_xfers; i++) {
 		struct xfer *x = &w->xfer[i];
 
-		if (x->from == a->self && x->ref == ref && !x->over &&
-		    !w->stray) {
+		if (x->from == a->self && x->ref == ref && !x->over) {
 			x->over = true;
 			a->running--;
 		}
@@ -302,6 +311,7 @@ static const struct walk_env world_env = {
 	.wall_ms = env_wall_ms,
 	.timer = env_timer,
 	.send = env_send,
+	.leave = env_leave,
 	.cancel = env_cancel,
 	.reply = env_reply,
 	.suspect = env_suspect,
@@ -451,6 +461,18 @@ static void world_reply(struct world *w, unsigned n)
 	assert_null(got.part);
 }
 
+static void world_limit(struct world *w, unsigned n)
+{
+	struct xfer *x = &w->xfer[n];
+
+	if (x->over)
+		return;
+	free(x->part);
+	x->part = NULL;
+	x->err = -ETIMEDOUT;
+	world_reply(w, n);
+}
+
 static bool agent_works(const struct agent_sim *a)
 {
 	return !a->gone && !a->silent;
@@ -488,6 +510,8 @@ bool world_step(struct world *w)
 		e.call(w);
 	else if (e.kind == EVENT_REPLY)
 		world_reply(w, e.xfer);
+	else if (e.kind == EVENT_LIMIT)
+		world_limit(w, e.xfer);
 	else if (agent_works(&w->agent[e.who]) && e.kind == EVENT_ASK)
 		world_ask(w, e.xfer);
 	else if (agent_works(&w->agent[e.who]))
@@ -626,6 +650,15 @@ struct xfer *world_go(struct world *w, struct xfer *x)
 {
 	world_ask(w, (unsigned)(x - w->xfer));
 	return x;
+}
+
+struct world *world_star(unsigned n)
+{
+	struct world *w = world_new();
+
+	while (n--)
+		world_add(w, 0);
+	return w;
 }
 
 struct world *thirteen(void)

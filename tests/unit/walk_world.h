@@ -75,6 +75,7 @@ struct xfer {
 enum event_kind {
 	EVENT_ASK,
 	EVENT_REPLY,
+	EVENT_LIMIT,
 	EVENT_READ,
 	EVENT_CALL
 };
@@ -95,7 +96,6 @@ struct world {
 	struct xfer xfer[WORLD_XFERS];
 	unsigned doubles; /* values that were added twice */
 	bool lax;         /* nobody compares its lease with as_of */
-	bool stray;       /* what was cancelled comes all the same */
 	unsigned asked[WORLD_AGENTS], n_asked; /* by whom was asked, in order */
 	/* the answer */
 	bool done;
@@ -113,6 +113,8 @@ void world_free(struct world *w);
 unsigned world_add(struct world *w, unsigned parent);
 /* It starts, or again: without memory. */
 void world_start(struct world *w, unsigned i);
+/* 0 with n children. */
+struct world *world_star(unsigned n);
 /* 0 with three children, each with three. */
 struct world *thirteen(void);
 struct node_id world_id(unsigned i);

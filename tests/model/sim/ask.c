@@ -292,6 +292,13 @@ static int env_send(void *ctx, const struct walk_send *s)
 			s->limit_ms, s->fresh, s->ref);
 }
 
+/* There are no connections; it ends by its limit. */
+static void env_leave(void *ctx, uint64_t ref)
+{
+	(void)ctx;
+	(void)ref;
+}
+
 static void env_cancel(void *ctx, uint64_t ref)
 {
 	struct agent *a = ctx;
@@ -338,6 +345,7 @@ static const struct walk_env env = {
 	.now_ms = env_now,
 	.timer = env_timer,
 	.send = env_send,
+	.leave = env_leave,
 	.cancel = env_cancel,
 	.reply = env_reply,
 	.suspect = env_suspect,

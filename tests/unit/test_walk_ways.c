@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Many questions at once: what is under way to each child. */
+#include <stdlib.h>
+
+#include "tests/unit/walk_world.h"
+
+/* Answers to many questions at once. */
+struct tally {
+	struct world *w;
+	unsigned n, complete, least;
+	uint64_t last_ms;
+};
+
+static void tally_add(void *arg, void *part, const struct coverage *c)
+{
+	struct tally *t = arg;
+	struct walk_report r;
+
+	walk_report(t->w->agent[0].walk, c, &t->w->scope, &r);
+	t->n++;
+	t->complete += r.complete;
+	t->least = MIN(t->least, r.answered);
+	t->last_ms = t->w->now_ms;
+	free(part);
+}
+
+/* All are asked in one moment; says what came of it. */
+static struct tally tally_ask(struct world *w, unsigned n, uint32_t budget_ms)
+{
+	struct tally t = { .w = w, .least = UINT_MAX };
+	struct walk_options opt = { .round = 1, .budget_ms = budget_ms };
+
+	walk_scope(w->agent[0].walk, false, &w->scope);
+	opt.as_of = w->scope.as_of;
+	for (unsigned k = 0; k < n; k++) {
+		random_bytes(opt.query, sizeof(opt.query));
+		assert_non_null(walk_start(w->agent[0].walk, &opt,
+					   world_question(65536), tally_add,
+					   &t));
+	}
+	world_run(w);
+	assert_int_equal(t.n, n);
+	return t;
+}
+
+/*
+ * Of many questions no more are under way than there are connections: some of
+ * each child, and a few more for who needs them.
+ */
+static void test_ways(void **state)
+{
+	struct world *w = world_star(8);
+	struct tally t;
+
+	(void)state;
+	for (unsigned i = 1; i <= 8; i++)
+		w->agent[i].read_ms = 20;
+	t = tally_ask(w, 40, 2000);
+	assert_int_equal(t.complete, 40);
+	assert_int_equal(w->agent[0].most, 8 * 8 + 32);
+	/* a child alone has no more than it takes of its parent */
+	world_free(w);
+	w = world_star(1);
+	w->agent[1].read_ms = 20;
+	t = tally_ask(w, 40, 2000);
+	assert_int_equal(t.complete, 40);
+	assert_int_equal(w->agent[0].most, 16);
+	world_free(w);
+}
+
+/* Children that take their time leave others theirs, and have their own
+ * again. */
+static void test_ways_of_others(void **state)
+{
+	struct world *w = world_star(12);
+	uint64_t began = w->now_ms;
+	struct tally t;
+
+	(void)state;
+	for (unsigned i = 1; i <= 8; i++)
+		w->agent[i].silent = true;
+	t = tally_ask(w, 40, 2000);
+	assert_int_equal(t.least, 5);
+	assert_int_equal(t.last_ms - began, 1800);
+	assert_true(w->agent[0].most <= 12 * 8 + 32);
+	assert_int_equal(w->agent[0].running, 0);
+	for (unsigned i = 1; i <= 8; i++)
+		w->agent[i].silent = false;
+	t = tally_ask(w, 40, 2000);
+	assert_int_equal(t.complete, 40);
+	world_free(w);
+}
+
+static void ask_quick(struct world *w)
+{
+	w->agent[1].reply_ms = 0;
+	assert_non_null(world_begin(w, 2000, world_question(65536)));
+}
+
+/* What nobody waits for any more gives its way to the next question. */
+static void test_way_of_late(void **state)
+{
+	struct world *w = world_star(1);
+	uint64_t began = w->now_ms;
+	struct tally t;
+
+	(void)state;
+	w->agent[1].reply_ms = 300;
+	world_event(w, 190, EVENT_CALL, 0)->call = ask_quick;
+	t = tally_ask(w, 16, 200);
+	assert_int_equal(t.last_ms - began, 180);
+	assert_int_equal(t.least, 1);
+	assert_true(w->report.complete);
+	assert_int_equal(w->done_ms - began, 190 + 3);
+	assert_int_equal(walk_late(w->agent[0].walk), 15);
+	world_free(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ways),
+		cmocka_unit_test(test_ways_of_others),
+		cmocka_unit_test(test_way_of_late),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
