@@ -250,7 +250,8 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	s.limit_ms = (uint32_t)(v->wait_ms - now) + WALK_LATE_MS;
 	/* it stops waiting at nine tenths: in time, however long we connect */
 	s.told_fresh_ms =
-		MIN(share - connect * 10 / 9 - MIN(share / 20, 10), s.told_ms);
+		MIN(share - (connect + way) * 10 / 9 - MIN(share / 20, 10),
+		    s.told_ms);
 	if (way_take(v->walk, &l->c.id, s.ref))
 		return MISSING_BUSY;
 	if (conf->env->send(conf->ctx, &s)) {

@@ -453,6 +453,25 @@ static void named(struct world *w, unsigned agents)
 	assert_int_equal(n, agents);
 }
 
+/* Nor if it is far away: what it says needs its time, too. */
+static void test_slow_connect_far(void **state)
+{
+	struct world *w = world_new();
+
+	(void)state;
+	w->latency_ms = 20;
+	world_add(w, 0);
+	world_add(w, 1);
+	w->agent[2].silent = true;
+	w->agent[1].cold = true;
+	for (w->agent[1].connect_ms = 0; w->agent[1].connect_ms <= 100;
+	     w->agent[1].connect_ms += 10) {
+		world_query(w, 400);
+		assert_int_equal(w->report.answered, 2);
+	}
+	world_free(w);
+}
+
 /* Under 20 ms nobody is asked; this host answers all the same. */
 static void test_little_time(void **state)
 {
@@ -863,6 +882,7 @@ int main(void)
 		cmocka_unit_test(test_t52b_spine),
 		cmocka_unit_test(test_long_way),
 		cmocka_unit_test(test_slow_connect),
+		cmocka_unit_test(test_slow_connect_far),
 		cmocka_unit_test(test_little_time),
 		cmocka_unit_test(test_own_read_late),
 		cmocka_unit_test(test_t56_move),
