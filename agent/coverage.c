@@ -227,9 +227,37 @@ static void put_missing(struct json_out *o, const struct coverage *c)
 	json_close(o, '}');
 }
 
-void coverage_encode(struct json_out *o, const char *name,
-		     const struct coverage *c)
+static uint64_t most(uint64_t v, uint64_t max, bool *saturated)
 {
+	*saturated |= v > max;
+	return MIN(v, max);
+}
+
+/*
+ * What is above the bounds of a reader is at them: a child that says the most
+ * there can be must not make what its parent says of all refused.
+ */
+static struct coverage bounded(const struct coverage *c)
+{
+	struct ctl_volume *m, *r;
+	struct coverage b = *c;
+
+	m = &b.loss.matched;
+	r = &b.loss.received;
+	m->packets = most(m->packets, VOLUME_MAX, &b.saturated);
+	m->bytes = most(m->bytes, VOLUME_MAX, &b.saturated);
+	r->packets = most(r->packets, VOLUME_MAX, &b.saturated);
+	r->bytes = most(r->bytes, VOLUME_MAX, &b.saturated);
+	for (unsigned i = 0; i < MISSING_REASONS; i++)
+		b.reasons[i] = MIN(b.reasons[i], HOSTS_MAX);
+	b.hops = MIN(b.hops, HOPS_MAX);
+	return b;
+}
+
+void coverage_encode(struct json_out *o, const char *name,
+		     const struct coverage *all)
+{
+	const struct coverage b = bounded(all), *c = &b;
 	const struct ctl_volume *m = &c->loss.matched, *r = &c->loss.received;
 	char epoch[EPOCH_TEXT], id[33];
 

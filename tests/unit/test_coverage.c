@@ -272,6 +272,36 @@ static void test_refused(void **state)
 	assert_int_equal(decode_text("null", &out), -EINVAL);
 }
 
+/* A child may say the most there can be: what its parent makes of it and of
+ * its own must not be refused further up. */
+static void test_most_is_taken_above(void **state)
+{
+	static const char most[] =
+		"{\"answered\": 2, \"digest\": \"00000000000000aa\", "
+		"\"missing\": [], \"reasons\": {\"timeout\": 1048576}, "
+		"\"matched\": [9223372036854775808, 9223372036854775808], "
+		"\"received\": [9223372036854775808, 9223372036854775807], "
+		"\"missed\": [0, 1], \"hosts_missed\": 2, "
+		"\"window\": [1, 281474976710656, 3, 281474976710656], "
+		"\"clock_err_ms\": 4294967295, \"hops\": 16}";
+	const struct ctl_loss loss = { { 5, 500 }, { 4, 400 } };
+	struct node_id id = { { 1 } };
+	struct coverage acc, in, out;
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	coverage_answered(&acc, "linnet", &id, &loss, 10, 20);
+	coverage_missing(&acc, &id, MISSING_TIMEOUT, false);
+	assert_int_equal(decode_text(most, &in), 0);
+	coverage_merge(&acc, &in, true);
+	coverage_missing(&acc, &id, MISSING_TIMEOUT, false);
+	encode(&b, &acc);
+	assert_int_equal(decode_buf(&b, &out), 0);
+	assert_int_equal(out.answered, 3);
+	assert_true(out.saturated);
+	buf_fini(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -282,6 +312,7 @@ int main(void)
 		cmocka_unit_test(test_many_missing),
 		cmocka_unit_test(test_codec),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_most_is_taken_above),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
