@@ -25,6 +25,7 @@
 
 #define REPLY_MAX ((size_t)4 << 20)
 #define OPS_MAX   8
+#define OPS_PEER  2     /* of them, kept for the parent */
 #define KEEP_MS   10000 /* for a next page */
 
 struct rosters {
@@ -112,6 +113,7 @@ static uint32_t below_child(struct agent *a, const struct node_id *child,
 
 static void latency_put(struct agent *a, struct roster_agent *x)
 {
+	x->has_latency = false; /* not what it says itself */
 	for (unsigned i = 0; i < overlay_n_children(a->overlay); i++) {
 		const struct child *c = overlay_child(a->overlay, i);
 
@@ -204,10 +206,10 @@ static int op_start(struct roster_op *op, const char *request_id,
 }
 
 /* NULL: too many at once, or no memory. */
-static struct roster_op *op_new(struct rosters *all)
+static struct roster_op *op_new(struct rosters *all, unsigned most)
 {
-	struct roster_op *op = all->n_ops < OPS_MAX ? calloc(1, sizeof(*op))
-						    : NULL;
+	struct roster_op *op = all->n_ops < most ? calloc(1, sizeof(*op))
+						 : NULL;
 
 	if (!op)
 		return NULL;
@@ -234,7 +236,7 @@ static void serve_agents(void *ctx, struct http_request *rq)
 	struct agent *a = ctx;
 	uint32_t budget_ms = 0;
 	enum error_code code = fanout_budget(a, rq, &budget_ms);
-	struct roster_op *op = code ? NULL : op_new(a->rosters);
+	struct roster_op *op = code ? NULL : op_new(a->rosters, OPS_MAX);
 	struct error e;
 
 	if (op) {
@@ -343,7 +345,7 @@ static void get_agents(void *ctx, struct http_request *rq)
 		page_send(c);
 		return;
 	}
-	op = op_new(all);
+	op = op_new(all, OPS_MAX - OPS_PEER);
 	if (op) {
 		op->call = c;
 		coverage_begin(all->agent, false, &op->scope);

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What every agent of a tree says of itself, and who says nothing."""
 import json
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 from lab import BUILD, wait_until
 from middle import Middle, middle
@@ -167,6 +169,15 @@ def test_roster():
         rest = tree.root.get(f"{AGENTS}?limit=3&cursor="
                              + first["meta"]["next_cursor"]).json()
         assert len(first["data"]) == 3 and len(rest["data"]) == 1
+
+        # clients that ask for what takes long leave room for the parent
+        tree.nodes[3].agent.signal(signal.SIGSTOP)
+        with ThreadPoolExecutor(10) as pool:
+            asked = [pool.submit(tree.nodes[2].get, AGENTS) for _ in range(10)]
+            wait_until(lambda: any(f.done() and f.result().status == 503
+                                   for f in asked), 2, "all that clients may")
+            agents, _ = roster(tree.root)
+        assert agents[node_ids[2]]["version"] == version, agents
 
         # who is gone is not guessed
         tree.nodes[3].agent.kill()
