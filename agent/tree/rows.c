@@ -433,6 +433,7 @@ static uint32_t newcomers(const struct tree *t)
 /* Without memory the rows stay as they were, until the next try. */
 void rows_resolve(struct tree *t)
 {
+	uint32_t n_same;
 	struct rowset s;
 
 	if (!t->dirty && t->pending && now_ms(t) >= t->resolved_ms + RESOLVE_MS)
@@ -455,13 +456,14 @@ void rows_resolve(struct tree *t)
 	t->conflict = s.conflict;
 	t->pending |= s.twice;
 	twins_ask(t, &s);
+	n_same = s.n_same;
 	free(t->rows);
 	t->rows = rowset_take(&s, &t->n_rows, &t->n_gone);
 	t->dirty = false;
 	t->announce_due = true;
 	t->resolved_ms = now_ms(t);
 	number_change(t);
-	if (t->reign && t->n_rows - newcomers(t) >= t->reign->floor)
+	if (t->reign && t->n_rows - newcomers(t) - n_same >= t->reign->floor)
 		t->reign->floor = 0;
 	if (t->place == PLACE_ROOT && t->n_rows > t->stored_fleet)
 		reign_count(t, t->n_rows);

@@ -281,9 +281,12 @@ static void decide_addresses(struct rowset *s)
 				      ? *at_slot(s, &s->row[i].ep)
 				      : 0;
 
-		if (at && at != i + 1 &&
-		    (counts(s, at - 1, FLAG_UP) || !known(&s->row[i])))
+		if (!at || at == i + 1)
+			continue;
+		if (counts(s, at - 1, FLAG_UP) || !known(&s->row[i]))
 			s->flag[i] |= FLAG_LOSER;
+		else
+			s->n_same++;
 	}
 }
 

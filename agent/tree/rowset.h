@@ -14,8 +14,9 @@ struct rowset {
 	uint32_t *at_slot;    /* by address: up, or else seen before */
 	struct tree_row *out;
 	uint32_t n_out, n_gone;
-	bool conflict; /* two tell of one host, and both hear it */
-	bool twice;    /* and they are two, as it seems */
+	uint32_t n_same; /* at the address of another one: reborn, and lost */
+	bool conflict;   /* two tell of one host, and both hear it */
+	bool twice;      /* and they are two, as it seems */
 	struct tree_row elder, younger;
 };
 
