@@ -173,10 +173,13 @@ static int call_start(struct exchange_call *c, const struct walk_send *s,
 	snprintf(id, sizeof(id), "X-Request-Id: %s", request_id);
 	rq->headers[0] = PEER_API_HEADER;
 	rq->headers[1] = budget;
-	rq->headers[2] = via;
-	rq->headers[3] = lease;
-	rq->headers[4] = epoch;
-	rq->headers[5] = request_id[0] ? id : NULL;
+	rq->headers[2] = lease;
+	rq->headers[3] = epoch;
+	/* tasks go under leases and a budget, and nobody looks for a loop */
+	if (s->query)
+		rq->headers[4] = via;
+	if (request_id[0])
+		rq->headers[s->query ? 5 : 4] = id;
 	c->call = peer_start(peers, rq, call_replied, c);
 	return c->call ? 0 : -ENOMEM;
 }
