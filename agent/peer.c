@@ -85,14 +85,19 @@ static void call_expired(void *arg)
 
 static int hello_make(struct peer_call *c)
 {
-	struct peer_request rq = { .to = c->to,
-				   .method = HTTP_POST,
-				   .path = HELLO_PATH,
-				   .timeout_ms = c->connect_ms,
-				   .connect_ms = c->connect_ms,
-				   .reply_max = HELLO_MAX,
-				   .headers = { PEER_API_HEADER },
-				   .fresh = c->fresh };
+	uint64_t spent = clock_mono_ms() - c->began_ms;
+	struct peer_request rq = {
+		.to = c->to,
+		.method = HTTP_POST,
+		.path = HELLO_PATH,
+		.timeout_ms = (uint32_t)(c->hello_ms > spent
+						 ? c->hello_ms - spent
+						 : 1),
+		.connect_ms = c->connect_ms,
+		.reply_max = HELLO_MAX,
+		.headers = { PEER_API_HEADER },
+		.fresh = c->fresh
+	};
 	struct buf b = BUF_INIT;
 
 	random_bytes(c->nonce, sizeof(c->nonce));
@@ -200,6 +205,7 @@ peer_start(struct peers *p, const struct peer_request *rq,
 	c->peers = p;
 	c->to = rq->to;
 	c->connect_ms = rq->connect_ms;
+	c->hello_ms = rq->hello_ms ? rq->hello_ms : rq->timeout_ms;
 	c->fresh = rq->fresh;
 	c->began_ms = clock_mono_ms();
 	c->done = done;

@@ -42,6 +42,7 @@ struct peer_request {
 	const char *body; /* JSON or NULL; copied */
 	size_t len;
 	uint32_t timeout_ms, connect_ms;
+	uint32_t hello_ms; /* connection and hello together; 0: timeout_ms */
 	size_t reply_max;
 	const char *headers[8]; /* "Name: value", NULL-ended; copied */
 	bool fresh; /* on a new connection: those that are kept are closed */

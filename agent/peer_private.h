@@ -54,7 +54,7 @@ struct peer_call {
 	struct line *line; /* that it goes over */
 	struct buf body;
 	size_t header_bytes;
-	uint32_t connect_ms;
+	uint32_t connect_ms, hello_ms;
 	uint64_t began_ms;
 	bool fresh;
 	bool opened, connected; /* a new socket; any connection */

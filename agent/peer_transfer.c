@@ -305,36 +305,38 @@ static int set_options(struct peer_call *c, struct transfer *t,
 
 	endpoint_format(&rq->to, 0, to);
 	snprintf(url, sizeof(url), "http://%s%s", to, rq->path);
-	failed = curl_easy_setopt(e, CURLOPT_URL, url) ||
-		 curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") ||
-		 curl_easy_setopt(e, CURLOPT_PROXY, "") ||
-		 curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L) ||
-		 curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) ||
-		 curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L) ||
-		 curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
-				  (long)CURL_HTTP_VERSION_1_1) ||
-		 curl_easy_setopt(e, CURLOPT_USERAGENT,
-				  "linnet/" LINNET_VERSION) ||
-		 curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
-				  (long)MIN(rq->connect_ms, rq->timeout_ms)) ||
-		 curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, IDLE_S) ||
-		 curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE,
-				  (curl_off_t)rq->reply_max) ||
-		 curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, socket_open) ||
-		 curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, c) ||
-		 curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION,
-				  socket_close) ||
-		 curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, c->peers) ||
-		 curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, request_begins) ||
-		 curl_easy_setopt(e, CURLOPT_PREREQDATA, c) ||
-		 curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header) ||
-		 curl_easy_setopt(e, CURLOPT_HEADERDATA, c) ||
-		 curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body) ||
-		 curl_easy_setopt(e, CURLOPT_WRITEDATA, c) ||
-		 curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error) ||
-		 curl_easy_setopt(e, CURLOPT_PRIVATE, c) ||
-		 curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) ||
-		 curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)rq->fresh);
+	failed =
+		curl_easy_setopt(e, CURLOPT_URL, url) ||
+		curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") ||
+		curl_easy_setopt(e, CURLOPT_PROXY, "") ||
+		curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L) ||
+		curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) ||
+		curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L) ||
+		curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
+				 (long)CURL_HTTP_VERSION_1_1) ||
+		curl_easy_setopt(e, CURLOPT_USERAGENT,
+				 "linnet/" LINNET_VERSION) ||
+		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)rq->timeout_ms) ||
+		curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
+				 (long)MIN(rq->connect_ms, rq->timeout_ms)) ||
+		curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, IDLE_S) ||
+		curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE,
+				 (curl_off_t)rq->reply_max) ||
+		curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, socket_open) ||
+		curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, c) ||
+		curl_easy_setopt(e, CURLOPT_CLOSESOCKETFUNCTION,
+				 socket_close) ||
+		curl_easy_setopt(e, CURLOPT_CLOSESOCKETDATA, c->peers) ||
+		curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, request_begins) ||
+		curl_easy_setopt(e, CURLOPT_PREREQDATA, c) ||
+		curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_header) ||
+		curl_easy_setopt(e, CURLOPT_HEADERDATA, c) ||
+		curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body) ||
+		curl_easy_setopt(e, CURLOPT_WRITEDATA, c) ||
+		curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->error) ||
+		curl_easy_setopt(e, CURLOPT_PRIVATE, c) ||
+		curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers) ||
+		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, (long)rq->fresh);
 	set_method(e, rq);
 	return failed ? -ENOMEM : 0;
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -27,8 +28,8 @@ struct world {
 	unsigned under_way;
 };
 
-/* A listener that takes nobody (any more): who connects hears nothing. */
-static int deaf_open(struct endpoint *ep, int filler[FILLERS])
+/* Who connects hears nothing. */
+static int listen_open(struct endpoint *ep, int backlog)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage ss;
@@ -38,9 +39,19 @@ static int deaf_open(struct endpoint *ep, int filler[FILLERS])
 	ep->port = 0;
 	len = endpoint_to_sockaddr(ep, &ss);
 	assert_int_equal(bind(fd, (struct sockaddr *)&ss, len), 0);
-	assert_int_equal(listen(fd, 0), 0);
+	assert_int_equal(listen(fd, backlog), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&ss, &len), 0);
 	assert_int_equal(endpoint_from_sockaddr((struct sockaddr *)&ss, ep), 0);
+	return fd;
+}
+
+/* A listener that takes nobody (any more). */
+static int deaf_open(struct endpoint *ep, int filler[FILLERS])
+{
+	int fd = listen_open(ep, 0);
+	struct sockaddr_storage ss;
+	socklen_t len = endpoint_to_sockaddr(ep, &ss);
+
 	for (unsigned i = 0; i < FILLERS; i++) {
 		filler[i] = socket(
 			AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -139,11 +150,43 @@ static void test_connecting(void **state)
 	loop_free(w.loop);
 }
 
+/* Whoever is silent from hello on does not have the time of the message. */
+static void test_hello_silent(void **state)
+{
+	struct world w = { .loop = loop_new() };
+	struct peer_request rq = { .method = HTTP_GET,
+				   .path = "/livez",
+				   .timeout_ms = 2000,
+				   .connect_ms = 100,
+				   .hello_ms = 100,
+				   .reply_max = 1024 };
+	char path[] = "/tmp/test_peer_XXXXXX";
+	int token = mkstemp(path), deaf;
+
+	(void)state;
+	assert_int_equal(write(token, "0123456789abcdef0123456789abcdef", 32),
+			 32);
+	close(token);
+	assert_int_equal(peers_open(&w.peers, w.loop, path, NULL, 0), 0);
+	unlink(path);
+	/* it is connected to by the kernel */
+	deaf = listen_open(&rq.to, 4);
+	assert_non_null(peer_start(w.peers, &rq, call_over, &w));
+	w.under_way++;
+	assert_int_equal(loop_run(w.loop), 0);
+	assert_int_equal(w.err, -ETIMEDOUT);
+	assert_in_range(w.elapsed_ms, 100, 1000);
+	close(deaf);
+	peers_free(w.peers);
+	loop_free(w.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sockets_of_others),
 		cmocka_unit_test(test_connecting),
+		cmocka_unit_test(test_hello_silent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
