@@ -112,7 +112,9 @@ static void call_replied(void *arg, const struct peer_reply *r)
 		got.err = -EPROTO;
 		got.why = "not a JSON object";
 	} else if (v && c->question) {
-		ret = reply_parse(v, &c->question->ask, &p, &cov, &got.why);
+		ret = reply_parse(v, &c->question->ask,
+				  question_created_ms(c->question), &p, &cov,
+				  &got.why);
 		got.err = MIN(ret, 0);
 		if (ret > 0)
 			got.word = TREE_VERSION;

@@ -89,8 +89,24 @@ static const char *impossible(const struct ask *ask,
 	return part_wrong(p, ask, row);
 }
 
-int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
-		struct coverage *c, const char **why)
+/*
+ * A clock that is wrong is no reason to lose a host; but what all hosts count
+ * since is the latest of them, and whoever invents it says so for all.
+ */
+static void window_clamp(struct coverage *c, uint64_t created_ms)
+{
+	uint64_t *const ms[] = { &c->start_min_ms, &c->start_max_ms,
+				 &c->end_min_ms, &c->end_max_ms };
+	uint64_t last = clock_wall_ms() + MARGIN_MS;
+	uint64_t first = created_ms - MIN(created_ms, MARGIN_MS);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ms); i++)
+		*ms[i] = MIN(MAX(*ms[i], first), last);
+}
+
+int reply_parse(const struct json *v, const struct ask *ask,
+		uint64_t created_ms, struct part **out, struct coverage *c,
+		const char **why)
 {
 	const struct json *part = json_get(v, "part");
 	struct part *p = NULL;
@@ -104,6 +120,8 @@ int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
 	*why = ret > 0 ? "does not belong to the task" : "malformed part";
 	if (ret)
 		return ret == -ENOMEM ? ret : ret < 0 ? -EPROTO : 1;
+	if (c->answered)
+		window_clamp(c, created_ms);
 	*why = NULL;
 	*out = p;
 	return 0;

@@ -96,6 +96,14 @@ void question_free(void *ctx, void *question)
 	free(q);
 }
 
+uint64_t question_created_ms(const struct question *q)
+{
+	const struct task *t =
+		registry_find(q->all->agent->registry, q->ask.task.id);
+
+	return t ? t->created_ms : 0;
+}
+
 /* ---- what struct walk does with it ---- */
 
 static size_t ops_reply_cap(const void *question)
@@ -140,13 +148,11 @@ static enum missing_reason ops_check(void *ctx, const void *question,
 				     const void *part, const struct coverage *c,
 				     const char **why)
 {
-	const struct queries *all = ctx;
 	const struct question *q = question;
-	const struct task *t =
-		registry_find(all->agent->registry, q->ask.task.id);
 
+	(void)ctx;
 	return reply_check(&q->ask, measure_row(q->ask.kind), part, c,
-			   t ? t->created_ms : 0, why);
+			   question_created_ms(q), why);
 }
 
 static int ops_merge(void *ctx, void *question, const struct node_id *id,

@@ -47,6 +47,8 @@ struct question *question_new(struct agent *a, const struct ask *ask,
 			      const uint8_t id[16], const char *request_id,
 			      bool host_only, bool passed_on);
 void question_free(void *ctx, void *q);
+/* Of its task, wall clock; 0: there is none any more. */
+uint64_t question_created_ms(const struct question *q);
 struct epoch epoch_of_text(const char *s); /* zero: none */
 
 /* fanout.c: exchanges of struct walk, for its environment */
@@ -87,14 +89,15 @@ bool round1_stand_in(const struct round1 *r, const struct node_id *id,
 
 /* merge.c */
 /*
- * What a child sent, {part, coverage}, for this ask; hostile.  0 with *out a
- * part or NULL, -EPROTO, -ENOMEM, or 1 when it belongs to something else; then
- * *why says it in words.
+ * What a child sent, {part, coverage}, for this ask of a task made then (wall
+ * clock); hostile.  0 with *out a part or NULL, -EPROTO, -ENOMEM, or 1 when it
+ * belongs to something else; then *why says it in words.
  */
-int reply_parse(const struct json *v, const struct ask *ask, struct part **out,
-		struct coverage *c, const char **why);
-/* Such a part can be true of a task made then (wall clock) and answers this
- * ask; else why not. */
+int reply_parse(const struct json *v, const struct ask *ask,
+		uint64_t created_ms, struct part **out, struct coverage *c,
+		const char **why);
+/* Such a part can be true of a task made then and answers this ask; else why
+ * not. */
 enum missing_reason reply_check(const struct ask *ask,
 				const struct measure_row *row,
 				const struct part *p, const struct coverage *c,

@@ -87,7 +87,7 @@ static enum missing_reason take(const struct json *v, const struct ask *ask,
 	struct coverage c;
 	const char *why;
 
-	if (reply_parse(v, ask, &p, &c, &why)) {
+	if (reply_parse(v, ask, 0, &p, &c, &why)) {
 		MUST(why);
 		return r;
 	}

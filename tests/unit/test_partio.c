@@ -226,7 +226,7 @@ static enum missing_reason merge_text(const struct ask *ask,
 	int ret;
 
 	assert_int_equal(json_parse(b->data, b->len, &v), 0);
-	ret = reply_parse(v, ask, &p, &c, &why);
+	ret = reply_parse(v, ask, created_ms, &p, &c, &why);
 	json_free(v);
 	if (ret)
 		return ret > 0 ? r : MISSING_REJECTED;
@@ -276,6 +276,44 @@ static void test_replies(void **state)
 	assert_int_equal(acc->totals.pkt, 300);
 	part_free(p);
 	part_free(acc);
+	buf_fini(&b);
+}
+
+/* Nor does anybody say since when all count. */
+static void test_windows_that_cannot_be(void **state)
+{
+	struct ask ask = { .kind = ASK_TOP, .round = 1, .task = task };
+	const struct node_id self = { { 1 } };
+	struct part *p = example(PART_TOPK), *acc = NULL;
+	uint64_t now = clock_wall_ms();
+	struct coverage cov = { 0 }, own;
+	struct ctl_loss none = { 0 };
+	struct buf b = BUF_INIT;
+	struct json_out o;
+
+	(void)state;
+	created_ms = now - 3600000;
+	for (int early = 0; early < 2; early++) {
+		coverage_answered(&own, "linnet", &self, &none,
+				  early ? 0 : (uint64_t)1 << 48,
+				  early ? 1 : (uint64_t)1 << 48);
+		buf_reset(&b);
+		json_out_init(&o, &b);
+		json_open(&o, NULL, '{');
+		part_write(&o, "part", p);
+		coverage_encode(&o, "coverage", &own);
+		json_close(&o, '}');
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
+				 MISSING_NONE);
+		part_free(acc);
+		acc = NULL;
+	}
+	assert_int_equal(cov.start_min_ms, created_ms - 60000);
+	assert_int_equal(cov.end_min_ms, created_ms - 60000);
+	assert_in_range(cov.start_max_ms, now + 60000, now + 90000);
+	assert_in_range(cov.end_max_ms, now + 60000, now + 90000);
+	created_ms = 0;
+	part_free(p);
 	buf_fini(&b);
 }
 
@@ -412,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_replies),
+		cmocka_unit_test(test_windows_that_cannot_be),
 		cmocka_unit_test(test_wrong_answers),
 		cmocka_unit_test(test_more_than_links_carry),
 		cmocka_unit_test(test_more_than_all),
