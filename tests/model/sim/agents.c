@@ -225,7 +225,7 @@ void agent_timer(struct agent *a, uint32_t id, uint64_t at_ms)
 		return;
 	} else {
 		if (a->n_timers == a->max_timers) {
-			a->max_timers += 4;
+			a->max_timers += 2;
 			a->timer = realloc(a->timer,
 					   a->max_timers * sizeof(*a->timer));
 			if (!a->timer)

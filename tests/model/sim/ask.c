@@ -31,8 +31,10 @@ struct names {
  * room for tops that are not there.
  */
 struct ask_msg {
-	const struct walk_ask *ask;
-	const struct coverage *coverage; /* NULL: none */
+	union {
+		const struct walk_ask *ask;
+		const struct coverage *coverage; /* NULL: none */
+	};
 	struct names *part;
 	enum tree_word word;
 	uint32_t len;

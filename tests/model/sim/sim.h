@@ -178,13 +178,8 @@ struct agent {
 
 /* ---- ledger ---- */
 
-struct lease_entry {
-	struct epoch lease;
-	uint32_t agent;
-};
-
 struct ledger {
-	struct lease_entry *lease; /* every lease ever taken */
+	uint64_t *lease; /* a hash of each that was ever taken; 0: none */
 	uint64_t n_leases, max_leases;
 	uint64_t *repair_us; /* how long each orphan was one */
 	uint32_t n_repairs, max_repairs;
