@@ -55,17 +55,64 @@ static bool bounds_fit(const struct part *p)
 	return true;
 }
 
-/* For how long it can have counted, whatever it says itself. */
-static uint64_t counted_ms(const struct ask *ask, const struct measure_row *row,
-			   uint64_t created_ms)
+/* What can have been counted in so many milliseconds on each of n hosts, in
+ * any unit: what is counted has a byte at least. */
+static unsigned __int128 most(uint64_t ms, uint64_t n)
+{
+	return (unsigned __int128)BYTES_PER_MS * ms * n;
+}
+
+/* For how long its totals can have grown, whatever it says itself. */
+static uint64_t counted_ms(const struct ask *ask, uint64_t created_ms)
 {
 	uint64_t now = clock_wall_ms();
 
-	if (row->end_slot)
-		return REALTIME_SLOTS * 100 + CLOSED_MS;
 	if (ask->window)
 		return ask->task.window_ms + CLOSED_MS;
 	return MARGIN_MS + (now > created_ms ? now - created_ms : 0);
+}
+
+static bool totals_fit(const struct totals *t, unsigned __int128 limit)
+{
+	const uint64_t v[] = { t->items,       t->weight,   t->pkt,
+			       t->segment,     t->byte,     t->hidden_byte,
+			       t->super,       t->fragment, t->unkeyed_pkt,
+			       t->unkeyed_byte };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		if (v[i] > limit)
+			return false;
+	return true;
+}
+
+/* Nor may any key have more; of the last second in the last second. */
+static bool keys_fit(const struct part *p, unsigned __int128 limit, uint64_t n)
+{
+	unsigned __int128 sum = 0;
+
+	switch (p->kind) {
+	case PART_POINTS:
+		for (uint32_t i = 0; i < p->points.n; i++)
+			if (!p->points.v[i].saturated &&
+			    p->points.v[i].upper > limit)
+				return false;
+		return true;
+	case PART_TOPK:
+		for (uint32_t i = 0; i < p->topk.n; i++)
+			if (p->topk.row[i].upper > limit)
+				return false;
+		return p->topk.floor <= limit;
+	case PART_EXACT:
+		for (uint32_t i = 0; i < p->exact.n; i++)
+			sum += p->exact.row[i].value;
+		return sum + p->exact.spilled <=
+		       most(REALTIME_SLOTS * 100 + CLOSED_MS, n);
+	case PART_TOTALS:
+	case PART_HLL:
+	case PART_KINDS:
+		break;
+	}
+	return true;
 }
 
 static const char *impossible(const struct ask *ask,
@@ -74,16 +121,16 @@ static const char *impossible(const struct ask *ask,
 			      uint64_t created_ms)
 {
 	/* what a lost host gave in the first round stands in in the second */
-	bool kept = ask->round == 2 && c->reasons[MISSING_PARTIAL];
-	unsigned __int128 most = (unsigned __int128)BYTES_PER_MS *
-				 counted_ms(ask, row, created_ms) * c->answered;
+	uint64_t n = c->answered +
+		     (ask->round == 2 ? c->reasons[MISSING_PARTIAL] : 0);
+	unsigned __int128 limit = most(counted_ms(ask, created_ms), n);
 
 	if (!p)
 		return c->answered ? "no part" : NULL;
-	if (!c->answered && !kept)
+	if (!n)
 		return "a part of no host";
-	if (p->totals.byte > most || p->totals.unkeyed_byte > most)
-		return "more bytes than links carry";
+	if (!totals_fit(&p->totals, limit) || !keys_fit(p, limit, n))
+		return "more than links carry";
 	if (!bounds_fit(p))
 		return "a key has more than all have";
 	return part_wrong(p, ask, row);

@@ -394,6 +394,70 @@ static void test_more_than_links_carry(void **state)
 	}
 }
 
+/* A child whose amounts cannot be would have its parent's refused above. */
+static void test_more_of_anything(void **state)
+{
+	struct part *const p[] = { example(PART_TOTALS), example(PART_TOTALS),
+				   example(PART_POINTS), example(PART_TOPK),
+				   example(PART_TOPK) };
+	static const enum ask_kind kinds[] = { ASK_TOTALS, ASK_TOTALS,
+					       ASK_POINTS, ASK_TOP, ASK_TOP };
+	uint64_t *const value[] = { &p[0]->totals.pkt, &p[1]->totals.segment,
+				    &p[2]->points.v[0].upper,
+				    &p[3]->topk.row[1].upper,
+				    &p[4]->topk.floor };
+
+	(void)state;
+	created_ms = clock_wall_ms() - 3600000;
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(p); i++) {
+		unsigned k = i / 2;
+		struct ask ask = { .kind = kinds[k], .round = 1, .task = task };
+		struct coverage cov = { 0 };
+		struct part *acc = NULL;
+		struct buf b = BUF_INIT;
+
+		ask.n_keys = kinds[k] == ASK_POINTS ? 2 : 0;
+		if (i % 2) /* 400 Gbit/s for two hours are less */
+			*value[k] = (uint64_t)1 << 59;
+		reply_write(&b, p[k], 1);
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
+				 i % 2 ? MISSING_REJECTED : MISSING_NONE);
+		part_free(acc);
+		if (i % 2)
+			part_free(p[k]);
+		buf_fini(&b);
+	}
+	created_ms = 0;
+}
+
+/* Of the last second a host tells what it has counted in all, too. */
+static void test_much_in_an_hour(void **state)
+{
+	const uint64_t tb = 1000000000000;
+	struct ask ask = { .kind = ASK_REALTIME,
+			   .task = task,
+			   .end_slot = 12345 };
+	struct part *p = example(PART_EXACT), *acc = NULL;
+	struct coverage cov = { 0 };
+
+	(void)state;
+	created_ms = clock_wall_ms() - 3600000;
+	p->totals.byte = p->totals.weight = 100 * tb;
+	for (unsigned i = 0; i < 2; i++) {
+		struct buf b = BUF_INIT;
+
+		p->exact.row[0].value = i ? tb / 2 : tb / 20;
+		reply_write(&b, p, 1);
+		assert_int_equal(merge_text(&ask, &b, &acc, &cov),
+				 i ? MISSING_REJECTED : MISSING_NONE);
+		part_free(acc);
+		acc = NULL;
+		buf_fini(&b);
+	}
+	created_ms = 0;
+	part_free(p);
+}
+
 /* What is sure of one key is not more than what all have together. */
 static void test_more_than_all(void **state)
 {
@@ -453,6 +517,8 @@ int main(void)
 		cmocka_unit_test(test_windows_that_cannot_be),
 		cmocka_unit_test(test_wrong_answers),
 		cmocka_unit_test(test_more_than_links_carry),
+		cmocka_unit_test(test_more_of_anything),
+		cmocka_unit_test(test_much_in_an_hour),
 		cmocka_unit_test(test_more_than_all),
 		cmocka_unit_test(test_part_of_no_host),
 	};
