@@ -255,12 +255,13 @@ static struct coverage bounded(const struct coverage *c)
 }
 
 void coverage_encode(struct json_out *o, const char *name,
-		     const struct coverage *all)
+		     const struct coverage *c)
 {
-	const struct coverage b = bounded(all), *c = &b;
-	const struct ctl_volume *m = &c->loss.matched, *r = &c->loss.received;
+	const struct coverage b = bounded(c);
+	const struct ctl_volume *m = &b.loss.matched, *r = &b.loss.received;
 	char epoch[EPOCH_TEXT], id[33];
 
+	c = &b;
 	json_open(o, name, '{');
 	json_put_u64(o, "answered", c->answered);
 	json_put_hex(o, "digest", c->digest);
