@@ -3,7 +3,8 @@
 
 Each way is a dictionary: `delay` and `jitter` in seconds, and shares of the
 frames that are lost (`loss`), come twice (`double`), have one bit turned over
-(`flip`), or have garbage in the middle of what an agent says to another, under
+(`flip`; not ARP, which has no checksum: the hosts would send elsewhere for a
+minute), or have garbage in the middle of what an agent says to another, under
 a right checksum (`garble`).  A seed gives the same frames the same fate.
 """
 import contextlib
@@ -22,6 +23,7 @@ import time
 from traffic import checksum
 
 ETH_P_ALL, PACKET_OUTGOING = 3, 4
+ARP = b"\x08\x06"
 AGENT_PORT, TCP, GARBAGE = 8000, 6, b"\xff" * 24
 
 
@@ -64,7 +66,7 @@ class Way:
         """[(delay, frame)]"""
         if self.happens("loss"):
             return []
-        if self.happens("flip"):
+        if self.happens("flip") and frame[12:14] != ARP:
             bit = self.rng.randrange(14 * 8, len(frame) * 8)
             changed = bytearray(frame)
             changed[bit // 8] ^= 1 << bit % 8

@@ -471,7 +471,7 @@ class Fault(threading.Thread):
 
     def move_remove(self):
         entry = self.gone()
-        with contextlib.suppress(*NO_ANSWER):
+        with contextlib.suppress(*NO_ANSWER, ValueError):
             self.remove()
         self.hold()
         self.back(entry, time.monotonic())
@@ -479,7 +479,7 @@ class Fault(threading.Thread):
     def move_by_hand(self):
         """Given to another by the old form, before it finds a place."""
         entry, other = self.gone(), self.world.nodes[self.event.other]
-        with contextlib.suppress(*NO_ANSWER):
+        with contextlib.suppress(*NO_ANSWER, ValueError):
             self.remove()
             request(other.host, other.address, "POST", "/",
                     f"type=add leaf agent&agent_addr={self.node.address}",
