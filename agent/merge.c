@@ -69,6 +69,9 @@ static uint64_t counted_ms(const struct ask *ask, uint64_t created_ms)
 
 	if (ask->window)
 		return ask->task.window_ms + CLOSED_MS;
+	/* the owner's clock was wrong then, or ours is: who knows */
+	if (created_ms > now + MARGIN_MS)
+		return now;
 	return MARGIN_MS + (now > created_ms ? now - created_ms : 0);
 }
 
@@ -144,8 +147,8 @@ static void window_clamp(struct coverage *c, uint64_t created_ms)
 {
 	uint64_t *const ms[] = { &c->start_min_ms, &c->start_max_ms,
 				 &c->end_min_ms, &c->end_max_ms };
-	uint64_t last = clock_wall_ms() + MARGIN_MS;
-	uint64_t first = created_ms - MIN(created_ms, MARGIN_MS);
+	uint64_t now = clock_wall_ms(), last = now + MARGIN_MS;
+	uint64_t first = MIN(created_ms, now) - MIN(created_ms, MARGIN_MS);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ms); i++)
 		*ms[i] = MIN(MAX(*ms[i], first), last);

@@ -463,7 +463,9 @@ void rows_resolve(struct tree *t)
 	t->announce_due = true;
 	t->resolved_ms = now_ms(t);
 	number_change(t);
-	if (t->reign && t->n_rows - newcomers(t) - n_same >= t->reign->floor)
+	/* one may be in both numbers: no difference of them */
+	if (t->reign &&
+	    t->n_rows >= (uint64_t)t->reign->floor + newcomers(t) + n_same)
 		t->reign->floor = 0;
 	if (t->place == PLACE_ROOT && t->n_rows > t->stored_fleet)
 		reign_count(t, t->n_rows);

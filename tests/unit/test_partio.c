@@ -317,6 +317,31 @@ static void test_windows_that_cannot_be(void **state)
 	buf_fini(&b);
 }
 
+/* Made, as its owner's clock said, in an hour: hosts are believed as before. */
+static void test_task_of_the_future(void **state)
+{
+	struct ask ask = { .kind = ASK_TOP, .round = 1, .task = task };
+	struct part *p = example(PART_TOPK), *acc = NULL;
+	const struct node_id self = { { 1 } };
+	uint64_t now = clock_wall_ms();
+	struct coverage cov = { 0 }, own;
+	struct ctl_loss none = { 0 };
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	created_ms = now + 3600000;
+	p->totals.byte = 100000000000000;
+	coverage_answered(&own, "linnet", &self, &none, now - 5000, now);
+	reply_write_of(&b, p, &own);
+	assert_int_equal(merge_text(&ask, &b, &acc, &cov), MISSING_NONE);
+	assert_int_equal(cov.start_max_ms, now - 5000);
+	assert_int_equal(cov.end_max_ms, now);
+	created_ms = 0;
+	part_free(acc);
+	part_free(p);
+	buf_fini(&b);
+}
+
 /* A child that is the first to answer decides nothing about the question. */
 static void test_wrong_answers(void **state)
 {
@@ -515,6 +540,7 @@ int main(void)
 		cmocka_unit_test(test_damage),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_windows_that_cannot_be),
+		cmocka_unit_test(test_task_of_the_future),
 		cmocka_unit_test(test_wrong_answers),
 		cmocka_unit_test(test_more_than_links_carry),
 		cmocka_unit_test(test_more_of_anything),

@@ -252,6 +252,41 @@ static void test_fleet_with_one_reborn(void **state)
 	}
 }
 
+/*
+ * Some that are new, at one address, are granted a place while most of the
+ * former ones are unknown: they are neither those nor fewer than none.
+ */
+static void test_fleet_with_many_at_one_address(void **state)
+{
+	struct world *w = world_grown(6, 5, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++)
+		world_kill(w, i);
+	w->node[0].stored.n_members = 0;
+	world_start(w, 0);
+	world_run(w, 1500);
+	world_start(w, 1);
+	world_run(w, 3000);
+	assert_int_equal(world_parent(w, 1), 0);
+	m.lease = tree_lease(w->node[1].tree);
+	m.u.grant.acceptor = w->node[1].stored.id;
+	m.u.grant.n_via = 1;
+	m.u.grant.via[0] = w->node[1].stored.id;
+	for (int k = 0; k < 4; k++) {
+		world_mover(w, 5, &m.u.grant.mover);
+		memset(&m.u.grant.mover.id, 0xa0 + k, 16);
+		m.u.grant.mover.incarnation = 5;
+		assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
+		assert_int_equal(tree_expected(w->node[0].tree), 6);
+	}
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 6);
+	assert_false(tree_settled(w->node[0].tree));
+	world_free(w);
+}
+
 /* A full disk is not asked at each beat whether it still is. */
 static void test_fleet_not_kept(void **state)
 {
@@ -540,6 +575,7 @@ int main(void)
 		cmocka_unit_test(test_fleet_of_restarted),
 		cmocka_unit_test(test_fleet_with_another),
 		cmocka_unit_test(test_fleet_with_one_reborn),
+		cmocka_unit_test(test_fleet_with_many_at_one_address),
 		cmocka_unit_test(test_fleet_not_kept),
 		cmocka_unit_test(test_term_is_kept),
 		cmocka_unit_test(test_added_before_it_runs),
