@@ -267,13 +267,13 @@ out:
 	return ret;
 }
 
-/* Output that nobody could take is a failure. */
+/* Output that nobody could take is what it failed of. */
 static int output_flush(int ret)
 {
 	if (ret == CLI_OUTPUT || (fflush(stdout) == 0 && !ferror(stdout)))
 		return ret;
 	complain("cannot write the output");
-	return CLI_FAILED;
+	return CLI_OUTPUT;
 }
 
 /* Again and again; ends when going on could not help. */

@@ -548,13 +548,18 @@ def test_terminal(server, args, env, bold):
     assert text.startswith("\033[1mID  NAME" if bold else "ID  NAME")
 
 
-def test_full_disk(server):
+@pytest.mark.parametrize("args", [
+    ["task", "ls"], ["task", "ls", "--watch=100ms"], ["token", "new", "admin", "x"],
+    ["--help"], ["-V"]])
+def test_full_disk(server, args):
+    """One status for output that nobody can take, whatever it is, and one line."""
     server.replies["GET /api/v1/tasks"] = (200, {"data": []})
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [LINNET, "-H", f"127.0.0.1:{server.server_port}", "task", "ls"],
-            stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1 and "output" in done.stderr
+            [LINNET, "-H", f"127.0.0.1:{server.server_port}", *args],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=10)
+    assert done.returncode == 74
+    assert done.stderr.count("\n") == 1 and "output" in done.stderr
 
 
 def test_version_and_help():
