@@ -14,8 +14,9 @@
 #include "agent/tree/message.h"
 #include "common/buf.h"
 
-#define TREE_NONCE 16
-#define TREE_PROOF 32
+#define TREE_NONCE    16
+#define TREE_PROOF    32
+#define TREE_BODY_MAX 8192 /* of a request, but for a list of members */
 
 /* A message and what only its way over the network adds. */
 struct tree_wire {

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "agent/tree_json.h"
+#include "agent/tree_value.h"
 #include "common/util.h"
 
 #define TEXT_MAX 16384
@@ -281,6 +282,48 @@ static void test_round_trip(void **state)
 	}
 }
 
+/* As long as it can be, it is taken. */
+static void test_longest_beat(void **state)
+{
+	struct tree_wire w = { .m.kind = TREE_BEAT }, got;
+	struct tree_msg *m = &w.m;
+	struct endpoint ep = { .port = 65535 };
+	struct tree_block block = { .term = UINT64_MAX,
+				    .index = UINT64_MAX,
+				    .hash = UINT64_MAX };
+	struct buf b = BUF_INIT;
+
+	(void)state;
+	memset(ep.addr.b, 0x2f, sizeof(ep.addr.b));
+	block.owner = id_of(0xff);
+	m->u.beat.seq = UINT64_MAX;
+	m->u.beat.drain = true;
+	m->u.beat.fleet = 1u << 20;
+	m->u.beat.n_path = m->u.beat.n_blocks = TREE_LEVELS_MAX;
+	for (unsigned i = 0; i < TREE_LEVELS_MAX; i++) {
+		m->u.beat.path[i] = id_of(0xff);
+		m->u.beat.up[i] = ep;
+		m->u.beat.blocks[i] = block;
+	}
+	m->u.beat.n_uncles = TREE_UNCLES;
+	for (unsigned i = 0; i < TREE_UNCLES; i++)
+		m->u.beat.uncles[i] = (struct tree_peer){ id_of(0xff), ep };
+	m->u.beat.n_roots = ARRAY_SIZE(m->u.beat.roots);
+	for (unsigned i = 0; i < ARRAY_SIZE(m->u.beat.roots); i++)
+		m->u.beat.roots[i] = ep;
+	m->u.beat.members_hash = m->u.beat.list_hash = UINT64_MAX;
+	m->u.beat.offset_ms = -1.2345678901234567e-300;
+	m->u.beat.error_ms = 1.2345678901234567e-300;
+	m->u.beat.t1_ms = TREE_TIME_MAX;
+	tree_wire_write(&w, false, &b);
+	assert_false(b.failed);
+	assert_int_equal(tree_wire_read(TREE_BEAT, 0, b.data, b.len, &got), 0);
+	assert_memory_equal(&got.m, m, sizeof(*m));
+	assert_in_range(b.len, 1, TREE_BODY_MAX);
+	tree_wire_fini(&got);
+	buf_fini(&b);
+}
+
 static void test_refusals_travel(void **state)
 {
 	static char text[TEXT_MAX];
@@ -524,6 +567,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_longest_beat),
 		cmocka_unit_test(test_refusals_travel),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_bounds),
