@@ -130,8 +130,13 @@ static int call_go(struct peer_call *c, bool idle)
 	return -ENOMEM;
 }
 
+/* From the start, or after hello; what was left has come to its end here. */
 static void call_again(struct peer_call *c, bool idle)
 {
+	if (c->left) {
+		call_finish(c, -ETIMEDOUT);
+		return;
+	}
 	transfer_stop(c->peers, call_transfer(c));
 	transfer_free(&c->hello);
 	c->peers->held -= c->body.len;
@@ -238,6 +243,7 @@ void peer_cancel(struct peer_call *c)
 
 void peer_leave(struct peer_call *c, uint32_t within_ms, size_t reply_max)
 {
+	c->left = true;
 	transfer_cap(c->message, reply_max);
 	/* it is armed: this cannot fail */
 	(void)loop_timer_in(c->peers->loop, &c->timer, within_ms, call_expired,

@@ -27,7 +27,8 @@ struct peer_reply {
 	int status;       /* HTTP status; 0: none came */
 	int err;          /* 0; -ETIMEDOUT, -ECONNREFUSED, -ECONNRESET,
 			     -EHOSTUNREACH, -EMSGSIZE (too large),
-			     -ENOBUFS (all replies together), -EPROTO,
+			     -ENOBUFS (all replies together), -ENOMEM,
+			     -EACCES (such an address is not called), -EPROTO,
 			     -EKEYREJECTED (it does not know our token) */
 	const char *body; /* NUL-terminated, borrowed */
 	size_t len;
@@ -70,10 +71,11 @@ void peers_expect(struct peers *p, unsigned n_children);
 struct peer_call *
 peer_start(struct peers *p, const struct peer_request *rq,
 	   void (*done)(void *arg, const struct peer_reply *r), void *arg);
-void peer_cancel(struct peer_call *c); /* done is not called */
+void peer_cancel(struct peer_call *c); /* no done; NULL is fine */
 /*
  * The reply does not matter any more, but closing its connection would cost the
- * next call: so long and so much of it is waited for.  done is called.
+ * next call: so long and so much of it is waited for.  While hello is under way
+ * that alone is waited for, and the message does not go.  done is called.
  */
 void peer_leave(struct peer_call *c, uint32_t within_ms, size_t reply_max);
 /* A connection to it is open that no call uses, and that has seen hello. */

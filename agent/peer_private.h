@@ -57,6 +57,7 @@ struct peer_call {
 	uint32_t connect_ms, hello_ms;
 	uint64_t began_ms;
 	bool fresh;
+	bool left;              /* its message need not go any more */
 	bool opened, connected; /* a new socket; any connection */
 	bool unproven;          /* not over this connection without hello */
 	int refused;            /* -errno that a callback of ours decided on */
@@ -89,11 +90,13 @@ void call_over(struct peer_call *c, int err);
  * that has a token to tell.
  */
 int line_open(struct peer_call *c, const struct sockaddr *addr);
-/* The connection from this port is what the call goes over; may it? */
+/* The connection from this port is what the call goes over; may it?  If not,
+ * it is unproven. */
 bool line_take(struct peer_call *c, int local_port);
 /* 0, or -1 with errno. */
 int line_close(struct peers *p, int fd);
-/* Connections that a call could take, less the calls that will. */
+/* Connections that a call could take, less the calls that will; may be below
+ * zero. */
 int lines_idle(const struct peers *p, const struct endpoint *to);
 /* Those to it that no call uses are never used again. */
 void lines_shut(struct peers *p, const struct endpoint *to);
@@ -102,6 +105,7 @@ void lines_free(struct peers *p);
 
 /* ---- peer_transfer.c ---- */
 
+/* 0, or -errno, and it must be closed all the same. */
 int transfers_open(struct peers *p);
 void transfers_close(struct peers *p);
 /* A request of this call; token: "" none.  NULL: no memory. */
@@ -109,7 +113,8 @@ struct transfer *transfer_new(struct peer_call *c,
 			      const struct peer_request *rq, const char *token);
 /* *t is NULL after it. */
 void transfer_free(struct transfer **t);
-/* call_over() follows from the loop, unless it is stopped before. */
+/* 0, and call_over() follows from the loop, unless it is stopped before; or
+ * -ENOMEM. */
 int transfer_start(struct peers *p, struct transfer *t);
 void transfer_stop(struct peers *p, struct transfer *t);
 /* No more than so much of the reply is taken, what came included. */

@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Calls to other agents: whose sockets are whose. */
+/* Calls to other agents: whose sockets are whose, and what they are for. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "agent/hello.h"
 #include "agent/peer.h"
 #include "common/loop.h"
 #include "common/util.h"
 
 #define FILLERS 4
+#define TOKEN   "0123456789abcdef0123456789abcdef"
 
 struct world {
 	struct loop *loop;
@@ -150,6 +154,18 @@ static void test_connecting(void **state)
 	loop_free(w.loop);
 }
 
+/* Calls of w prove TOKEN, and want the proof of it. */
+static void peers_with_token(struct world *w)
+{
+	char path[] = "/tmp/test_peer_XXXXXX";
+	int token = mkstemp(path);
+
+	assert_int_equal(write(token, TOKEN, strlen(TOKEN)), strlen(TOKEN));
+	close(token);
+	assert_int_equal(peers_open(&w->peers, w->loop, path, NULL, 0), 0);
+	unlink(path);
+}
+
 /* Whoever is silent from hello on does not have the time of the message. */
 static void test_hello_silent(void **state)
 {
@@ -160,15 +176,10 @@ static void test_hello_silent(void **state)
 				   .connect_ms = 100,
 				   .hello_ms = 100,
 				   .reply_max = 1024 };
-	char path[] = "/tmp/test_peer_XXXXXX";
-	int token = mkstemp(path), deaf;
+	int deaf;
 
 	(void)state;
-	assert_int_equal(write(token, "0123456789abcdef0123456789abcdef", 32),
-			 32);
-	close(token);
-	assert_int_equal(peers_open(&w.peers, w.loop, path, NULL, 0), 0);
-	unlink(path);
+	peers_with_token(&w);
 	/* it is connected to by the kernel */
 	deaf = listen_open(&rq.to, 4);
 	assert_non_null(peer_start(w.peers, &rq, call_over, &w));
@@ -181,12 +192,143 @@ static void test_hello_silent(void **state)
 	loop_free(w.loop);
 }
 
+/* Who answers: to hello with the proof, to all else with nothing in it. */
+struct server {
+	struct endpoint ep;
+	struct loop *loop;
+	struct loop_io listener, line;
+	char in[4096];
+	size_t len;
+	unsigned lines, hellos, messages;
+	struct peer_call *leave; /* once hello is here; NULL: nothing */
+};
+
+static void server_proof(const struct server *s, const char *hello,
+			 struct buf *out)
+{
+	struct tree_wire w = { .m.kind = TREE_HELLO, .has_proof = true }, rq;
+
+	assert_int_equal(
+		tree_wire_read(TREE_HELLO, 0, hello, strlen(hello), &rq), 0);
+	memcpy(w.m.u.hello.overlay, "linnet", sizeof("linnet"));
+	w.m.u.hello.id.b[0] = 1;
+	hello_proof(TOKEN, rq.nonce, &w.m.u.hello.id, &s->ep, w.proof);
+	tree_wire_fini(&rq);
+	tree_wire_write(&w, true, out);
+}
+
+static void server_answer(struct server *s, const char *body)
+{
+	bool hello = strstr(s->in, " " HELLO_PATH " ");
+	struct buf b = BUF_INIT;
+	char text[4096];
+	int n;
+
+	s->hellos += hello;
+	s->messages += !hello;
+	if (hello && s->leave)
+		peer_leave(s->leave, 1000, 1024);
+	if (hello)
+		server_proof(s, body, &b);
+	n = snprintf(text, sizeof(text),
+		     "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", b.len,
+		     b.len ? b.data : "");
+	assert_int_equal(send(s->line.fd, text, (size_t)n, MSG_NOSIGNAL), n);
+	s->len = 0;
+	buf_fini(&b);
+}
+
+static void server_read(void *arg, uint32_t events)
+{
+	struct server *s = arg;
+	ssize_t n =
+		read(s->line.fd, s->in + s->len, sizeof(s->in) - 1 - s->len);
+	const char *body, *length;
+
+	(void)events;
+	assert_true(n > 0);
+	s->len += (size_t)n;
+	s->in[s->len] = '\0';
+	body = strstr(s->in, "\r\n\r\n");
+	length = strstr(s->in, "Content-Length: ");
+	if (body &&
+	    (!length || strlen(body + 4) == strtoul(length + 16, NULL, 10)))
+		server_answer(s, body + 4);
+}
+
+static void server_accept(void *arg, uint32_t events)
+{
+	struct server *s = arg;
+	int fd = accept(s->listener.fd, NULL, NULL);
+
+	(void)events;
+	assert_true(fd >= 0);
+	assert_int_equal(s->lines++, 0);
+	assert_int_equal(
+		loop_io_add(s->loop, &s->line, fd, EPOLLIN, server_read, s), 0);
+}
+
+static void server_open(struct server *s, struct loop *l)
+{
+	*s = (struct server){ .loop = l,
+			      .listener = LOOP_IO_INIT,
+			      .line = LOOP_IO_INIT };
+	assert_int_equal(loop_io_add(l, &s->listener, listen_open(&s->ep, 4),
+				     EPOLLIN, server_accept, s),
+			 0);
+}
+
+static void server_close(struct server *s)
+{
+	int listener = s->listener.fd, line = s->line.fd;
+
+	loop_io_del(&s->listener);
+	loop_io_del(&s->line);
+	close(listener);
+	close(line);
+}
+
+/* A call that is left before its message went never sends it; the connection
+ * has seen hello and serves the next. */
+static void test_left_in_hello(void **state)
+{
+	struct world w = { .loop = loop_new() };
+	struct peer_request rq = { .method = HTTP_GET,
+				   .path = "/livez",
+				   .timeout_ms = 2000,
+				   .connect_ms = 1000,
+				   .reply_max = 1024 };
+	static struct server s;
+
+	(void)state;
+	peers_with_token(&w);
+	server_open(&s, w.loop);
+	rq.to = s.ep;
+	s.leave = peer_start(w.peers, &rq, call_over, &w);
+	assert_non_null(s.leave);
+	w.under_way++;
+	assert_int_equal(loop_run(w.loop), 0);
+	assert_int_equal(w.err, -ETIMEDOUT);
+	assert_in_range(w.elapsed_ms, 0, 900);
+	assert_int_equal(s.hellos, 1);
+	assert_int_equal(s.messages, 0);
+	assert_true(peer_idle(w.peers, &s.ep));
+	s.leave = NULL;
+	assert_int_equal(call(&w, &s.ep, false), 0);
+	assert_int_equal(s.hellos, 1);
+	assert_int_equal(s.messages, 1);
+	server_close(&s);
+	peers_free(w.peers);
+	loop_free(w.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sockets_of_others),
 		cmocka_unit_test(test_connecting),
 		cmocka_unit_test(test_hello_silent),
+		cmocka_unit_test(test_left_in_hello),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
