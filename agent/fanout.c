@@ -177,7 +177,8 @@ static int call_start(struct exchange_call *c, const struct walk_send *s,
 	rq->headers[1] = budget;
 	rq->headers[2] = lease;
 	rq->headers[3] = epoch;
-	/* tasks go under leases and a budget, and nobody looks for a loop */
+	/* a question alone: what else goes to all children, each child sends
+	 * on under its own lease */
 	if (s->query)
 		rq->headers[4] = via;
 	if (request_id[0])
@@ -226,8 +227,9 @@ static struct exchange_call *call_find(const struct queries *all, uint64_t ref)
 {
 	struct exchange_call *c = all->calls;
 
-	while (c->ref != ref)
+	while (c && c->ref != ref)
 		c = c->next;
+	assert(c);
 	return c;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The same request to all children at once, under one budget: what queries
- * and changes of tasks have in common.
+ * The same request to all children at once, under one budget: changes of
+ * tasks, rosters, what MSNM asks.  Questions go the same way (query.c).
  */
 #ifndef LINNET_FANOUT_H
 #define LINNET_FANOUT_H
@@ -47,10 +47,11 @@ fanout_start(struct agent *a, const struct fanout_request *rq,
 	     void (*reply)(void *arg, const struct fanout_child *c,
 			   const struct json *v, enum missing_reason why),
 	     void (*done)(void *arg), void *arg);
-void fanout_free(struct fanout *f); /* also ends it early */
+void fanout_free(struct fanout *f); /* also ends it early; NULL is fine */
 
 /* What is left of a request that the parent spread: it is under the lease, and
- * its time is not malformed.  ERR_NONE, ERR_MOVED, ERR_VALUE. */
+ * its time is not malformed; at least 1 ms, and as much as a question has where
+ * it tells none.  ERR_NONE, ERR_MOVED, ERR_VALUE. */
 enum error_code fanout_budget(const struct agent *a,
 			      const struct http_request *rq, uint32_t *out_ms);
 

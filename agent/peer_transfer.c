@@ -13,6 +13,7 @@
  */
 #include "agent/peer_private.h"
 
+#include <assert.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <stdio.h>
@@ -20,20 +21,23 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "agent/tree/walk_env.h"
 #include "common/util.h"
 
 #define HEADERS_MAX       (16 * 1024)
 #define HELD_MAX          ((size_t)64 << 20)
-/* What is asked has fewer (walk_waves.c): a beat never waits for one. */
 #define HOST_CONNECTIONS  20
 /*
  * As many as questions may have, one more for each child, and some: beyond it
  * the library would close whichever is idle, and a child whose beats' one is
  * closed looks for its parent.  Those of a burst go when they were idle.
  */
-#define CHILD_CONNECTIONS (8 + 1)
-#define CONNECTIONS       (32 + 16)
+#define CHILD_CONNECTIONS (WALK_WAYS_OWN + 1)
+#define CONNECTIONS       (WALK_WAYS_SPARE + 16)
 #define IDLE_S            4L /* a server of ours closes after 5 */
+
+static_assert(WALK_WAYS_MAX < HOST_CONNECTIONS,
+	      "a beat does not wait for what is asked");
 
 struct transfers {
 	struct peers *peers;
@@ -307,7 +311,7 @@ static int set_options(struct peer_call *c, struct transfer *t,
 	snprintf(url, sizeof(url), "http://%s%s", to, rq->path);
 	failed =
 		curl_easy_setopt(e, CURLOPT_URL, url) ||
-		curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https") ||
+		curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http") ||
 		curl_easy_setopt(e, CURLOPT_PROXY, "") ||
 		curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L) ||
 		curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) ||

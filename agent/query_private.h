@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Shared by query.c (questions, the tree), fanout.c (exchanges), ask.c (the
- * wire), merge.c and rounds.c. */
+ * wire), merge.c, rounds.c, contributors.c, standing.c and answer.c. */
 #ifndef LINNET_QUERY_PRIVATE_H
 #define LINNET_QUERY_PRIVATE_H
 

@@ -18,9 +18,9 @@
 
 #include "agent/tree/walk_env.h"
 
-#define WALK_RUNNING  64 /* queries in progress */
-#define WALK_RESERVED 16 /* of them kept for the parent */
-#define WALK_VIA      16 /* ids from the asked agent to the sender */
+#define WALK_RUNNING  64            /* queries in progress */
+#define WALK_RESERVED WALK_WAYS_MAX /* of them kept for the parent */
+#define WALK_VIA      16            /* ids from the asked agent to the sender */
 #define WALK_CHILDREN 64
 
 struct walk;

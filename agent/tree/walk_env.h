@@ -49,6 +49,18 @@ struct walk_view {
 struct tree;
 extern const struct walk_view walk_tree_view; /* tree: a struct tree */
 
+/*
+ * Exchanges that are under way: so many are each child's own, the spare ones
+ * are for whichever needs them, and no child has more than the most.
+ *
+ * While a host somewhere below does not answer, each exchange with a child
+ * above it takes most of its time; one way for each such question at ten a
+ * second is eight, and what others of them need comes out of what all share.
+ */
+#define WALK_WAYS_OWN   8
+#define WALK_WAYS_SPARE 32
+#define WALK_WAYS_MAX   16
+
 #define WALK_LATE_MS    250
 #define WALK_LATE_BYTES ((size_t)64 * 1024)
 

@@ -17,6 +17,7 @@
  *
  * A struct waves owns its legs, a struct walk its ways.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,14 +28,6 @@
 #define HELD_MAX   ((size_t)64 << 20)
 #define CONNECT_MS 250
 #define REF_LEGS   256 /* reference of a leg: that of its waves, and its place */
-/*
- * While a host somewhere below does not answer, each exchange with a child
- * above it takes most of its time; one way for each such question at ten a
- * second is eight, and what others of them need comes out of what all share.
- */
-#define OWN_WAYS   8
-#define SPARE_WAYS 32
-#define CHILD_WAYS WALK_RESERVED /* it keeps no more room for its parent */
 
 struct leg {
 	struct walk_child c;
@@ -137,7 +130,8 @@ static bool way_open(const struct walk *w, const struct node_id *to)
 {
 	unsigned own, n = ways_used(w, to, &own);
 
-	return n < CHILD_WAYS && (own < OWN_WAYS || w->n_spare < SPARE_WAYS);
+	return n < WALK_WAYS_MAX &&
+	       (own < WALK_WAYS_OWN || w->n_spare < WALK_WAYS_SPARE);
 }
 
 /* May it have another?  If need be that of one which was left. */
@@ -166,7 +160,7 @@ static int way_take(struct walk *w, const struct node_id *to, uint64_t ref)
 	(void)ways_used(w, to, &own);
 	y->ref = ref;
 	y->to = *to;
-	y->spare = own >= OWN_WAYS;
+	y->spare = own >= WALK_WAYS_OWN;
 	w->n_spare += y->spare;
 	y->next = w->ways;
 	w->ways = y;
@@ -177,8 +171,9 @@ static struct way **way_find(struct walk *w, uint64_t ref)
 {
 	struct way **at = &w->ways;
 
-	while ((*at)->ref != ref)
+	while (*at && (*at)->ref != ref)
 		at = &(*at)->next;
+	assert(*at);
 	return at;
 }
 
@@ -430,7 +425,7 @@ static struct waves *waves_after(const struct walk *w, uint64_t ref)
 /* What waits for this child, or may have what it does not need. */
 static bool waves_want(const struct waves *v, const struct node_id *to)
 {
-	bool any = v->walk->n_spare < SPARE_WAYS;
+	bool any = v->walk->n_spare < WALK_WAYS_SPARE;
 
 	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
 		if (!v->leg[i].begun &&
@@ -530,7 +525,7 @@ void waves_free(struct waves *v)
 		return;
 	for (unsigned i = 0; i < v->n; i++)
 		if (v->leg[i].cut_ms != WALK_NEVER)
-			v->walk->conf.env->leave(v->walk->conf.ctx, v->ref + i);
+			way_leave(v->walk, v->ref + i);
 	for (at = &v->walk->waves; *at != v; at = &(*at)->next)
 		;
 	*at = v->next;

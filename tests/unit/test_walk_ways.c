@@ -116,12 +116,77 @@ static void test_way_of_late(void **state)
 	world_free(w);
 }
 
+/* What was left ends by itself soon after, and is no late answer. */
+static void test_way_runs_out(void **state)
+{
+	struct world *w = world_star(1);
+	uint64_t began = w->now_ms;
+	struct tally t;
+
+	(void)state;
+	w->agent[1].silent = true;
+	t = tally_ask(w, 16, 200);
+	assert_int_equal(t.last_ms - began, 180);
+	assert_int_equal(w->now_ms - began, 180 + WALK_LATE_MS);
+	assert_int_equal(w->agent[0].running, 0);
+	assert_int_equal(walk_late(w->agent[0].walk), 0);
+	world_free(w);
+}
+
+static void spread_reply(void *arg, const struct walk_child *c, const void *raw,
+			 enum missing_reason why)
+{
+	(void)arg;
+	(void)c;
+	(void)raw;
+	(void)why;
+	fail();
+}
+
+static void spread_done(void *arg)
+{
+	(void)arg;
+	fail();
+}
+
+/* What is ended early gives its ways to the next question, at once. */
+static void test_way_of_ended(void **state)
+{
+	struct world *w = world_star(1);
+	struct walk *walk = w->agent[0].walk;
+	struct walk_spread s = { .what = w,
+				 .budget_ms = 2000,
+				 .reply_max = 65536,
+				 .reply = spread_reply,
+				 .done = spread_done };
+	uint64_t began = w->now_ms;
+	struct waves *v[16];
+
+	(void)state;
+	w->agent[1].silent = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		v[i] = walk_spread(walk, &s);
+	while (w->agent[0].running < ARRAY_SIZE(v))
+		assert_true(world_step(w));
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		walk_spread_cancel(v[i]);
+	w->agent[1].silent = false;
+	world_query(w, 2000);
+	assert_true(w->report.complete);
+	assert_int_equal(w->done_ms - began, 3);
+	assert_int_equal(w->agent[0].running, 0);
+	assert_int_equal(walk_late(walk), 0);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ways),
 		cmocka_unit_test(test_ways_of_others),
 		cmocka_unit_test(test_way_of_late),
+		cmocka_unit_test(test_way_runs_out),
+		cmocka_unit_test(test_way_of_ended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

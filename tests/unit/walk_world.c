@@ -243,30 +243,36 @@ static int env_send(void *ctx, const struct walk_send *s)
 	return 0;
 }
 
+/* Which of them is under way; there must be one. */
+static unsigned xfer_find(const struct agent_sim *a, uint64_t ref)
+{
+	const struct xfer *x = a->world->xfer;
+	unsigned i = 0;
+
+	while (i < a->world->n_xfers &&
+	       (x[i].from != a->self || x[i].ref != ref || x[i].over))
+		i++;
+	if (i == a->world->n_xfers)
+		fail_msg("%u has nothing under way by this name", a->self);
+	return i;
+}
+
 static void env_leave(void *ctx, uint64_t ref)
 {
 	struct agent_sim *a = ctx;
-	struct world *w = a->world;
+	unsigned n = xfer_find(a, ref);
 
-	for (unsigned i = 0; i < w->n_xfers; i++)
-		if (w->xfer[i].from == a->self && w->xfer[i].ref == ref)
-			return;
-	fail_msg("%u leaves what it did not send", a->self);
+	assert_false(a->world->xfer[n].left);
+	a->world->xfer[n].left = true;
+	world_event(a->world, WALK_LATE_MS, EVENT_LIMIT, a->self)->xfer = n;
 }
 
 static void env_cancel(void *ctx, uint64_t ref)
 {
 	struct agent_sim *a = ctx;
-	struct world *w = a->world;
 
-	for (unsigned i = 0; i < w->n_xfers; i++) {
-		struct xfer *x = &w->xfer[i];
-
-		if (x->from == a->self && x->ref == ref && !x->over) {
-			x->over = true;
-			a->running--;
-		}
-	}
+	a->world->xfer[xfer_find(a, ref)].over = true;
+	a->running--;
 }
 
 static void env_reply(void *ctx, uint64_t ref, enum tree_word word,

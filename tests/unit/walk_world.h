@@ -61,7 +61,7 @@ struct question {
 struct xfer {
 	unsigned from, to; /* from NOBODY: a test's own request */
 	uint64_t ref;
-	bool over, fresh;
+	bool over, fresh, left;
 	struct walk_ask ask;
 	struct node_id via[WALK_VIA + 1];
 	struct question question;
