@@ -433,8 +433,7 @@ void walk_free(struct walk *w)
 		return;
 	while (w->queries)
 		query_free(w->queries);
-	while (w->waves)
-		walk_spread_cancel(w->waves);
+	spreads_free(w);
 	ways_free(w);
 	replay_free(w);
 	free(w);

@@ -31,6 +31,7 @@ struct walk {
 	struct waves *waves; /* newest first */
 	struct way *ways;
 	unsigned n_running, n_spare;    /* n_spare: of the ways */
+	bool left;                      /* some were, since the last timer */
 	uint64_t last_read, last_waves; /* references given */
 	uint64_t armed_ms;              /* as env.timer() was told last */
 	uint64_t late, served;
@@ -118,6 +119,7 @@ void waves_free(struct waves *v); /* also ends it early; NULL is fine */
 void waves_done(struct walk *w, uint64_t ref, struct walk_got *got);
 uint64_t waves_due(const struct walk *w); /* of all */
 void waves_timer(struct walk *w, uint64_t now);
-void ways_free(struct walk *w); /* ends all that is under way */
+void spreads_free(struct walk *w); /* all waves but those of queries */
+void ways_free(struct walk *w);    /* ends all that is under way */
 
 #endif

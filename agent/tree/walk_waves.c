@@ -181,6 +181,7 @@ static struct way **way_find(struct walk *w, uint64_t ref)
 static void way_leave(struct walk *w, uint64_t ref)
 {
 	(*way_find(w, ref))->left = true;
+	w->left = true;
 	w->conf.env->leave(w->conf.ctx, ref);
 }
 
@@ -328,7 +329,7 @@ uint64_t waves_due(const struct walk *w)
 	uint64_t at = WALK_NEVER;
 
 	for (const struct waves *v = w->waves; v; v = v->next)
-		at = MIN(at, waves_next(v));
+		at = MIN(at, w->left && waves_waiting(v) ? 0 : waves_next(v));
 	return at;
 }
 
@@ -362,10 +363,37 @@ static void waves_act(struct waves *v, uint64_t now)
 	waves_go(v);
 }
 
+/* The oldest after this one. */
+static struct waves *waves_after(const struct walk *w, uint64_t ref)
+{
+	struct waves *found = NULL;
+
+	for (struct waves *v = w->waves; v && v->ref > ref; v = v->next)
+		found = v;
+	return found;
+}
+
+/* Who waits for a way may take one that was left. */
+static void waves_reclaim(struct walk *w)
+{
+	uint64_t ref = 0;
+	struct waves *v;
+
+	w->left = false;
+	while ((v = waves_after(w, ref))) {
+		ref = v->ref;
+		if (waves_waiting(v))
+			waves_go(v);
+	}
+}
+
 void waves_timer(struct walk *w, uint64_t now)
 {
-	struct waves *v = w->waves;
+	struct waves *v;
 
+	if (w->left)
+		waves_reclaim(w);
+	v = w->waves;
 	/* what one of them ends may end others: from the start again */
 	while (v) {
 		if (waves_next(v) > now) {
@@ -410,16 +438,6 @@ static bool leg_over(struct walk *w, uint64_t ref, struct walk_got *got)
 		      why);
 	waves_go(v);
 	return true;
-}
-
-/* The oldest after this one. */
-static struct waves *waves_after(const struct walk *w, uint64_t ref)
-{
-	struct waves *found = NULL;
-
-	for (struct waves *v = w->waves; v && v->ref > ref; v = v->next)
-		found = v;
-	return found;
 }
 
 /* What waits for this child, or may have what it does not need. */
@@ -577,10 +595,25 @@ struct waves *walk_spread(struct walk *w, const struct walk_spread *s)
 	return v;
 }
 
-void walk_spread_cancel(struct waves *v)
+static void spread_free(struct waves *v)
 {
-	if (!v)
-		return;
 	free(v->conf.arg);
 	waves_free(v);
+}
+
+void walk_spread_cancel(struct waves *v)
+{
+	struct walk *w;
+
+	if (!v)
+		return;
+	w = v->walk;
+	spread_free(v);
+	walk_arm(w);
+}
+
+void spreads_free(struct walk *w)
+{
+	while (w->waves)
+		spread_free(w->waves);
 }

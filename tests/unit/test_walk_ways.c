@@ -149,6 +149,13 @@ static void spread_done(void *arg)
 	fail();
 }
 
+static struct waves *spreads[16];
+
+static void child_speaks(struct world *w)
+{
+	w->agent[1].silent = false;
+}
+
 /* What is ended early gives its ways to the next question, at once. */
 static void test_way_of_ended(void **state)
 {
@@ -179,6 +186,54 @@ static void test_way_of_ended(void **state)
 	world_free(w);
 }
 
+/* One that waits already is given a way as soon as one is left. */
+static void test_way_for_waiting(void **state)
+{
+	struct world *w = world_star(1);
+	uint64_t began = w->now_ms;
+	struct tally t;
+
+	(void)state;
+	w->agent[1].silent = true;
+	world_event(w, 50, EVENT_CALL, 0)->call = ask_quick;
+	world_event(w, 100, EVENT_CALL, 0)->call = child_speaks;
+	t = tally_ask(w, 16, 200);
+	assert_int_equal(t.last_ms - began, 180);
+	assert_true(w->report.complete);
+	assert_int_equal(w->done_ms - began, 180 + 3);
+	world_free(w);
+}
+
+static void spreads_end(struct world *w)
+{
+	(void)w;
+	for (unsigned i = 0; i < ARRAY_SIZE(spreads); i++)
+		walk_spread_cancel(spreads[i]);
+}
+
+static void test_way_of_ended_for_waiting(void **state)
+{
+	struct world *w = world_star(1);
+	struct walk_spread s = { .what = w,
+				 .budget_ms = 2000,
+				 .reply_max = 65536,
+				 .reply = spread_reply,
+				 .done = spread_done };
+	uint64_t began = w->now_ms;
+
+	(void)state;
+	w->agent[1].silent = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(spreads); i++)
+		spreads[i] = walk_spread(w->agent[0].walk, &s);
+	world_event(w, 50, EVENT_CALL, 0)->call = ask_quick;
+	world_event(w, 100, EVENT_CALL, 0)->call = child_speaks;
+	world_event(w, 110, EVENT_CALL, 0)->call = spreads_end;
+	world_run(w);
+	assert_true(w->report.complete);
+	assert_int_equal(w->done_ms - began, 110 + 3);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -187,6 +242,8 @@ int main(void)
 		cmocka_unit_test(test_way_of_late),
 		cmocka_unit_test(test_way_runs_out),
 		cmocka_unit_test(test_way_of_ended),
+		cmocka_unit_test(test_way_for_waiting),
+		cmocka_unit_test(test_way_of_ended_for_waiting),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
