@@ -229,6 +229,7 @@ static enum MHD_Result exchange_begin(struct exchange *x, const char *method,
 			   .http_1_0 = !strcmp(version, MHD_HTTP_VERSION_1_0),
 			   .local = x->conn->local,
 			   .server_names = h->config.server_names },
+		.spare = x->conn->spare,
 	};
 	unsigned allowed = 0;
 	enum error_code e;
@@ -238,6 +239,7 @@ static enum MHD_Result exchange_begin(struct exchange *x, const char *method,
 					  &head.guard);
 	e = http_admit(&h->gate, &head, &x->rq, &x->route, &allowed);
 	if (e == ERR_NONE) {
+		x->conn->peer |= x->route->role == ROLE_PEER;
 		x->state = EXCHANGE_BODY;
 		return MHD_YES;
 	}
@@ -499,7 +501,8 @@ static struct MHD_Daemon *daemon_start(struct http *h, int fd)
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE, 0,
 		conn_accept, h, http_handle, h, MHD_OPTION_LISTEN_SOCKET, fd,
 		MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned)(HTTP_CONNS + HTTP_CONNS_SPARE),
+		/* with those that give way and are not closed yet */
+		(unsigned)(HTTP_CONNS + 2 * HTTP_CONNS_SPARE),
 		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_MEMORY,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_UNESCAPE_CALLBACK,
@@ -558,6 +561,7 @@ int http_open(struct http **out, struct loop *l, const struct http_config *c)
 	h->conns.config = &h->config;
 	h->gate.config = &h->config;
 	limit_init(&h->gate.rate, 1000);
+	limit_init(&h->gate.hellos, 1000);
 	for (size_t i = 0; i < c->n_listen && !err; i++)
 		err = listener_open(h, &c->listen[i]);
 	if (err) {

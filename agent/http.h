@@ -95,8 +95,10 @@ struct http_config {
 	/* That connection ended; may be NULL. */
 	void (*closed)(void *ctx, uint64_t connection);
 	/*
-	 * Who builds the tree with this agent: connections are kept for these
-	 * addresses, and what they ask under /api/v1/peer is not limited.
+	 * Who builds the tree with this agent: connections are kept for what
+	 * these addresses ask under /api/v1/peer, and what they ask there with
+	 * a peer's token is not limited.  Without a token file the address is
+	 * all there is.
 	 */
 	bool (*is_neighbour)(void *ctx, const struct ip_addr *a);
 	/* highest epoch known: peers are told with each answer; may be NULL */

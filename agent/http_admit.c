@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is decided of a request before anybody reads its body: whether its
- * headers are sound, which route it means, how often its address asks, and
- * whether the caller may.  The order is part of the promise: what a page of
- * another site may have sent is refused before anything is looked up, a token
- * is looked at last.
+ * headers are sound, which route it means, whether the caller may, and how
+ * often its address asks.  The order is part of the promise: what a page of
+ * another site may have sent is refused before anything is looked up, and
+ * nothing but its token makes a neighbour of whoever is at its address.
  *
  * Owns nothing but the rates; knows no library.
  */
@@ -37,17 +37,31 @@ void http_request_id(struct http_request *rq)
 		hex_u64(random_u64(), rq->id);
 }
 
-/* What belongs to the tree is not counted either: clients on a neighbour's
- * host may ask as often as others. */
+static bool of_neighbour(const struct http_config *config,
+			 const struct http_request *rq,
+			 const struct http_route *route)
+{
+	return route_between_agents(route) && config->is_neighbour &&
+	       config->is_neighbour(config->ctx, &rq->client.addr);
+}
+
+/*
+ * What a neighbour asks with its token is not counted: clients on its host may
+ * ask as often as others.  Hello comes before the token, once a connection: it
+ * has a count of its own there.
+ */
 static bool too_often(struct http_gate *gate, const struct http_request *rq,
 		      const struct http_route *route)
 {
-	const struct http_config *config = gate->config;
+	struct limit *rate = &gate->rate;
 
-	if (route_between_agents(route) && config->is_neighbour &&
-	    config->is_neighbour(config->ctx, &rq->client.addr))
-		return false;
-	return limit_count(&gate->rate, &rq->client.addr) > REQUESTS_ADDR;
+	if (of_neighbour(gate->config, rq, route)) {
+		if (route->role == ROLE_PEER && (rq->roles & ROLE_PEER))
+			return false;
+		if (route->role == ROLE_NONE)
+			rate = &gate->hellos;
+	}
+	return limit_count(rate, &rq->client.addr) > REQUESTS_ADDR;
 }
 
 /* Fits the rate and the roles of the route? */
@@ -61,10 +75,10 @@ static enum error_code check_caller(struct http_gate *gate,
 
 	if (gate->stopping)
 		return ERR_UNAVAILABLE;
-	if (too_often(gate, rq, route))
-		return ERR_RATE;
 	result = auth_roles(auth, http_header(rq, "Authorization"),
 			    &rq->client.addr, &rq->roles);
+	if (too_often(gate, rq, route))
+		return ERR_RATE;
 	if (result == AUTH_OK && role != ROLE_IN_HANDLER)
 		result = auth_allows(auth, rq->roles, role);
 	return result == AUTH_OK          ? ERR_NONE
@@ -91,6 +105,8 @@ enum error_code http_admit(struct http_gate *gate, const struct http_head *head,
 	if (!*route)
 		return *allowed ? ERR_METHOD : ERR_NOT_FOUND;
 	rq->legacy = (*route)->legacy;
+	if (head->spare && !route_between_agents(*route))
+		return ERR_UNAVAILABLE;
 	e = guard_check_framing(&head->guard, first, &length);
 	if (e == ERR_NONE)
 		e = guard_check_body(&head->guard, *route, length,

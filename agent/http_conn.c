@@ -4,8 +4,9 @@
  * means for: connections from an address, time for a whole request (shutdown()
  * makes the library close the connection), clients' questions that take time.
  * Some connections are kept for neighbours in the tree, so that a busy agent
- * still answers them; what they are used for is not known when they come, so
- * no address has many of these either.
+ * still answers them.  Who is at a neighbour's address is not known when they
+ * come: no address has many of these either, nothing but what is between agents
+ * is answered over them, and one over which no peer has asked yet gives way.
  *
  * A connection lives from accept to close, in one list; a list of 288 needs no
  * index.  The descriptor is the library's.  One timer looks at all; none runs
@@ -51,30 +52,64 @@ int http_listen(const struct endpoint *ep)
 	return fd;
 }
 
+/* a: NULL for all. */
 static unsigned conns_from(const struct http_conns *cs, const struct ip_addr *a,
 			   bool spare)
 {
 	unsigned n = 0;
 
 	for (const struct http_conn *c = cs->first; c; c = c->next)
-		n += c->spare == spare && addr_equal(&c->client.addr, a);
+		n += c->spare == spare && !c->closing &&
+		     (!a || addr_equal(&c->client.addr, a));
 	return n;
 }
 
 static bool common_room(const struct http_conns *cs, const struct ip_addr *a)
 {
-	return cs->n - cs->n_spare < HTTP_CONNS &&
+	return conns_from(cs, NULL, false) < HTTP_CONNS &&
 	       conns_from(cs, a, false) < CONNS_ADDR;
 }
 
-bool http_conns_room(const struct http_conns *cs, const struct ip_addr *a)
+/* The spare one that waits longest for a peer to ask over it; or NULL. */
+static struct http_conn *conn_to_give_way(const struct http_conns *cs,
+					  const struct ip_addr *a)
+{
+	struct http_conn *oldest = NULL;
+
+	for (struct http_conn *c = cs->first; c; c = c->next) {
+		if (!c->spare || c->peer || c->kept || c->closing ||
+		    (a && !addr_equal(&c->client.addr, a)))
+			continue;
+		if (!oldest || c->since_ms <= oldest->since_ms)
+			oldest = c;
+	}
+	return oldest;
+}
+
+static bool spare_room(struct http_conns *cs, const struct ip_addr *a)
+{
+	struct http_conn *c;
+
+	if (conns_from(cs, a, true) >= CONNS_SPARE_ADDR)
+		c = conn_to_give_way(cs, a);
+	else if (conns_from(cs, NULL, true) >= HTTP_CONNS_SPARE)
+		c = conn_to_give_way(cs, NULL);
+	else
+		return true;
+	if (!c)
+		return false;
+	c->closing = true;
+	shutdown(c->fd, SHUT_RDWR);
+	return true;
+}
+
+bool http_conns_room(struct http_conns *cs, const struct ip_addr *a)
 {
 	const struct http_config *config = cs->config;
 
 	return common_room(cs, a) ||
-	       (cs->n_spare < HTTP_CONNS_SPARE &&
-		conns_from(cs, a, true) < CONNS_SPARE_ADDR &&
-		config->is_neighbour && config->is_neighbour(config->ctx, a));
+	       (config->is_neighbour && config->is_neighbour(config->ctx, a) &&
+		spare_room(cs, a));
 }
 
 /*
@@ -131,7 +166,6 @@ struct http_conn *http_conn_add(struct http_conns *cs, int fd,
 		return NULL;
 	}
 	c->spare = !common_room(cs, &c->client.addr);
-	cs->n_spare += c->spare;
 	c->number = ++cs->n_accepted;
 	c->next = cs->first;
 	if (c->next)
@@ -150,7 +184,6 @@ void http_conn_del(struct http_conns *cs, struct http_conn *c)
 	else
 		cs->first = c->next;
 	cs->n--;
-	cs->n_spare -= c->spare;
 	free(c);
 }
 

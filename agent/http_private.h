@@ -31,6 +31,8 @@ struct http_conn {
 	struct endpoint client, local;
 	uint64_t number;
 	bool spare;        /* one of HTTP_CONNS_SPARE */
+	bool peer;         /* a peer asked over it: never gives way */
+	bool closing;      /* gives way; counts no more */
 	bool kept;         /* a handler has its request and answers later */
 	bool question;     /* which is a client's */
 	bool upgraded;     /* it belongs to whoever asked for that */
@@ -42,15 +44,15 @@ struct http_conns {
 	struct loop *loop;
 	const struct http_config *config;
 	struct http_conn *first; /* the newest */
-	unsigned n, n_spare, n_kept, n_questions;
+	unsigned n, n_kept, n_questions;
 	uint64_t n_accepted;
 	struct loop_timer sweep;
 };
 
 /* A listening socket, or -errno. */
 int http_listen(const struct endpoint *ep);
-/* Is there room for one more from this address? */
-bool http_conns_room(const struct http_conns *cs, const struct ip_addr *from);
+/* Is there room for one more from this address?  Another may give way to it. */
+bool http_conns_room(struct http_conns *cs, const struct ip_addr *from);
 /* NULL: no memory, or nobody knows whose it is. */
 struct http_conn *http_conn_add(struct http_conns *cs, int fd,
 				const struct sockaddr *client);
@@ -71,11 +73,12 @@ bool http_query_room(const struct http_conns *cs, const struct http_conn *c,
 struct http_head {
 	struct guard guard;
 	struct guard_request first;
+	bool spare; /* over a connection kept for neighbours */
 };
 
 struct http_gate {
 	const struct http_config *config;
-	struct limit rate;
+	struct limit rate, hellos; /* hellos: from neighbours' addresses */
 	bool stopping;
 };
 

@@ -136,6 +136,8 @@ static void serve(struct agent *a, struct http_request *rq, enum tree_kind kind)
 
 	if (api && strncmp(api, PEER_API, 2) != 0) {
 		w.m.word = TREE_VERSION;
+		if (rq->roles & ROLE_PEER)
+			w.m.epoch = tree_epoch(o->tree);
 		reply_wire(rq, &w);
 		return;
 	}

@@ -20,6 +20,7 @@ import lab as lab_module
 from lab import AGENT_UID, best_of_3, status_of, wait_until, within
 
 PORT = 8000
+BETWEEN_AGENTS = "/api/v1/peer/open"
 LOCAL = b"Host: 127.0.0.1\r\n"
 COMMON = {"cache-control": "no-store", "x-content-type-options": "nosniff",
           "content-security-policy":
@@ -380,12 +381,12 @@ def test_slow_clients_are_closed(host, server):
         s.close()
 
 
-def usable(connections):
+def usable(connections, *request):
     """How many of them get an answer."""
     n = 0
     for s in connections:
         with contextlib.suppress(ConnectionError):
-            s.sendall(get("/open"))
+            s.sendall(get(*request or ["/open"]))
             n += read_reply(s).status == 200
     return n
 
@@ -406,17 +407,45 @@ def test_connections_in_all(host, server):
         # room for sixteen more of each neighbour
         more = [stack.enter_context(connect(host, f"127.0.5.{i // 20 + 1}"))
                 for i in range(30)]
-        assert usable(more) == 26
+        assert usable(more, BETWEEN_AGENTS) == 26
 
 
 def test_neighbour_takes_no_room_of_others(host, server):
     with contextlib.ExitStack() as stack:
         many = [stack.enter_context(connect(host, "127.0.5.1"))
                 for _ in range(60)]
-        assert usable(many) == 48
+        assert usable(many, BETWEEN_AGENTS) == 48
         many = [stack.enter_context(connect(host, f"127.0.2.{i // 30 + 1}"))
                 for i in range(230)]
         assert usable(many) == 224
+
+
+def test_connections_kept_for_neighbours(host, tokens):
+    """Whoever else is at the address of a neighbour gets none of those that
+    are kept for it: idle ones give way, and what clients ask is refused; those
+    that it uses itself stay."""
+    process = start_server(host, PORT, tokens)
+    peer = (BETWEEN_AGENTS, "Authorization: Bearer peer")
+    address = "127.0.5.6"
+    with contextlib.ExitStack() as stack:
+        def connections(n):
+            return [stack.enter_context(connect(host, address))
+                    for _ in range(n)]
+
+        connections(32)
+        greeted = connections(16)
+        assert usable(greeted, "/api/v1/peer/hello") == 16
+        client, = connections(1)
+        client.sendall(get("/open"))
+        assert read_reply(client).status == 503
+        assert read_reply(client).status == 0  # and closed
+        own = []
+        for _ in range(16):
+            own += connections(1)
+            assert usable(own[-1:], *peer) == 1
+        connections(20)
+        assert usable(own, *peer) == 16
+    assert process.stop() == 0, process.log()
 
 
 def test_upgrade(host, server):
@@ -466,6 +495,42 @@ def test_requests_per_second_of_neighbours(host, server):
     n, reply, seconds = until_refused(host, "127.0.0.6", "/api/v1/peer/open")
     within(seconds, 0.9, f"{n} requests")
     assert (reply.status, n) == (429, 200)
+
+
+def until_limited(host, source, *request):
+    """(replies until 429, their statuses), a connection for each"""
+    statuses, began = [], time.monotonic()
+    while len(statuses) < 300:
+        status = ask(host, get(*request), source).status
+        if status == 429:
+            break
+        statuses.append(status)
+    within(time.monotonic() - began, 0.9, f"{len(statuses)} requests")
+    return len(statuses), set(statuses)
+
+
+@best_of_3
+def test_requests_per_second_without_a_token(host, tokens):
+    """An address proves nothing where there are tokens: what a neighbour's
+    token is not with is limited; hello, which comes before the token, has a
+    count of its own at a neighbour's address."""
+    process = start_server(host, PORT, tokens)
+    try:
+        n, statuses = until_limited(host, "127.0.5.7", BETWEEN_AGENTS)
+        assert (n, statuses) == (200, {401})
+        n, statuses = until_limited(host, "127.0.5.7", "/api/v1/peer/hello")
+        assert (n, statuses) == (200, {200})
+        read = "Authorization: Bearer read"
+        n, statuses = until_limited(host, "127.0.5.8", BETWEEN_AGENTS, read)
+        assert (n, statuses) == (200, {403})
+        n, statuses = until_limited(host, "127.0.5.8", BETWEEN_AGENTS,
+                                    "Authorization: Bearer peer")
+        assert (n, statuses) == (300, {200})
+        n, statuses = until_limited(host, "127.0.0.7", "/api/v1/peer/hello")
+        assert (n, statuses) == (200, {200})
+        assert ask(host, get("/open"), "127.0.0.7").status == 429
+    finally:
+        assert process.stop() == 0, process.log()
 
 
 def waiting(stack, host, source, path="/late/3000"):

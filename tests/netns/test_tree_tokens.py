@@ -171,8 +171,37 @@ def test_version_and_epoch_are_on_all_answers():
             assert answer(409, *asked) == (epoch, epoch), asked
         assert answer(200, "GET", "tasks?owner=root") == (epoch, None)
         assert answer(400, "POST", "beat", "{}") == (epoch, None)
+        other = {"X-Linnet-Api": "2.0"}
+        for path in ("beat", "hello"):
+            assert answer(409, "POST", path, "{}", {**peer, **other}) == (
+                epoch, epoch)
+        assert answer(409, "POST", "hello", "{}", other) == (None, None)
         assert answer(403, "POST", "ask", "{}", BOSS) == (None, None)
         assert answer(401, "POST", "ask", "{}", {}) == (None, None)
+
+
+def test_a_flood_from_the_parents_address():
+    """Who is there without its token takes neither connections nor the room
+    for requests of the parent."""
+    with pair() as (root, child, task), contextlib.ExitStack() as stack:
+        peer = {"Authorization": "Bearer " + "f" * 43}
+
+        def call(headers=None):
+            return request(root.host, child.address, "GET",
+                           "/api/v1/peer/tasks?owner=root",
+                           headers=headers).status
+
+        for _ in range(60):
+            s = stack.enter_context(root.host.socket())
+            s.connect((child.address, 8000))
+        assert call() == 401
+        assert call(peer) == 200
+        assert request(root.host, child.address, "GET", "/api/v1/status",
+                       headers=BOSS).status == 503
+        assert any(call() == 429 for _ in range(500))
+        for _ in range(20):
+            assert call(peer) == 200
+            assert ask(root, task).json()["meta"]["coverage"]["complete"]
 
 
 def test_seeds_are_for_who_may_need_them_back():

@@ -169,6 +169,7 @@ static const struct http_route routes[] = {
 	{ "/late/*", HTTP_GET, ROLE_READ, 0, 0, false, wait_first },
 	{ "/large/*", HTTP_GET, ROLE_READ, 0, 0, false, large },
 	{ "/upgrade", HTTP_GET, ROLE_READ, 0, 0, false, upgrade },
+	{ "/api/v1/peer/hello", HTTP_GET, ROLE_NONE, 0, 0, false, echo },
 	{ "/api/v1/peer/open", HTTP_GET, ROLE_PEER, 0, 0, false, echo },
 	{ "/api/v1/peer/late/*", HTTP_GET, ROLE_PEER, 0, 0, false, wait_first },
 };
