@@ -5,8 +5,9 @@
  * of hosts below it alone: what it says of others is dropped.  Who is not heard
  * is in the coverage, and nothing is guessed of it.
  *
- * The last roster is kept for a client that goes on to the next page.  The
- * whole list is in memory while it is made: ROSTER_AGENTS bound it.
+ * The last rosters of more than a page are kept for clients that go on to the
+ * next one; a cursor names its roster.  The whole list is in memory while it is
+ * made: ROSTER_AGENTS bound it.
  */
 #include "agent/roster.h"
 
@@ -27,14 +28,22 @@
 #define OPS_MAX   8
 #define OPS_PEER  2     /* of them, kept for the parent */
 #define KEEP_MS   10000 /* for a next page */
+#define KEPT      4
+
+/* What a client was answered. */
+struct roster_kept {
+	uint32_t number; /* 0: none */
+	uint64_t since_ms;
+	struct roster roster; /* by id */
+	struct coverage_report report;
+};
 
 struct rosters {
 	struct agent *agent;
 	struct roster_op *ops;
 	unsigned n_ops;
-	struct roster kept; /* by id */
-	struct coverage_report report;
-	uint64_t kept_ms; /* 0: none */
+	struct roster_kept kept[KEPT]; /* number modulo KEPT */
+	uint32_t number;               /* of the last one */
 };
 
 struct roster_op {
@@ -277,36 +286,50 @@ static void put_agent(struct json_out *o, const struct roster_agent *x)
 		json_put_null(o, "latency_ms");
 }
 
-static void page_send(struct v1_call *c)
+/* Are there more? */
+static bool page_send(struct v1_call *c, const struct roster_kept *k)
 {
-	const struct rosters *all = c->agent->rosters;
+	const struct roster *r = &k->roster;
 	const struct tree_row *row;
-	struct http_reply r;
+	struct http_reply reply;
 	struct json_out o;
 	uint32_t n;
+	bool more;
 
+	c->list = k->number;
 	row = overlay_rows(c->agent->overlay, &n);
 	v1_page(c, n);
-	v1_begin(&r, &o, 200);
+	more = c->offset + c->n_page < n;
+	v1_begin(&reply, &o, 200);
 	json_open(&o, "data", '[');
 	for (uint32_t i = c->offset; i < c->offset + c->n_page; i++) {
 		json_open(&o, NULL, '{');
 		v1_put_node(&o, "node_id", &row[i].id);
-		put_agent(&o, all->kept.n ? bsearch(&row[i].id, all->kept.agent,
-						    all->kept.n,
-						    sizeof(*all->kept.agent),
-						    id_order)
-					  : NULL);
+		put_agent(&o, bsearch(&row[i].id, r->agent, r->n,
+				      sizeof(*r->agent), id_order));
 		json_close(&o, '}');
 	}
 	json_close(&o, ']');
 	json_open(&o, "meta", '{');
-	v1_put_coverage(&o, &all->report);
+	v1_put_coverage(&o, &k->report);
 	v1_put_cursor(c, &o);
 	json_put_str(&o, "request_id", c->rq->id);
 	json_close(&o, '}');
 	json_close(&o, '}');
-	v1_send(c, &r);
+	v1_send(c, &reply);
+	return more;
+}
+
+/* NULL: it is of none, or of one that is gone. */
+static const struct roster_kept *kept_find(const struct rosters *all,
+					   uint32_t number)
+{
+	const struct roster_kept *k = &all->kept[number % KEPT];
+
+	return number && k->number == number &&
+			       clock_mono_ms() - k->since_ms < KEEP_MS
+		       ? k
+		       : NULL;
 }
 
 static void op_done(void *arg)
@@ -314,35 +337,47 @@ static void op_done(void *arg)
 	struct roster_op *op = arg;
 	struct rosters *all = op->all;
 	struct v1_call *c = op->call;
+	struct roster_kept k = { .roster = op->roster }, *at;
 
 	if (!c) {
 		peer_send(op);
 		op_free(op);
 		return;
 	}
-	roster_fini(&all->kept);
-	all->kept = op->roster;
 	op->roster = (struct roster){ 0 };
 	/* the id is the first of it */
-	qsort(all->kept.agent, all->kept.n, sizeof(*all->kept.agent), id_order);
-	coverage_report(all->agent, &all->kept.coverage, &op->scope,
-			&all->report);
-	all->kept_ms = clock_mono_ms();
+	qsort(k.roster.agent, k.roster.n, sizeof(*k.roster.agent), id_order);
+	coverage_report(all->agent, &k.roster.coverage, &op->scope, &k.report);
 	op_free(op);
-	page_send(c);
+	k.number = all->number + 1;
+	k.since_ms = clock_mono_ms();
+	if (!page_send(c, &k)) {
+		roster_fini(&k.roster);
+		return;
+	}
+	all->number = k.number;
+	at = &all->kept[k.number % KEPT];
+	roster_fini(&at->roster);
+	*at = k;
 }
 
 static void get_agents(void *ctx, struct http_request *rq)
 {
 	struct v1_call *c = v1_list_call(ctx, rq, FIELD(TIMEOUT), NULL);
 	struct rosters *all = ((struct agent *)ctx)->rosters;
+	const struct roster_kept *k;
 	struct roster_op *op;
 
 	if (!c)
 		return;
-	if (c->offset && all->kept_ms &&
-	    clock_mono_ms() - all->kept_ms < KEEP_MS) {
-		page_send(c);
+	if (c->offset) {
+		k = kept_find(all, c->list);
+		if (k)
+			(void)page_send(c, k);
+		else
+			v1_error(c, ERR_MALFORMED, field_name(F_CURSOR),
+				 "of answers that are not kept any more: begin "
+				 "with the first page");
 		return;
 	}
 	op = op_new(all, OPS_MAX - OPS_PEER);
@@ -374,6 +409,8 @@ int rosters_open(struct rosters **out, struct agent *a)
 	if (!*out)
 		return -ENOMEM;
 	(*out)->agent = a;
+	/* no cursor of before a restart is of one of now */
+	(*out)->number = (uint32_t)random_u64();
 	return 0;
 }
 
@@ -385,6 +422,7 @@ void rosters_free(struct rosters *all)
 		free(all->ops->call);
 		op_free(all->ops);
 	}
-	roster_fini(&all->kept);
+	for (unsigned i = 0; i < KEPT; i++)
+		roster_fini(&all->kept[i].roster);
 	free(all);
 }

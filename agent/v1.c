@@ -93,8 +93,9 @@ void v1_end(struct v1_call *c, struct http_reply *r, struct json_out *o)
 }
 
 /*
- * A cursor is the time it was given and the place to go on: lists are made
- * anew for each page, so it only has to be young, not remembered.
+ * A cursor is the time it was given and the place to go on, with the number of
+ * the list if that is kept; others are made anew for each page, so it only has
+ * to be young, not remembered.
  */
 void v1_page(struct v1_call *c, uint64_t total)
 {
@@ -113,23 +114,24 @@ void v1_put_cursor(const struct v1_call *c, struct json_out *o)
 	if (c->offset + (uint64_t)c->n_page >= c->total)
 		return;
 	hex_u64(clock_wall_ms(), text);
-	hex_u64(c->offset + (uint64_t)c->n_page, text + 16);
+	hex_u64((uint64_t)c->list << 32 | (c->offset + c->n_page), text + 16);
 	json_put_str(o, "next_cursor", text);
 }
 
 /* 0, or -EINVAL when the cursor is not ours or too old. */
 static int cursor_take(struct v1_call *c)
 {
-	uint64_t given, offset, now = clock_wall_ms();
+	uint64_t given, place, now = clock_wall_ms();
 
 	if (!(c->f.set & FIELD(CURSOR)))
 		return 0;
 	if (strlen(c->f.cursor) != 32 ||
 	    hex_parse_u64(c->f.cursor, 16, &given) ||
-	    hex_parse_u64(c->f.cursor + 16, 16, &offset) || given > now ||
-	    now - given > CURSOR_MS || offset > UINT32_MAX)
+	    hex_parse_u64(c->f.cursor + 16, 16, &place) || given > now ||
+	    now - given > CURSOR_MS)
 		return -EINVAL;
-	c->offset = (uint32_t)offset;
+	c->list = (uint32_t)(place >> 32);
+	c->offset = (uint32_t)place;
 	return 0;
 }
 

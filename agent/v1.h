@@ -20,6 +20,7 @@ struct v1_call {
 	struct walk_scope scope; /* of a new task */
 	uint32_t offset, n_page; /* page of a list: first item, items */
 	uint64_t total;          /* items of the whole list */
+	uint32_t list; /* which one a cursor goes on in; 0: made for each page */
 };
 
 /*

@@ -172,6 +172,11 @@ void doc_put(struct doc *d, const char *name, struct doc *value)
 		member_add(d, name, in(value));
 }
 
+struct doc *doc_share(struct doc *d)
+{
+	return out(json_object_get(in(d)));
+}
+
 struct doc *doc_list_new(void)
 {
 	return out(json_object_new_array());

@@ -33,6 +33,7 @@ void doc_put_str(struct doc *d, const char *name, const char *value);
 void doc_put_u64(struct doc *d, const char *name, uint64_t value);
 void doc_put_real(struct doc *d, const char *name, double value);
 void doc_put(struct doc *d, const char *name, struct doc *value); /* takes */
+struct doc *doc_share(struct doc *d); /* one more that frees it */
 struct doc *doc_list_new(void);
 void doc_list_join(struct doc *list, struct doc *more); /* appends items */
 const char *doc_print(struct doc *d); /* borrowed until the next change */

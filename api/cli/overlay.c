@@ -18,6 +18,7 @@ struct tree {
 	struct doc *members; /* list of all hosts */
 	struct doc *agents;  /* what each of them said of itself; NULL: who
 			      * was asked would not tell */
+	struct doc *heard;   /* meta of that, with its coverage */
 	bool whole;          /* nobody is down */
 };
 
@@ -138,36 +139,42 @@ static void tree_lines(const struct cli *c, struct tree *t, struct doc *data)
 	}
 	lost_add(t, self, children);
 	/* an agent that is not the root knows all hosts, but not all parents */
-	if (hosts > t->table.n / t->table.n_columns)
+	if (!c->json && hosts > t->table.n / t->table.n_columns)
 		note(c, "%llu hosts further down are not shown: ask the root",
 		     (unsigned long long)(hosts -
 					  t->table.n / t->table.n_columns));
 }
 
-/* As lines, or as one document of all three; takes members and agents. */
-static int tree_print(const struct cli *c, struct answer *an,
-		      struct doc *members, struct doc *agents)
+/* As lines, or as one document of all three with the coverage of agents. */
+static int tree_print(const struct cli *c, struct answer *an, struct tree *t)
 {
-	struct tree t = { .members = members,
-			  .agents = agents,
-			  .whole = agents };
 	struct doc *data = doc_get(an->doc, "data");
+	struct doc *coverage = doc_get(t->heard, "coverage");
 	int ret = CLI_DONE;
 
-	tree_lines(c, &t, data);
-	if (!c->json)
-		ret = table_finish(c, &t.table);
-	else
-		table_fini(&t.table);
-	doc_put(data, "members", members);
-	doc_put(data, "agents", agents);
-	if (c->json)
+	tree_lines(c, t, data);
+	if (c->json) {
+		table_fini(&t->table);
+		doc_put(data, "members", doc_share(t->members));
+		doc_put(data, "agents", doc_share(t->agents));
+		doc_put(doc_get(an->doc, "meta"), "coverage",
+			doc_share(coverage));
 		puts(doc_print(an->doc));
-	return ret ? ret : t.whole ? CLI_DONE : CLI_PARTIAL;
+		t->whole &= !coverage ||
+			    doc_true(doc_get(coverage, "complete"));
+	} else {
+		ret = table_finish(c, &t->table);
+		t->whole &= coverage_note(c, t->heard) == CLI_DONE;
+	}
+	return ret ? ret : t->whole ? CLI_DONE : CLI_PARTIAL;
 }
 
-/* A list, all its pages in one; empty if the agent is too old to have it. */
-static int list_get(struct cli *c, const char *name, struct doc **out)
+/*
+ * A list, all its pages in one; empty if the agent is too old to have it.
+ * meta: of its last page, or NULL.
+ */
+static int list_get(struct cli *c, const char *name, struct doc **out,
+		    struct doc **meta)
 {
 	struct doc *all = doc_list_new();
 	char cursor[DOC_TEXT_LEN] = "";
@@ -193,6 +200,8 @@ static int list_get(struct cli *c, const char *name, struct doc **out)
 			doc_text(doc_get(an.doc, "meta.next_cursor"), cursor);
 		if (an.status == 200)
 			doc_list_join(all, doc_get(an.doc, "data"));
+		if (meta && an.status == 200 && !*cursor)
+			*meta = doc_share(doc_get(an.doc, "meta"));
 		answer_fini(&an);
 	} while (*cursor);
 	if (ret)
@@ -204,18 +213,22 @@ static int list_get(struct cli *c, const char *name, struct doc **out)
 
 int verb_overlay_show(struct cli *c)
 {
-	struct doc *members = NULL, *agents = NULL;
+	struct tree t = { 0 };
 	struct answer an;
 	int ret = exchange(c, "GET", OVERLAY_URL, NULL, 0, &an);
 
 	if (ret)
 		return ret;
-	ret = list_get(c, "/members", &members);
+	ret = list_get(c, "/members", &t.members, NULL);
 	/* the tree is shown without, too */
 	if (!ret)
-		(void)list_get(c, "/agents", &agents);
+		(void)list_get(c, "/agents", &t.agents, &t.heard);
+	t.whole = t.agents;
 	if (!ret)
-		ret = tree_print(c, &an, members, agents);
+		ret = tree_print(c, &an, &t);
+	doc_free(t.members);
+	doc_free(t.agents);
+	doc_free(t.heard);
 	answer_fini(&an);
 	return ret;
 }

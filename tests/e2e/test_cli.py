@@ -299,11 +299,15 @@ def test_overlay_tree(server, linnet):
             {"node_id": f"{6:032x}", **unknown},
             {"node_id": f"{7:032x}", **unknown},
             {"node_id": f"{4:032x}", **said, "tasks_same": True}],
-            "meta": {}})])
+            "meta": {"coverage": PARTIAL}})])
     done = linnet("overlay", "show")
     assert [r.split()[3:6] for r in done.stdout.splitlines()[1:]] == [
         ["4", "3", "0.0.9"], ["4", "same", "0.0.9"], ["4", "differ", "0.0.9"],
         ["-", "-", "-"], ["-", "differ", "-"], ["1", "-", "-"]]
+    assert done.stderr.endswith(
+        "linnet: partial: 5 of 8 hosts answered; missing: "
+        "10.0.0.7 (unreachable), 10.0.0.8 (behind), 1 more\n")
+    assert done.returncode == 3
     server.replies["GET /api/v1/overlay/agents"] = (503, {
         "type": "/problems/unavailable", "status": 503, "title": "busy"})
     done = linnet("overlay", "show")
@@ -319,20 +323,23 @@ def test_overlay_as_json(server, linnet):
     agents = [{"node_id": f"{n:032x}", "version": "0.1.0", "tasks": 3,
                "tasks_hash": "a" * 16} for n in (2, 4, 5)]
 
-    def show(status, last):
+    def show(status, last, coverage=COMPLETE):
         server.replies["GET /api/v1/overlay"] = (200, {
             "data": overlay, "meta": {"request_id": "5f1c"}})
         server.replies["GET /api/v1/overlay/members"] = (0, [
             (200, {"data": rows[:2], "meta": {"next_cursor": "c1"}}),
             (200, {"data": [last], "meta": {}})])
         server.replies["GET /api/v1/overlay/agents"] = (
-            status, {"data": agents, "meta": {}})
+            status, {"data": agents, "meta": {"coverage": coverage}})
         done = linnet("overlay", "show", "-o", "json")
+        assert status != 200 or done.stderr == ""
         return done.returncode, json.loads(done.stdout)
 
     assert show(200, rows[2]) == (0, {
         "data": {**overlay, "members": rows, "agents": agents},
-        "meta": {"request_id": "5f1c"}})
+        "meta": {"request_id": "5f1c", "coverage": COMPLETE}})
+    status, document = show(200, rows[2], PARTIAL)
+    assert status == 3 and document["meta"]["coverage"] == PARTIAL
     down = member(5, 4, now, "down")
     status, document = show(200, down)
     assert status == 3 and document["data"]["members"] == [*rows[:2], down]
@@ -354,6 +361,7 @@ def test_overlay_below_the_root(server, linnet):
     assert [r.split()[:2] for r in done.stdout.splitlines()[1:]] == [
         ["10.0.0.2", "asked"], ["10.0.0.4", "up"]]
     assert "2 hosts further down are not shown: ask the root" in done.stderr
+    assert linnet("overlay", "show", "-o", "json").stderr == ""
 
 
 def test_overlay_changes(server, linnet):

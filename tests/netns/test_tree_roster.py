@@ -126,6 +126,31 @@ def lies(tree, server, node_ids):
     server.say = None
 
 
+def pages_of_two_clients(root, cursor):
+    """A page goes on with the answers that the first was of: those of before
+    the last host stopped, whoever asked meanwhile."""
+    def page(cursor):
+        return root.get(f"{AGENTS}?limit=3&cursor={cursor}")
+
+    def other():
+        return root.get(AGENTS + "?limit=3&timeout=100ms").json()[
+            "meta"]["next_cursor"]
+
+    later = other()
+    for _ in range(2):
+        agent, = page(cursor).json()["data"]
+        assert agent["version"], agent
+        agent, = page(later).json()["data"]
+        assert agent["version"] is None, agent
+    for _ in range(4):
+        other()
+    r = page(cursor)
+    assert r.status == 400, r.text
+    assert r.json()["errors"] == [
+        {"field": "cursor", "reason": "of answers that are not kept any more: "
+         "begin with the first page"}], r.text
+
+
 def test_roster():
     with Tree(SHAPE) as tree:
         node_ids = ids(tree)
@@ -171,7 +196,9 @@ def test_roster():
         assert len(first["data"]) == 3 and len(rest["data"]) == 1
 
         # clients that ask for what takes long leave room for the parent
+        first = tree.root.get(AGENTS + "?limit=3").json()
         tree.nodes[3].agent.signal(signal.SIGSTOP)
+        pages_of_two_clients(tree.root, first["meta"]["next_cursor"])
         with ThreadPoolExecutor(10) as pool:
             asked = [pool.submit(tree.nodes[2].get, AGENTS) for _ in range(10)]
             wait_until(lambda: any(f.done() and f.result().status == 503
