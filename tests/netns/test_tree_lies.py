@@ -190,18 +190,25 @@ def test_epoch_of_a_child():
 def speak_of(server, node, up):
     """It has a younger one of this id below it, elsewhere; or that has left."""
     status = node.get("/api/v1/status").json()["data"]
+    server.hash = 0xaa
 
     def beat(value):
-        value["rows_hash"] = "00000000000000aa"
+        value["rows_hash"] = f"{server.hash:016x}"
 
     def rows(value):
-        value["rows_hash"] = "00000000000000aa"
+        beat(value)
         value["rows"].append(
             [status["node_id"], value["rows"][0][0],
              f"{server.node.address}:8000", status["incarnation"] + 1, None, 0,
              up, not up])
         server.asked += 1
     server.rows, server.beat = rows, beat
+
+
+def wait_taken(server):
+    """Rows are fetched again only when those of before have been taken."""
+    server.hash, served = server.hash + 1, server.asked
+    wait_until(lambda: server.asked > served, 15, "rows are fetched again")
 
 
 def test_rows_of_others():
@@ -227,6 +234,7 @@ def test_rows_of_others():
         gone = {lost.address}
         wait_until(lambda: set(root.ask(**COUNTER).missing) == gone
                    and server.asked, 15, "it is lost, and said to have left")
+        wait_taken(server)
         for _ in range(10):
             reply = root.ask(**COUNTER)
             assert reply.answered == (3, 4) and not reply.complete
