@@ -102,9 +102,11 @@ static void child_changed(struct overlay *o, const struct node_id *id)
 		o->told[at] = (struct told){ .id = *id };
 	endpoint_format(&c.ep, 8000, text);
 	if (c.crowded && !o->told[at].crowded)
-		log_warnx("child %s tells of more hosts than it can have: "
+		log_warnx("child %s tells of more hosts than are believed: "
 			  "rejected",
 			  text);
+	else if (!c.crowded && o->told[at].crowded)
+		log_info("child %s is rejected no more", text);
 	o->told[at].crowded = c.crowded;
 	if (o->told[at].state == c.state)
 		return;

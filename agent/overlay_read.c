@@ -196,7 +196,7 @@ const struct child *overlay_child(const struct overlay *o, unsigned i)
 			 overlay_word_text(c.refused));
 	else if (c.crowded)
 		snprintf(out->refused, sizeof(out->refused),
-			 "more hosts than it can have");
+			 "more hosts than are believed");
 	out->last_seen_ms = c.seen_ms;
 	out->hosts = c.hosts;
 	out->height = c.height;

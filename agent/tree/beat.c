@@ -156,7 +156,8 @@ void beat_answered(struct tree *t, struct branch *b, const struct tree_msg *m)
 	b->said_hash = m->u.beaten.rows_hash;
 	b->whole = m->u.beaten.whole && b->sent_ms > b->grown_ms;
 	b->bad_rows &= b->said_hash != b->told_hash;
-	b->pub.crowded &= b->said_hash != b->told_hash;
+	if (b->said_hash == b->told_hash)
+		rows_crowded(t, b, false);
 	b->members_said = m->u.beaten.members_hash;
 	beat_sizes(t, b, m);
 	branch_state(t, b, CHILD_UP);

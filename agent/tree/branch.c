@@ -187,9 +187,8 @@ void branch_news(struct tree *t)
  * Its rows tell of it once all agents between have fetched them: each says in
  * its beats that it has.
  */
-void branch_grows(const struct tree *t, struct branch *b, uint32_t hosts)
+void branch_grows(const struct tree *t, struct branch *b)
 {
-	b->brought += MIN(hosts, TREE_MEMBERS - b->brought);
 	b->grown_ms = now_ms(t);
 	b->whole = false;
 }
@@ -233,7 +232,8 @@ void branch_granted(struct tree *t, struct branch *b,
 	if (!b->joined)
 		b->pub.hosts = m->hosts;
 	b->until_ms = now_ms(t) + GRANT_MS;
-	branch_grows(t, b, m->hosts);
+	branch_grows(t, b);
+	rows_brought(t, b, m);
 	rows_touch(t);
 	branch_start(t, b, FIRST_BEAT_MS);
 }

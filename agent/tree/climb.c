@@ -306,6 +306,8 @@ static void pass_up(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		tree_refuse(t, ref, TREE_GRANT, TREE_BUSY);
 		return;
 	}
+	c->from = m->lease;
+	c->mover = m->u.grant.mover;
 	up.lease = c->lease = t->lease;
 	up.u.grant.via[up.u.grant.n_via++] = t->self;
 	c->ref = tree_send(t, OP_CLIMB, 0, &t->path[t->n_path - 1].ep, &up,
@@ -335,7 +337,16 @@ static enum tree_word may_pass(const struct tree *t, const struct tree_msg *m)
 	return TREE_OK;
 }
 
-static void answer_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
+/* The root says that this mover may be below the child. */
+static void allowed(const struct tree *t, struct branch *b,
+		    const struct tree_mover *mover)
+{
+	rows_brought(t, b, mover);
+	rows_newcomer(t, b, &mover->id);
+}
+
+static void answer_grant(struct tree *t, struct branch *b,
+			 const struct tree_msg *m, uint64_t ref)
 {
 	struct tree_msg reply;
 	enum tree_word w;
@@ -343,6 +354,8 @@ static void answer_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 	msg_init(&reply, TREE_GRANT);
 	w = reign_grant(t, &m->u.grant.mover, &m->u.grant.mover.ep,
 			&m->u.grant.acceptor, &reply.u.granted.lease);
+	if (w == TREE_OK)
+		allowed(t, b, &m->u.grant.mover);
 	reply.word = w;
 	reply.u.granted.granted = w == TREE_OK;
 	reply.u.granted.nonce = m->u.grant.mover.nonce;
@@ -397,13 +410,12 @@ void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref)
 		return;
 	}
 	/* also if not: the child takes it for possible */
-	branch_grows(t, b, m->u.grant.mover.hosts);
-	rows_newcomer(t, b, &m->u.grant.mover.id);
+	branch_grows(t, b);
 	w = may_pass(t, m);
 	if (w != TREE_OK)
 		tree_refuse(t, ref, TREE_GRANT, w);
 	else if (t->place == PLACE_ROOT)
-		answer_grant(t, m, ref);
+		answer_grant(t, b, m, ref);
 	else
 		pass_up(t, m, ref);
 }
@@ -441,6 +453,7 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 {
 	struct climb *c = t->climbs;
 	struct tree_msg reply;
+	struct branch *b;
 
 	while (c && c->ref != ref)
 		c = c->next;
@@ -481,6 +494,9 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 			climb_accept(t, c, &m->u.granted.lease);
 		return;
 	}
+	b = branch_by_lease(t, &c->from);
+	if (b)
+		allowed(t, b, &c->mover);
 	msg_init(&reply, TREE_GRANT);
 	reply.u.granted = m->u.granted;
 	tree_reply(t, c->reply, &reply);

@@ -11,12 +11,15 @@
 #include "agent/tree/private.h"
 #include "agent/tree/rowset.h"
 
-#define WAIT_MS     500
-#define WAIT_MAX_MS 10000
-#define NEWCOMER_MS 60000 /* as long as one that left is told of */
+#define WAIT_MS         500
+#define WAIT_MAX_MS     10000
+#define NEWCOMER_MS     60000 /* as long as one that left is told of */
 /* Rows beside a host that came: children that never came, and who left. */
-#define ROWS_FREE   4096
-#define ROWS_A_HOST (1 + TREE_CHILDREN)
+#define ROWS_FREE       4096
+#define ROWS_A_HOST     (1 + TREE_CHILDREN)
+/* Of hosts of whom nothing is known but their number. */
+#define ROWS_A_STRANGER 2
+#define ROWS_STRANGERS  (1u << 17)
 
 void rows_page_drop(struct branch *b)
 {
@@ -52,7 +55,8 @@ static void take(struct tree *t, struct branch *b, struct tree_row *rows,
 	}
 	b->pub.hosts = b->n_hosts;
 	b->told_hash = hash;
-	b->bad_rows = b->pub.crowded = false;
+	b->bad_rows = false;
+	rows_crowded(t, b, false);
 	b->rows_wait_ms = 0;
 	b->rows_at_ms = now_ms(t) + WAIT_MS + n / 32;
 	rows_touch(t);
@@ -219,6 +223,124 @@ static int page_check(struct tree *t, struct branch *b)
 	return ret;
 }
 
+/* ---- how many ---- */
+
+void rows_crowded(struct tree *t, struct branch *b, bool crowded)
+{
+	if (b->pub.crowded == crowded)
+		return;
+	b->pub.crowded = crowded;
+	t->version++;
+	event(t, TREE_EVENT_CHILD, &b->pub.id);
+}
+
+/* Hosts of this subtree, itself included, as this child tells; 0: none. */
+static uint32_t hosts_at(const struct branch *b, const struct node_id *id)
+{
+	uint32_t i = 1, n = 1;
+
+	if (id_equal(&b->pub.id, id))
+		return b->n_hosts;
+	while (i < b->n_rows &&
+	       (b->rows[i].gone || !id_equal(&b->rows[i].id, id)))
+		i++;
+	if (i >= b->n_rows)
+		return 0;
+	for (uint32_t k = i + 1;
+	     k < b->n_rows && b->rows[k].level > b->rows[i].level; k++)
+		n += !b->rows[k].gone;
+	return n;
+}
+
+/* Hosts of the overlay that are known but by way of this child. */
+static uint32_t hosts_beside(const struct tree *t, const struct branch *b)
+{
+	uint32_t n = t->place == PLACE_ROOT ? t->n_rows : t->fleet;
+
+	n -= MIN(n, b->n_hosts);
+	return hosts_told(MAX(n, t->reign ? t->reign->floor : 0));
+}
+
+void rows_brought(const struct tree *t, struct branch *b,
+		  const struct tree_mover *m)
+{
+	uint32_t most =
+		MAX(ROWS_STRANGERS, ROWS_A_STRANGER * hosts_beside(t, b));
+	uint32_t hosts = MAX(hosts_told(m->hosts), 1), known = 1, rest;
+
+	/* a leaf is one; who has more below was elsewhere with them */
+	for (unsigned i = 0; hosts > 1 && i < t->n_children; i++)
+		if (t->child[i] != b)
+			known = MAX(known, hosts_at(t->child[i], &m->id));
+	known = MIN(known, hosts);
+	rest = MIN((hosts - known) * ROWS_A_STRANGER, most);
+	if (id_equal(&m->id, &b->pub.id)) { /* all that it has */
+		b->brought = MAX(b->brought, known);
+		b->strangers = MAX(b->strangers, rest);
+		return;
+	}
+	b->brought += MIN(known, TREE_MEMBERS - b->brought);
+	if (rest && !hosts_at(b, &m->id))
+		b->strangers += MIN(rest, most - MIN(most, b->strangers));
+}
+
+/* As many as can have come to it. */
+static uint64_t rows_most(const struct branch *b)
+{
+	return ROWS_FREE + (uint64_t)ROWS_A_HOST * b->brought + b->strangers;
+}
+
+/* Room for n of this child's beside those of the others that have no more? */
+static bool rows_fit(const struct tree *t, const struct branch *b, uint32_t n)
+{
+	uint64_t sum = n;
+
+	for (unsigned i = 0; i < t->n_children; i++)
+		if (t->child[i] != b)
+			sum += MIN(n, t->child[i]->n_rows);
+	return sum <= TREE_MEMBERS;
+}
+
+/* Its rows are not held any more; a root goes on expecting as many. */
+static void rows_reject(struct tree *t, struct branch *b)
+{
+	if (t->reign)
+		t->reign->floor = MAX(t->reign->floor, hosts_told(t->n_rows));
+	if (!b->announcing)
+		tree_cancel(t, &b->side);
+	free(b->rows);
+	b->rows = NULL;
+	b->n_rows = 0;
+	b->n_hosts = b->pub.hosts = 1;
+	b->rows_height = 0;
+	b->told_hash = 0;
+	rows_crowded(t, b, true);
+	fetch_later(t, b);
+	rows_touch(t);
+}
+
+/* The child that holds most gives way to those that hold less. */
+static void rows_room(struct tree *t, const struct branch *b, uint32_t n)
+{
+	for (;;) {
+		struct branch *most = NULL;
+		uint64_t sum = n;
+
+		for (unsigned i = 0; i < t->n_children; i++) {
+			struct branch *c = t->child[i];
+
+			if (c == b)
+				continue;
+			sum += c->n_rows;
+			if (!most || c->n_rows > most->n_rows)
+				most = c;
+		}
+		if (sum <= TREE_MEMBERS || !most)
+			return;
+		rows_reject(t, most);
+	}
+}
+
 static void page_whole(struct tree *t, struct branch *b)
 {
 	int ret = page_check(t, b);
@@ -232,21 +354,10 @@ static void page_whole(struct tree *t, struct branch *b)
 		fetch_later(t, b);
 		return;
 	}
+	rows_room(t, b, b->n_page);
 	take(t, b, b->page, b->n_page, b->page_hash);
 	b->page = NULL;
 	b->n_page = 0;
-}
-
-/* As many rows as a child can have, and all children together may. */
-static uint32_t rows_most(const struct tree *t, const struct branch *b)
-{
-	uint32_t room = TREE_MEMBERS;
-
-	for (unsigned i = 0; i < t->n_children; i++)
-		if (t->child[i] != b)
-			room -= MIN(room, t->child[i]->n_rows);
-	return (uint32_t)MIN(room,
-			     ROWS_FREE + (uint64_t)ROWS_A_HOST * b->brought);
 }
 
 /* Adds a page; 0, or -errno. */
@@ -259,7 +370,7 @@ static int page_take(const struct tree *t, struct branch *b,
 	if (!n || n > TREE_ROWS_PAGE || m->u.rows.offset != b->n_page ||
 	    (m->u.rows.next && m->u.rows.next != b->n_page + n))
 		return -EINVAL;
-	if (n + b->n_page > rows_most(t, b))
+	if (n + b->n_page > rows_most(b) || !rows_fit(t, b, n + b->n_page))
 		return -E2BIG;
 	if (b->n_page && m->u.rows.hash != b->page_hash)
 		return -EAGAIN;
@@ -282,11 +393,8 @@ void rows_done(struct tree *t, struct branch *b, int err,
 	if (b->announcing)
 		return; /* its next beat says what it has */
 	ret = err || m->word != TREE_OK ? -EAGAIN : page_take(t, b, m);
-	if (ret == -E2BIG && !b->pub.crowded) {
-		b->pub.crowded = true;
-		t->version++;
-		event(t, TREE_EVENT_CHILD, &b->pub.id);
-	}
+	if (ret == -E2BIG)
+		rows_crowded(t, b, true);
 	if (ret)
 		fetch_later(t, b);
 	else if (m->u.rows.next)

@@ -84,7 +84,8 @@ struct branch {
 	struct tree_row *rows, *page;  /* what it told; being fetched */
 	uint32_t n_rows, n_page;       /* the first is itself */
 	uint32_t n_hosts, rows_height; /* of the rows that are not gone */
-	uint32_t brought; /* hosts that came here with it, or to it since */
+	uint32_t brought;   /* hosts that came here with it, or to it since */
+	uint32_t strangers; /* rows of more of them, on their word alone */
 	struct newcomer *newcomer; /* a ring; NULL: none */
 	uint32_t n_newcomers;      /* noted since it is there */
 	uint64_t page_hash;
@@ -112,6 +113,7 @@ struct climb {
 	struct climb *next;
 	uint64_t reply, ref; /* to whom it is answered; our own request */
 	struct epoch lease;  /* our own when it went up */
+	struct epoch from;   /* the lease that it came under */
 	bool ours;           /* this agent is the acceptor */
 	bool probing;        /* hello to the mover is on its way */
 	struct endpoint ep;  /* of the mover */
@@ -384,8 +386,8 @@ void branch_leave(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void branch_start(struct tree *t, struct branch *b, uint64_t delay_ms);
 /* The next beats carry news: soon, but not all at once. */
 void branch_news(struct tree *t);
-/* A grant for it or somebody below it passed, with so many hosts. */
-void branch_grows(const struct tree *t, struct branch *b, uint32_t hosts);
+/* Hosts may be below it that it has not told of: a grant was asked for. */
+void branch_grows(const struct tree *t, struct branch *b);
 /* No answer can come by way of it from a host that has no row here. */
 bool branch_known(const struct branch *b);
 /* Children that were, and now are above this agent. */
@@ -496,6 +498,11 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 bool rows_whole(const struct tree *t);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);
+/* The root granted this mover a place at the child or below: rows may come. */
+void rows_brought(const struct tree *t, struct branch *b,
+		  const struct tree_mover *m);
+/* It tells of more rows than are read of it, or does not any more. */
+void rows_crowded(struct tree *t, struct branch *b, bool crowded);
 /* This one may be below the child before it tells of it. */
 void rows_newcomer(const struct tree *t, struct branch *b,
 		   const struct node_id *id);

@@ -208,7 +208,9 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 	b->n_hosts = b->pub.hosts = 1;
 	b->rows_height = 0;
 	b->told_hash = 0;
-	b->bad_rows = b->pub.crowded = false;
+	b->brought = b->strangers = 0;
+	b->bad_rows = false;
+	rows_crowded(t, b, false);
 	rows_touch(t);
 }
 
@@ -319,7 +321,7 @@ static void extras_merge(struct reign *r, const struct rowset *s,
 	for (uint32_t i = 0; i < r->n_extra; i++) {
 		const struct tree_row *w = rowset_find(s, &r->extra[i].row.id);
 
-		if (w >= &s->row[first])
+		if (w && w >= &s->row[first])
 			r->extra[w - &s->row[first]].known |= r->extra[i].known;
 	}
 }

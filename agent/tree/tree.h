@@ -47,7 +47,7 @@ struct tree_child {
 	int err;                /* -errno of its silence while not up */
 	uint32_t hosts, height; /* of its subtree, itself included: 1, 0 */
 	bool rows_known;        /* the rows held are all that are below */
-	bool crowded;           /* it tells of more hosts than it can have */
+	bool crowded;           /* it tells of more than is read of it */
 	uint32_t rtt_us;        /* of its last beat */
 	uint64_t seen_ms;       /* wall clock of its last beat; 0: never */
 	double offset_ms, error_ms; /* its clock against ours */

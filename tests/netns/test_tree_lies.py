@@ -270,9 +270,17 @@ def test_rows_of_many():
         wait_until(lambda: tree.root.ask(**COUNTER).missing ==
                    {liar: "rejected"}, 15, "it is rejected")
         check_answer(tree.root.ask(**COUNTER), ledger, {liar}, {"rejected"})
-        assert "more hosts than it can have" in agent.log()
         server.rows = server.beat = None
         check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+        # the log says each beginning and each end
+        server.rows, server.beat = rows, beat
+        wait_until(lambda: tree.root.ask(**COUNTER).missing ==
+                   {liar: "rejected"}, 15, "it is rejected again")
+        server.rows = server.beat = None
+        check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
+        log = agent.log()
+        assert log.count("more hosts than are believed: rejected") == 2
+        assert log.count("is rejected no more") == 2
         assert memory_kib(agent, "VmHWM") < rss + 8 * 1024
 
 

@@ -366,7 +366,7 @@ static void test_id_of_two(void **state)
 
 /* ---- more rows than there can be ---- */
 
-#define MANY 20000
+static uint32_t many;
 
 static void lie_many(struct node *n, struct tree_msg *m)
 {
@@ -374,7 +374,7 @@ static void lie_many(struct node *n, struct tree_msg *m)
 	struct tree_row *r;
 
 	if (m->kind == TREE_BEAT && m->word == TREE_OK)
-		m->u.beaten.rows_hash += 77;
+		m->u.beaten.rows_hash = 77;
 	if (m->kind != TREE_ROWS)
 		return;
 	if (m->word == TREE_OK) { /* the first page */
@@ -384,9 +384,11 @@ static void lie_many(struct node *n, struct tree_msg *m)
 	r = calloc(TREE_ROWS_PAGE, sizeof(*r));
 	assert_non_null(r);
 	for (uint32_t i = 0; i < TREE_ROWS_PAGE; i++) {
+		uint32_t k = offset + i;
+
 		r[i].ep = n->ep;
-		r[i].ep.port = (uint16_t)(offset + i + 1);
-		memcpy(r[i].id.b, &(uint32_t[]){ offset + i, 9, 9, 9 }, 16);
+		memcpy(&r[i].ep.addr.b[12], &(uint32_t){ k << 8 | 11 }, 4);
+		memcpy(r[i].id.b, &(uint32_t[]){ k, 9, 9, 9 }, 16);
 		r[i].parent = n->stored.id;
 		r[i].incarnation = 5;
 	}
@@ -394,36 +396,176 @@ static void lie_many(struct node *n, struct tree_msg *m)
 		r[0].id = n->stored.id;
 	m->word = TREE_OK;
 	m->u.rows.row = r;
-	m->u.rows.n = TREE_ROWS_PAGE;
+	m->u.rows.n = MIN(TREE_ROWS_PAGE, many - offset);
 	m->u.rows.hash = 77;
 	m->u.rows.offset = offset;
-	offset += TREE_ROWS_PAGE;
-	m->u.rows.next = offset < MANY ? offset : 0;
+	offset += m->u.rows.n;
+	m->u.rows.next = offset < many ? offset : 0;
 }
 
-/* A leaf that tells of thousands is believed nothing, and asked nothing. */
+static void must_crowd(struct world *w, unsigned liar, bool so)
+{
+	struct tree_child c;
+	unsigned k = tree_n_children(w->node[0].tree);
+
+	assert_int_equal(k, 6);
+	while (k--) {
+		tree_child_at(w->node[0].tree, k, &c);
+		assert_int_equal(c.crowded,
+				 so && endpoint_equal(&c.ep,
+						      &w->node[liar].ep));
+	}
+}
+
+/*
+ * A leaf that tells of thousands is believed nothing, and asked nothing; each
+ * beginning and each end is told once.
+ */
 static void test_rows_of_many(void **state)
 {
 	struct world *w = world_grown(7, 6, 1, 5);
-	struct tree_child c;
-	unsigned k = 0;
+	unsigned told = w->node[0].child_events;
 
 	(void)state;
+	many = 20000;
+	for (unsigned i = 0; i < 3; i++) {
+		w->node[3].lie = lie_many;
+		must_expect(w, 0, 7, 20000);
+		must_crowd(w, 3, true);
+		assert_false(tree_settled(w->node[0].tree));
+		assert_int_equal(w->node[0].child_events, ++told);
+		w->node[3].lie = NULL;
+		must_settle(w, 20000);
+		must_crowd(w, 3, false);
+		assert_int_equal(w->node[0].child_events, ++told);
+	}
+	world_free(w);
+}
+
+/* A host asks for a place below that one, with so many below it. */
+static enum tree_word claim(struct world *w, unsigned from, uint32_t hosts,
+			    bool loop)
+{
+	struct tree_msg m = { .kind = TREE_GRANT };
+
+	m.lease = tree_lease(w->node[from].tree);
+	m.u.grant.act = TREE_GRANT_ASK;
+	world_mover(w, from, &m.u.grant.mover);
+	memset(m.u.grant.mover.id.b, 0xab, 16);
+	m.u.grant.mover.hosts = hosts;
+	m.u.grant.acceptor = w->node[from].stored.id;
+	m.u.grant.via[m.u.grant.n_via++] = w->node[loop ? 0 : from].stored.id;
+	return world_ask(w, from, 0, &m, NULL);
+}
+
+/* Nobody came to it whom the root refused. */
+static void test_rows_of_refused(void **state)
+{
+	struct world *w = world_grown(7, 6, 1, 5);
+
+	(void)state;
+	many = 20000;
+	assert_int_equal(claim(w, 3, TREE_MEMBERS, true), TREE_LOOP);
 	w->node[3].lie = lie_many;
 	must_expect(w, 0, 7, 20000);
-	for (; k < tree_n_children(w->node[0].tree); k++) {
-		tree_child_at(w->node[0].tree, k, &c);
-		assert_int_equal(c.crowded,
-				 endpoint_equal(&c.ep, &w->node[3].ep));
+	must_crowd(w, 3, true);
+	world_free(w);
+}
+
+/* Of those that nobody else knows, and itself, there is an end. */
+static void test_rows_of_strangers(void **state)
+{
+	struct world *w = world_grown(7, 6, 1, 5);
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(claim(w, 3, TREE_MEMBERS, false), TREE_OK);
+		world_run(w, 20000);
 	}
-	assert_int_equal(k, 6);
-	assert_false(tree_settled(w->node[0].tree));
+	/* so many that were a tree of their own may have come */
+	many = 60000;
+	w->node[3].lie = lie_many;
+	world_run(w, 20000);
+	must_crowd(w, 3, false);
+	assert_int_equal(tree_expected(w->node[0].tree), 7 + many - 1);
 	w->node[3].lie = NULL;
-	must_settle(w, 20000);
-	while (k--) {
+	world_run(w, 20000);
+	many = 150000;
+	w->node[3].lie = lie_many;
+	world_run(w, 20000);
+	must_crowd(w, 3, true);
+	world_free(w);
+}
+
+static bool crowds(struct world *w, void *arg)
+{
+	struct tree_child c;
+
+	for (unsigned k = 0; k < tree_n_children(w->node[0].tree); k++) {
 		tree_child_at(w->node[0].tree, k, &c);
-		assert_false(c.crowded);
+		if (endpoint_equal(&c.ep, &w->node[*(unsigned *)arg].ep))
+			return c.crowded;
 	}
+	return false;
+}
+
+static bool believed(struct world *w, void *unused)
+{
+	(void)unused;
+	return tree_expected(w->node[0].tree) >= TREE_MEMBERS - 1;
+}
+
+/* Where there is no room for all, who tells of most is rejected, nobody else */
+static void test_rows_of_most(void **state)
+{
+	struct world *w = world_growing(8, 7, 6, 1, 5);
+	struct tree_msg m = { .kind = TREE_GRANT };
+	unsigned liar = 3;
+	struct tree_child c;
+	uint64_t ms;
+	int up;
+
+	(void)state;
+	w->slow_check = true;
+	/* a root that is new is told that there were as many */
+	m.lease = tree_lease(w->node[liar].tree);
+	world_mover(w, liar, &m.u.grant.mover);
+	m.u.grant.mover.id.b[0] ^= 1;
+	m.u.grant.mover.hosts = m.u.grant.mover.fleet = TREE_MEMBERS;
+	m.u.grant.mover.seen = (struct epoch){ .term = 1, .root = 1 };
+	m.u.grant.via[m.u.grant.n_via++] = w->node[liar].stored.id;
+	assert_int_equal(world_ask(w, liar, 0, &m, NULL), TREE_OK);
+	assert_int_equal(world_ask(w, liar, 0, &m, NULL), TREE_OK);
+	world_run(w, 15000);
+	tree_accept_rows(w->node[0].tree);
+	many = TREE_MEMBERS - 1;
+	w->node[liar].lie = lie_many;
+	ms = world_until(w, believed, NULL, 30000);
+	assert_int_not_equal(ms, UINT64_MAX);
+	must_crowd(w, liar, false);
+	/* there is room for one more, and two are to be told of */
+	w->node[7].seeds[0] = w->node[5].ep;
+	world_start(w, 7);
+	ms = world_until(w, crowds, &liar, 10000);
+	assert_int_not_equal(ms, UINT64_MAX);
+	world_run(w, 3000);
+	must_crowd(w, liar, true);
+	up = world_parent(w, 7);
+	assert_true(up > 0 && up != (int)liar);
+	for (unsigned k = 0; k < 6; k++) {
+		tree_child_at(w->node[0].tree, k, &c);
+		if (endpoint_equal(&c.ep, &w->node[up].ep))
+			assert_int_equal(c.hosts, 2);
+	}
+	/* as many as there were may be missing now */
+	assert_false(tree_settled(w->node[0].tree));
+	w->node[liar].lie = NULL;
+	world_run(w, 12000);
+	assert_false(tree_settled(w->node[0].tree));
+	tree_accept_rows(w->node[0].tree);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 8);
+	must_crowd(w, liar, false);
 	world_free(w);
 }
 
@@ -439,6 +581,9 @@ int main(void)
 		cmocka_unit_test(test_id_of_others),
 		cmocka_unit_test(test_id_of_two),
 		cmocka_unit_test(test_rows_of_many),
+		cmocka_unit_test(test_rows_of_refused),
+		cmocka_unit_test(test_rows_of_strangers),
+		cmocka_unit_test(test_rows_of_most),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -279,9 +279,11 @@ static void env_blocks_heard(void *ctx, const struct node_id *child,
 
 static void env_event(void *ctx, enum tree_event e, const struct node_id *id)
 {
+	struct node *n = ctx;
+
 	(void)id;
-	if (e == TREE_EVENT_DRAINED)
-		((struct node *)ctx)->drained = true;
+	n->drained |= e == TREE_EVENT_DRAINED;
+	n->child_events += e == TREE_EVENT_CHILD;
 }
 
 static const struct tree_env world_env = {

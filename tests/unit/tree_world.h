@@ -42,7 +42,8 @@ struct node {
 	unsigned group; /* those of another are not reached */
 	uint64_t timer[TREE_TIMERS];
 	bool drained;
-	int store_fails; /* from 1 on: counts them */
+	unsigned child_events; /* something about a child changed */
+	int store_fails;       /* from 1 on: counts them */
 	/* what an answer to somebody else looks like; may change it */
 	void (*lie)(struct node *n, struct tree_msg *m);
 };
