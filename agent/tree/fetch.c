@@ -107,7 +107,7 @@ static void newcomers_told(const struct tree *t, struct branch *b,
 		const struct tree_row *w = c->at_ms ? rowset_find(s, &c->id)
 						    : NULL;
 
-		if (w && w->gone)
+		if (w)
 			b->page[w - s->row].had = true;
 		if (w || now_ms(t) >= c->at_ms + NEWCOMER_MS)
 			c->at_ms = 0;
@@ -119,17 +119,46 @@ static void newcomers_told(const struct tree *t, struct branch *b,
 	b->newcomer = NULL;
 }
 
-/* Whom it had it may call gone. */
+/* Who comes by its word alone, and is told of by this one too, is not its. */
+static void others_had(struct branch *b, const struct branch *other,
+		       const struct rowset *s)
+{
+	const struct tree_row *w = rowset_find(s, &other->pub.id);
+
+	if (w)
+		b->page[w - s->row].had = false;
+	for (uint32_t i = 1; i < other->n_rows; i++) {
+		w = rowset_find(s, &other->rows[i].id);
+		if (w && !other->rows[i].gone)
+			b->page[w - s->row].had = false;
+	}
+}
+
+/* Whom it had it may call gone: who came with a grant, or is nobody else's. */
 static void mark_had(const struct tree *t, struct branch *b,
 		     const struct rowset *s)
 {
-	newcomers_told(t, b, s);
+	bool any = false;
+
 	for (uint32_t i = 1; i < b->n_rows; i++) {
 		const struct tree_row *w = rowset_find(s, &b->rows[i].id);
 
-		if (w && w->gone && (!b->rows[i].gone || b->rows[i].had))
+		if (!w || !w->gone || b->rows[i].gone)
+			continue;
+		b->page[w - s->row].had = true;
+		any |= !b->rows[i].had;
+	}
+	for (unsigned k = 0; any && k < t->n_children; k++)
+		if (t->child[k] != b && branch_counts(t->child[k]))
+			others_had(b, t->child[k], s);
+	for (uint32_t i = 1; i < b->n_rows; i++) {
+		const struct tree_row *w =
+			b->rows[i].had ? rowset_find(s, &b->rows[i].id) : NULL;
+
+		if (w)
 			b->page[w - s->row].had = true;
 	}
+	newcomers_told(t, b, s);
 }
 
 void rows_fetch(struct tree *t, struct branch *b)

@@ -92,7 +92,7 @@ struct tree_row {
 	bool up;       /* its parent hears it */
 	bool gone;     /* left, removed, forgotten: only in messages */
 	bool with;     /* gone with the last one before it that is not `with` */
-	bool had;      /* gone: was below this child before; does not travel */
+	bool had;      /* this child's to call gone, or was; does not travel */
 	uint64_t incarnation; /* 0: never seen, id made of its address */
 	struct epoch lease;
 	uint64_t seen_ms; /* wall clock of the holder or sender; 0: never */

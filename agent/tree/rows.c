@@ -171,7 +171,7 @@ static void rows_bury(struct tree *t, const struct branch *b,
 	if (fate != ROWS_ELSEWHERE)
 		grave_add(t, &self, false);
 	for (uint32_t i = 1; i < n; i++)
-		if (b->rows[i].had)
+		if (b->rows[i].gone && b->rows[i].had)
 			grave_add(t, &b->rows[i], b->rows[i].with);
 		else if (fate == ROWS_GONE && !b->rows[i].gone)
 			grave_add(t, &b->rows[i], true);

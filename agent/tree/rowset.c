@@ -5,12 +5,12 @@
  * whose host is heard, then that which says it is gone (one that was removed
  * takes its subtree elsewhere, and leases below it stay), unless that is back
  * by now with which it went, or what is above it.  A child calls those gone
- * whom it had told of, or who were, as others say, below one that is below it
- * now.  Of two lives that are heard at two addresses the one straight below
- * counts, or else the elder: the younger may be a lie.  A host that is not
- * heard does not count if another one is heard at its address: it was reborn
- * with another id; nor does an address where nobody was seen yet, if somebody
- * is known there.
+ * who came to it by a grant, whom it alone had told of, or who were, as others
+ * say, below one that is below it now.  Of two lives that are heard at two
+ * addresses the one straight below counts, or else the elder: the younger may
+ * be a lie.  A host that is not heard does not count if another one is heard at
+ * its address: it was reborn with another id; nor does an address where nobody
+ * was seen yet, if somebody is known there.
  *
  * Two tables with open addressing, never more than half full: ids, and
  * addresses of those that are heard.  The set owns all until rowset_take().

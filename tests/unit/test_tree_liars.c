@@ -22,10 +22,10 @@ static void lie_row(struct node *n, struct tree_msg *m)
 	if (m->word != TREE_OK)
 		return;
 	if (m->kind == TREE_BEAT)
-		m->u.beaten.rows_hash += 77;
+		m->u.beaten.rows_hash += 77 + said.gone;
 	if (m->kind != TREE_ROWS)
 		return;
-	m->u.rows.hash += 77;
+	m->u.rows.hash += 77 + said.gone;
 	r = calloc(k + 1, sizeof(*r));
 	assert_non_null(r);
 	memcpy(r, m->u.rows.row, k * sizeof(*r));
@@ -102,6 +102,47 @@ static void test_gone_of_others(void **state)
 	}
 }
 
+/* Nor if it says before that it has it; or that it asked for a place there. */
+static void test_gone_in_steps(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct world *w = world_grown(7, 2, 1, 5);
+		unsigned victim = world_leaf(w, 0);
+		unsigned above = (unsigned)world_parent(w, victim);
+		unsigned liar = i & 1 ? beside(w, victim) : beside(w, above);
+		struct tree_msg m = { .kind = TREE_GRANT };
+
+		world_kill(w, victim);
+		world_run(w, 10000);
+		say_of(w, victim);
+		said.up = i & 4;
+		if (i & 2) {
+			m.lease = tree_lease(w->node[liar].tree);
+			m.u.grant.acceptor = w->node[liar].stored.id;
+			world_mover(w, victim, &m.u.grant.mover);
+			/* by itself: that cannot be */
+			m.u.grant.via[m.u.grant.n_via++] =
+				w->node[victim].stored.id;
+			assert_int_equal(
+				world_ask(w, liar,
+					  (unsigned)world_parent(w, liar), &m,
+					  NULL),
+				TREE_CYCLE);
+		} else {
+			w->node[liar].lie = lie_row;
+			must_expect(w, 0, 7, 5000);
+		}
+		said.gone = true;
+		w->node[liar].lie = lie_row;
+		must_expect(w, 0, 7, 10000);
+		w->node[liar].lie = NULL;
+		must_expect(w, 0, 7, 70000);
+		assert_true(tree_settled(w->node[0].tree));
+		world_free(w);
+	}
+}
+
 /* Nor a host of a list that nobody has seen. */
 static void test_gone_of_listed(void **state)
 {
@@ -127,6 +168,32 @@ static void test_gone_of_listed(void **state)
 	must_settle(w, 20000);
 	assert_int_equal(tree_expected(w->node[0].tree), 7);
 	world_free(w);
+}
+
+/* But who was granted a place there leaves, whatever was above it before. */
+static void test_gone_of_orphans(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct world *w = world_grown(15, 2, 1, 5 + i);
+		unsigned leaf = world_leaf(w, 0);
+		unsigned above = (unsigned)world_parent(w, leaf);
+
+		world_kill(w, above);
+		world_run(w, i & 1 ? 5000 : 90000);
+		assert_true(world_parent(w, leaf) >= 0);
+		if (i & 2) { /* and it was another one meanwhile */
+			world_kill(w, leaf);
+			world_start(w, leaf);
+			world_run(w, 90000);
+		}
+		assert_int_equal(tree_expected(w->node[0].tree), 15);
+		tree_drain(w->node[leaf].tree);
+		world_run(w, 10000);
+		assert_true(w->node[leaf].drained);
+		must_expect(w, 0, 14, 5000);
+		world_free(w);
+	}
 }
 
 /* Who leaves while its parent has none itself, and goes elsewhere, has left. */
@@ -573,7 +640,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_gone_of_others),
+		cmocka_unit_test(test_gone_in_steps),
 		cmocka_unit_test(test_gone_of_listed),
+		cmocka_unit_test(test_gone_of_orphans),
 		cmocka_unit_test(test_gone_on_the_way),
 		cmocka_unit_test(test_gone_of_the_latest),
 		cmocka_unit_test(test_gone_untold),
