@@ -128,7 +128,7 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 		m.lease = t->lease;
 	if (w == TREE_OK) {
 		/* who is told of from below may be above now */
-		if (t->pending ||
+		if (t->pending || t->twice ||
 		    (t->path_new && (t->n_children || t->n_hidden)))
 			rows_resolve(t);
 		t->path_new = false;

@@ -256,6 +256,7 @@ struct tree {
 	uint64_t version, rows_hash, ids_hash, resolved_ms, double_ms;
 	struct twins *twins; /* NULL: there never were any */
 	bool dirty, hash_dirty, conflict, pending, read, announce_due;
+	bool twice; /* twins are heard in these rows */
 	struct tree_peer *members;
 	uint32_t n_members;
 	struct tree_peer *unseen; /* listed below, and never there */

@@ -363,23 +363,31 @@ static void extras_settle(struct tree *t, const struct rowset *s)
 /* ---- two hosts with one id ---- */
 
 /* A child may say so: the younger is asked before it keeps the id. */
-static void twins_ask(struct tree *t, const struct rowset *s)
+static void twins_ask(struct tree *t)
 {
 	struct tree_msg m;
 
-	if (!s->twice || now_ms(t) < t->double_ms)
+	if (!t->twice || now_ms(t) < t->double_ms)
 		return;
 	t->double_ms = now_ms(t) + DOUBLE_MS;
-	if (!t->twins)
-		t->twins = calloc(1, sizeof(*t->twins));
-	if (!t->twins)
-		return;
 	tree_cancel(t, &t->twins->ref);
+	msg_init(&m, TREE_HELLO);
+	t->twins->ref = tree_send(t, OP_TWIN, 0, &t->twins->younger.ep, &m,
+				  HELLO_LIMIT_MS, true);
+}
+
+/* They are asked again as long as these rows are the last. */
+static void twins_find(struct tree *t, const struct rowset *s)
+{
+	if (s->twice && !t->twins)
+		t->twins = calloc(1, sizeof(*t->twins));
+	t->twice = s->twice && t->twins;
+	t->pending |= s->twice && !t->twins;
+	if (!t->twice)
+		return;
 	t->twins->elder = s->elder;
 	t->twins->younger = s->younger;
-	msg_init(&m, TREE_HELLO);
-	t->twins->ref = tree_send(t, OP_TWIN, 0, &s->younger.ep, &m,
-				  HELLO_LIMIT_MS, true);
+	twins_ask(t);
 }
 
 void rows_twin_done(struct tree *t, uint64_t ref, int err,
@@ -440,8 +448,10 @@ void rows_resolve(struct tree *t)
 
 	if (!t->dirty && t->pending && now_ms(t) >= t->resolved_ms + RESOLVE_MS)
 		rows_touch(t); /* what is awaited may be due by now */
-	if (!t->dirty)
+	if (!t->dirty) {
+		twins_ask(t);
 		return;
+	}
 	graves_expire(t);
 	if (rowset_init(&s, rows_total(t)))
 		return;
@@ -456,8 +466,7 @@ void rows_resolve(struct tree *t)
 		unseen_settle(t, &s);
 	rowset_append_gone(&s, &t->self);
 	t->conflict = s.conflict;
-	t->pending |= s.twice;
-	twins_ask(t, &s);
+	twins_find(t, &s);
 	n_same = s.n_same;
 	free(t->rows);
 	t->rows = rowset_take(&s, &t->n_rows, &t->n_gone);

@@ -337,6 +337,17 @@ static bool row_is(struct world *w, unsigned i)
 	return false;
 }
 
+/* Who hears of two asks again and again, but its rows stay as they are. */
+static void must_ask_again(struct world *w, unsigned at)
+{
+	uint64_t version = tree_rows_version(w->node[at].tree);
+	uint64_t hellos = w->sent[TREE_HELLO];
+
+	world_run(w, 12000);
+	assert_int_equal(tree_rows_version(w->node[at].tree), version);
+	assert_in_range(w->sent[TREE_HELLO] - hellos, 2, 12);
+}
+
 /* Nobody takes an id away by saying that a younger host has it. */
 static void test_id_of_others(void **state)
 {
@@ -361,6 +372,8 @@ static void test_id_of_others(void **state)
 			said.incarnation = 1;
 		w->node[liar].lie = lie_row;
 		must_expect(w, 0, 7, 5000);
+		if ((i >> 2) < 3)
+			must_ask_again(w, (unsigned)world_parent(w, liar));
 		assert_false(tree_settled(w->node[world_parent(w, liar)].tree));
 		/* of what is said to be older it is not known at once */
 		assert_true(row_is(w, victim) || (i >> 2) == 3);
