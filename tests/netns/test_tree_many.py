@@ -77,11 +77,18 @@ def for_tree(agent):
     return sum(name not in clients for name in names)
 
 
+def places(swarm):
+    """What each agent knows of the membership, and its parent."""
+    return [(d["epoch_text"], d["parent"]) for d in (
+        swarm.data("/api/v1/overlay", i) for i in range(swarm.n))]
+
+
 def test_t59_at_once():
     """However many questions there are, connections to children are bounded,
     and beats do not wait for one."""
     with Swarm(17, 16, delay=5) as swarm, ThreadPoolExecutor(40) as pool:
         root = swarm.agents[0]
+        before = places(swarm)
         asked = [pool.submit(swarm.ask, f"estimate?key=10.0.0.{k}&timeout=20s")
                  for k in range(80)]
         most = 0
@@ -92,3 +99,4 @@ def test_t59_at_once():
         for a in asked:
             assert complete(a.result()), a.result().text
             swarm.check("estimate", a.result())
+        assert places(swarm) == before  # nobody was lost, nor looked elsewhere
