@@ -192,6 +192,23 @@ static void test_half_for_ever(void **state)
 	assert_int_equal(blocks_remove(n->b, 1), BLOCKS_DONE);
 }
 
+/* 1 becomes the root, reaches no candidate, and changes nothing for a while. */
+static void half_of_nothing(struct world *w, const struct blocks_item *in)
+{
+	struct node *n = &w->node[1];
+
+	w->node[0].alive = w->node[2].alive = w->node[0].root = false;
+	n->parent = NOBODY;
+	n->root = true;
+	w->term = 2;
+	for (unsigned i = 0; i < 5; i++) {
+		place(w, 1);
+		drain(w);
+		assert_int_equal(blocks_change(n->b, in), BLOCKS_HALF);
+		blocks_tick(n->b);
+	}
+}
+
 /*
  * A candidate without its disk heard that there is a set, and got none of it:
  * as a root it waits, and what it holds is not put in place of the set.
@@ -209,17 +226,7 @@ static void test_half_empty(void **state)
 	place(w, 1);
 	blocks_heard(n->b, NULL, row, blocks_rows(w->node[0].b, row));
 	agent_restart(w, 1, true);
-	/* no candidate is in reach */
-	w->node[0].alive = w->node[2].alive = w->node[0].root = false;
-	n->parent = NOBODY;
-	n->root = true;
-	w->term = 2;
-	for (unsigned i = 0; i < 5; i++) {
-		place(w, 1);
-		drain(w);
-		assert_int_equal(blocks_change(n->b, &two), BLOCKS_HALF);
-		blocks_tick(n->b);
-	}
+	half_of_nothing(w, &two);
 	assert_int_equal(blocks_of(n->b, &w->owner[0])->head.term, 0);
 	/* one of them comes back as a child: it has the set */
 	w->node[2].alive = true;
@@ -243,16 +250,7 @@ static void test_half_begun_anew(void **state)
 	/* of nothing there is nothing to say, as of a set that never was */
 	assert_int_equal(blocks_rows(n->b, row), 0);
 	assert_int_equal(blocks_rows(w->node[0].b, row), 0);
-	w->node[0].alive = w->node[2].alive = w->node[0].root = false;
-	n->parent = NOBODY;
-	n->root = true;
-	w->term = 2;
-	for (unsigned i = 0; i < 5; i++) {
-		place(w, 1);
-		drain(w);
-		assert_int_equal(blocks_change(n->b, &two), BLOCKS_HALF);
-		blocks_tick(n->b);
-	}
+	half_of_nothing(w, &two);
 	assert_int_equal(blocks_superseded(n->b), 0);
 	assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
 	assert_int_equal(blocks_superseded(n->b), 1);

@@ -170,16 +170,6 @@ static void test_leave_of_anybody(void **state)
 
 /* ---- grants that nobody tells of ---- */
 
-static bool no_rows(struct world *w, unsigned from, unsigned to,
-		    const struct tree_msg *m, bool reply)
-{
-	(void)w;
-	(void)from;
-	(void)to;
-	(void)reply;
-	return m->kind != TREE_ROWS;
-}
-
 /* One is missing, by name, until an admin knows better. */
 static void must_miss_one(struct world *w, unsigned live)
 {
@@ -201,7 +191,7 @@ static void test_confirmed_and_lost(void **state)
 	int parent;
 
 	(void)state;
-	w->see = no_rows;
+	w->see = world_no_rows;
 	world_start(w, 7);
 	world_run(w, 400);
 	parent = world_parent(w, 7);

@@ -238,16 +238,6 @@ static void test_gone_of_the_latest(void **state)
 	world_free(w);
 }
 
-static bool no_rows(struct world *w, unsigned from, unsigned to,
-		    const struct tree_msg *m, bool reply)
-{
-	(void)w;
-	(void)from;
-	(void)to;
-	(void)reply;
-	return m->kind != TREE_ROWS;
-}
-
 /* It comes and leaves before anybody above its parent heard of it. */
 static void test_gone_untold(void **state)
 {
@@ -264,7 +254,7 @@ static void test_gone_untold(void **state)
 			world_run(w, 5000);
 			w->node[1].conf.fanout = 1;
 		}
-		w->see = no_rows;
+		w->see = world_no_rows;
 		w->node[3].seeds[0] = w->node[2].ep;
 		world_start(w, 3);
 		while (world_parent(w, 3) < 0)
@@ -303,7 +293,7 @@ static void test_gone_elsewhere(void **state)
 		world_kill(w, last);
 		world_run(w, 5000);
 		/* rows are told not at all, or for a while */
-		w->see = i % 3 ? NULL : no_rows;
+		w->see = i % 3 ? NULL : world_no_rows;
 		world_start(w, last);
 		while (world_parent(w, last) < 0)
 			world_run(w, 1);

@@ -713,6 +713,16 @@ int world_root(const struct world *w)
 	return root;
 }
 
+bool world_no_rows(struct world *w, unsigned from, unsigned to,
+		   const struct tree_msg *m, bool reply)
+{
+	(void)w;
+	(void)from;
+	(void)to;
+	(void)reply;
+	return m->kind != TREE_ROWS;
+}
+
 bool world_whole(struct world *w, void *unused)
 {
 	int root = world_root(w);

@@ -66,6 +66,10 @@ struct world {
 
 extern const struct member_ops world_manual, world_join, world_static;
 
+/* For see: rows are lost, and nothing else. */
+bool world_no_rows(struct world *w, unsigned from, unsigned to,
+		   const struct tree_msg *m, bool reply);
+
 /* n agents, not started; of the provider, seeds: node 0. */
 struct world *world_new(unsigned n, const struct member_ops *provider,
 			uint64_t seed);
