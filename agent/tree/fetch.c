@@ -21,6 +21,16 @@
 #define ROWS_A_STRANGER 2
 #define ROWS_STRANGERS  (1u << 17)
 
+void rows_drop(struct branch *b)
+{
+	free(b->rows);
+	b->rows = NULL;
+	b->n_rows = 0;
+	b->n_hosts = b->pub.hosts = 1;
+	b->rows_height = 0;
+	b->told_hash = 0;
+}
+
 void rows_page_drop(struct branch *b)
 {
 	free(b->page);
@@ -337,12 +347,7 @@ static void rows_reject(struct tree *t, struct branch *b)
 		t->reign->floor = MAX(t->reign->floor, hosts_told(t->n_rows));
 	if (!b->announcing)
 		tree_cancel(t, &b->side);
-	free(b->rows);
-	b->rows = NULL;
-	b->n_rows = 0;
-	b->n_hosts = b->pub.hosts = 1;
-	b->rows_height = 0;
-	b->told_hash = 0;
+	rows_drop(b);
 	rows_crowded(t, b, true);
 	fetch_later(t, b);
 	rows_touch(t);

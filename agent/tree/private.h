@@ -499,6 +499,8 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 bool rows_whole(const struct tree *t);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);
+/* As if it had not told of anybody. */
+void rows_drop(struct branch *b);
 /* The root granted this mover a place at the child or below: rows may come. */
 void rows_brought(const struct tree *t, struct branch *b,
 		  const struct tree_mover *m);

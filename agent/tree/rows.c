@@ -200,14 +200,9 @@ void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate)
 	}
 	tree_cancel(t, &b->side);
 	rows_page_drop(b);
-	free(b->rows);
+	rows_drop(b);
 	free(b->newcomer);
 	b->newcomer = NULL;
-	b->rows = NULL;
-	b->n_rows = 0;
-	b->n_hosts = b->pub.hosts = 1;
-	b->rows_height = 0;
-	b->told_hash = 0;
 	b->brought = b->strangers = 0;
 	b->bad_rows = false;
 	rows_crowded(t, b, false);
