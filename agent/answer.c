@@ -25,12 +25,10 @@
 #include "agent/query_private.h"
 #include "common/util.h"
 
-/* Hitters need more than this many units in all, as the old scripts expect. */
-#define TOP_MIN_TOTAL 5
 /* Equal questions that come so soon after one share its answer. */
-#define SHARE_MS      50
+#define SHARE_MS  50
 /* First cut of round 1: rows from half of the host's own threshold. */
-#define TOP_ALPHA     0.5
+#define TOP_ALPHA 0.5
 
 /* Somebody who asks what is being answered. */
 struct asker {
@@ -382,7 +380,7 @@ static void round1_done(void *arg, struct query_result *r)
 
 	take_result(op, r);
 	p = an->part;
-	if (!p || p->totals.weight <= TOP_MIN_TOTAL) {
+	if (!p || !measure_heavy(op->ask.share, p->totals.weight)) {
 		an->recall_certain = true;
 		op_finish(op);
 		return;

@@ -157,13 +157,19 @@ uint64_t measure_share(double share, uint64_t n)
 	return whole >= 0x1p64L ? UINT64_MAX : (uint64_t)whole;
 }
 
+bool measure_heavy(double share, uint64_t n)
+{
+	return n > 5 || share == 0;
+}
+
 /* Marks what is heavy on this host and drops what cannot matter. */
 static void top_cut(const struct ask *ask, struct part *p)
 {
 	uint64_t n = p->totals.weight, own = measure_share(ask->share, n);
 
 	for (uint32_t i = 0; i < p->topk.n; i++)
-		p->topk.row[i].own = n > 5 && p->topk.row[i].upper > own;
+		p->topk.row[i].own = measure_heavy(ask->share, n) &&
+				     p->topk.row[i].upper > own;
 	topk_truncate(p, measure_share(ask->alpha * ask->share, n));
 }
 

@@ -32,6 +32,9 @@ bool measure_possible(enum ask_kind k, const struct task_spec *t);
  * no exact binary form counts as the decimal number it was.
  */
 uint64_t measure_share(double share, uint64_t n);
+/* Of n in all a key can be heavy: a share of a few says nothing.  Share 0 asks
+ * for none, only which are the largest. */
+bool measure_heavy(double share, uint64_t n);
 
 struct measure_result {
 	enum missing_reason reason; /* MISSING_NONE: part is there */

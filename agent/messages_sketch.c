@@ -11,6 +11,8 @@
 #include "agent/messages_private.h"
 
 #include <assert.h>
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -305,6 +307,8 @@ void message_query_hitters(struct call *c)
 		return;
 	q.share = c->f.set & FIELD(THRESHOLD) ? c->f.threshold
 					      : task_threshold(t);
+	/* here 0 is a threshold as well: of a few nothing is a hitter */
+	q.share = fmax(q.share, DBL_MIN);
 	ask(c, &q, t);
 }
 

@@ -37,7 +37,7 @@ struct ask {
 	unsigned round;        /* 1, 2 */
 	struct task_spec task; /* as the registry here has it */
 	/* ASK_TOP, round 1: rows with upper >= alpha * share * N of the host;
-	 * own bit: upper > share * N and N > 5 */
+	 * own bit: upper > share * N, measure_heavy() */
 	double share, alpha;
 	uint64_t end_slot;     /* newest closed 100-ms slot */
 	uint64_t window;       /* number of a closed window; 0: none */

@@ -197,6 +197,26 @@ def test_a_key_with_exactly_the_share_is_no_hitter():
             assert r.json["meta"]["recall"] == "certain"
 
 
+def test_largest_of_a_few():
+    """Nothing has a share of two packets, but these are the largest."""
+    with pair() as p:
+        sid = sketch(p, proto="icmp", scope="host")
+        task = next(t["id"] for t in p.get("/api/v1/tasks").json["data"])
+        p.asked.ping(CHILD, count=2)
+        for base in ("host", "tree"):
+            query = f"/api/v1/tasks/{task}/top?base={base}&scope=host"
+            r = p.get(query)
+            assert [(i["key"], i["estimate"]) for i in r.json["data"]] == \
+                [(CHILD, 2)], base
+            assert r.json["meta"]["recall"] == "certain"
+            assert p.get(query + "&threshold=0.1").json["data"] == []
+            for threshold in ("0", "0.1"):
+                r = ask(p, "query heavy hitters", sketch_id=sid,
+                        counter_key_type="src", hitter_base=base,
+                        scope="host", hitter_threshold=threshold)
+                assert r.status == 200 and r.json == {}, (base, threshold)
+
+
 # ---- requests of /api/v1 ----
 
 @pytest.mark.parametrize("path, body, status, fields", [
