@@ -152,17 +152,24 @@ class World:
         self.tasks[task["id"]] = task
         return task["id"]
 
+    # Who changes a task has taken it out: faults overlap, and what one of
+    # them deletes another must not put again.
+
     def put_again(self, ident, until):
         """A new generation."""
-        task = {**self.tasks[ident],
-                "generation": self.tasks[ident]["generation"] + 1}
-        r = self.change("PUT", f"/api/v1/tasks/{ident}", task, until)
+        task = self.tasks.pop(ident, None)
+        if not task:
+            return
+        again = {**task, "generation": task["generation"] + 1}
+        r = self.change("PUT", f"/api/v1/tasks/{ident}", again, until)
         # in a partition another root may have taken one before
-        if r is not None and r.status in (200, 201):
-            self.tasks[ident] = r.json()["data"]
+        taken = r is not None and r.status in (200, 201)
+        self.tasks[ident] = r.json()["data"] if taken else task
 
     def delete_task(self, ident, until):
-        task = self.tasks.pop(ident)
+        task = self.tasks.pop(ident, None)
+        if not task:
+            return
         r = self.change("DELETE", f"/api/v1/tasks/{ident}", None, until)
         if r is None:
             self.tasks[ident] = task
@@ -504,7 +511,7 @@ class Fault(threading.Thread):
     def reconfigure_tasks(self):
         """One that stays gets another generation, another is made and an old
         one goes."""
-        mine = [t for t in self.world.tasks if t not in self.world.kept]
+        mine = [t for t in list(self.world.tasks) if t not in self.world.kept]
         if mine:
             self.world.put_again(mine[-1], self.until)
         self.world.add_task(self.until, filter={"proto": "tcp"}, key="dst")
