@@ -40,8 +40,7 @@ struct way {
 	struct way *next;
 	uint64_t ref;
 	struct node_id to;
-	bool spare; /* the child has all of its own beside it */
-	bool left;  /* nobody waits for it */
+	bool left; /* nobody waits for it */
 };
 
 struct waves {
@@ -102,18 +101,13 @@ static enum missing_reason reason_of(const struct walk_got *got)
 
 /* ---- ways ---- */
 
-/* Of this child, with those that are spare. */
-static unsigned ways_used(const struct walk *w, const struct node_id *to,
-			  unsigned *own)
+/* Of this child: those beyond its own are spare. */
+static unsigned ways_used(const struct walk *w, const struct node_id *to)
 {
 	unsigned n = 0;
 
-	*own = 0;
 	for (const struct way *y = w->ways; y; y = y->next)
-		if (node_id_equal(&y->to, to)) {
-			n++;
-			*own += !y->spare;
-		}
+		n += node_id_equal(&y->to, to);
 	return n;
 }
 
@@ -121,17 +115,17 @@ static void way_drop(struct walk *w, struct way **at)
 {
 	struct way *y = *at;
 
+	w->n_spare -= ways_used(w, &y->to) > WALK_WAYS_OWN;
 	*at = y->next;
-	w->n_spare -= y->spare;
 	free(y);
 }
 
 static bool way_open(const struct walk *w, const struct node_id *to)
 {
-	unsigned own, n = ways_used(w, to, &own);
+	unsigned n = ways_used(w, to);
 
-	return n < WALK_WAYS_MAX &&
-	       (own < WALK_WAYS_OWN || w->n_spare < WALK_WAYS_SPARE);
+	return n < WALK_WAYS_OWN ||
+	       (n < WALK_WAYS_MAX && w->n_spare < WALK_WAYS_SPARE);
 }
 
 /* May it have another?  If need be that of one which was left. */
@@ -153,15 +147,12 @@ static bool way_free(struct walk *w, const struct node_id *to)
 static int way_take(struct walk *w, const struct node_id *to, uint64_t ref)
 {
 	struct way *y = calloc(1, sizeof(*y));
-	unsigned own;
 
 	if (!y)
 		return -ENOMEM;
-	(void)ways_used(w, to, &own);
+	w->n_spare += ways_used(w, to) >= WALK_WAYS_OWN;
 	y->ref = ref;
 	y->to = *to;
-	y->spare = own >= WALK_WAYS_OWN;
-	w->n_spare += y->spare;
 	y->next = w->ways;
 	w->ways = y;
 	return 0;

@@ -149,6 +149,19 @@ static void spread_done(void *arg)
 	fail();
 }
 
+/* To one child, or to all. */
+static struct waves *spread_to(struct world *w, const struct node_id *only)
+{
+	struct walk_spread s = { .what = w,
+				 .budget_ms = 2000,
+				 .reply_max = 65536,
+				 .only = only,
+				 .reply = spread_reply,
+				 .done = spread_done };
+
+	return walk_spread(w->agent[0].walk, &s);
+}
+
 static struct waves *spreads[16];
 
 static void child_speaks(struct world *w)
@@ -161,18 +174,13 @@ static void test_way_of_ended(void **state)
 {
 	struct world *w = world_star(1);
 	struct walk *walk = w->agent[0].walk;
-	struct walk_spread s = { .what = w,
-				 .budget_ms = 2000,
-				 .reply_max = 65536,
-				 .reply = spread_reply,
-				 .done = spread_done };
 	uint64_t began = w->now_ms;
 	struct waves *v[16];
 
 	(void)state;
 	w->agent[1].silent = true;
 	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
-		v[i] = walk_spread(walk, &s);
+		v[i] = spread_to(w, NULL);
 	while (w->agent[0].running < ARRAY_SIZE(v))
 		assert_true(world_step(w));
 	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
@@ -214,23 +222,50 @@ static void spreads_end(struct world *w)
 static void test_way_of_ended_for_waiting(void **state)
 {
 	struct world *w = world_star(1);
-	struct walk_spread s = { .what = w,
-				 .budget_ms = 2000,
-				 .reply_max = 65536,
-				 .reply = spread_reply,
-				 .done = spread_done };
 	uint64_t began = w->now_ms;
 
 	(void)state;
 	w->agent[1].silent = true;
 	for (unsigned i = 0; i < ARRAY_SIZE(spreads); i++)
-		spreads[i] = walk_spread(w->agent[0].walk, &s);
+		spreads[i] = spread_to(w, NULL);
 	world_event(w, 50, EVENT_CALL, 0)->call = ask_quick;
 	world_event(w, 100, EVENT_CALL, 0)->call = child_speaks;
 	world_event(w, 110, EVENT_CALL, 0)->call = spreads_end;
 	world_run(w);
 	assert_true(w->report.complete);
 	assert_int_equal(w->done_ms - began, 110 + 3);
+	world_free(w);
+}
+
+/* Ways are spare only while their child has all of its own beside them. */
+static void test_way_is_own_again(void **state)
+{
+	struct world *w = world_star(5);
+	struct waves *v[4 * 16 + 8];
+	struct node_id id;
+
+	(void)state;
+	for (unsigned i = 1; i <= 5; i++)
+		w->agent[i].silent = true;
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++) {
+		id = world_id(i < 4 * 16 ? 1 + i % 4 : 5);
+		v[i] = spread_to(w, &id);
+		while (w->agent[0].running == i)
+			assert_true(world_step(w));
+	}
+	/* the first eight to each of four children, to which eight are left */
+	for (unsigned i = 0; i < 4 * 8; i++)
+		walk_spread_cancel(v[i]);
+	while (w->agent[0].running > 5 * 8)
+		assert_true(world_step(w));
+	for (unsigned i = 1; i <= 5; i++)
+		w->agent[i].silent = false;
+	assert_non_null(world_begin(w, 100, world_question(65536)));
+	while (!w->done)
+		assert_true(world_step(w));
+	assert_true(w->report.complete);
+	for (unsigned i = 4 * 8; i < ARRAY_SIZE(v); i++)
+		walk_spread_cancel(v[i]);
 	world_free(w);
 }
 
@@ -244,6 +279,7 @@ int main(void)
 		cmocka_unit_test(test_way_of_ended),
 		cmocka_unit_test(test_way_for_waiting),
 		cmocka_unit_test(test_way_of_ended_for_waiting),
+		cmocka_unit_test(test_way_is_own_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
