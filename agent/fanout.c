@@ -195,7 +195,7 @@ int exchange_send(void *ctx, const struct walk_send *s)
 	struct peer_request rq = { .to = s->to->ep,
 				   .timeout_ms = s->limit_ms,
 				   .connect_ms = s->connect_ms,
-				   .hello_ms = s->connect_ms,
+				   .hello_ms = s->hello_ms,
 				   .reply_max = s->reply_max,
 				   .fresh = s->fresh };
 	struct exchange_call *c;

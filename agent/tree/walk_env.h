@@ -68,7 +68,8 @@ extern const struct walk_view walk_tree_view; /* tree: a struct tree */
 struct walk_send {
 	uint64_t ref;
 	const struct walk_child *to;
-	uint32_t limit_ms, connect_ms; /* of the whole; of a connection */
+	/* of the whole; of a connection; of that and hello together */
+	uint32_t limit_ms, connect_ms, hello_ms;
 	/* left for the child; that much if a connection must be made first */
 	uint32_t told_ms, told_fresh_ms;
 	bool fresh; /* on a new connection */

@@ -5,8 +5,9 @@
  * exchange holds its slot for its share of the time.  A child is told four
  * fifths of that and is waited for nine tenths: it, its own children and
  * theirs all have time to say what they have.  Where a connection must be
- * made first, which may take a quarter, it is told so much less that it is in
- * time all the same.  Children that are down are not asked.
+ * made first, which may take a quarter, and the way there and back once more
+ * for hello, it is told so much less that it is in time all the same.
+ * Children that are down are not asked.
  *
  * An exchange is a connection.  Each child may have some at any time, and some
  * more are for those that need them, over all that is asked: questions wait for
@@ -221,6 +222,7 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 		.ref = v->ref + (uint64_t)(l - v->leg),
 		.to = &l->c,
 		.connect_ms = connect,
+		.hello_ms = connect + way,
 		.told_ms = (share - way) * 8 / 10,
 		.fresh = l->again,
 		.reply_max = v->conf.reply_max,
@@ -237,7 +239,7 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	s.limit_ms = (uint32_t)(v->wait_ms - now) + WALK_LATE_MS;
 	/* it stops waiting at nine tenths: in time, however long we connect */
 	s.told_fresh_ms =
-		MIN(share - (connect + way) * 10 / 9 - MIN(share / 20, 10),
+		MIN(share - (s.hello_ms + way) * 10 / 9 - MIN(share / 20, 10),
 		    s.told_ms);
 	if (way_take(v->walk, &l->c.id, s.ref))
 		return MISSING_BUSY;

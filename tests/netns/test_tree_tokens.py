@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tokens between agents: who is told one, what a stranger gets to know."""
 import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -130,6 +132,41 @@ def test_hello_once_a_connection():
             assert all(token for _, token in line[1:]), line
         asked = [p for line in lines for p, _ in line if p.endswith("/ask")]
         assert len(asked) > 20
+
+
+class Far(Recorder):
+    """Answers as over a way that long; hello has that of its connection."""
+
+    def reply(self, *what):
+        # this is what is tested, not a wait
+        time.sleep(self.server.way_s * (1 + (self.path == HELLO)))
+        super().reply(*what)
+
+
+def test_hello_of_a_child_that_is_far_away():
+    """What is asked at the same time needs a new connection each."""
+    with pair() as (root, child, task):
+        tasks = [task]
+        for proto in ("tcp", "udp", "sctp", "50", "51"):
+            r = root.post("/api/v1/tasks", {**SPEC, "filter": {"proto": proto}},
+                          headers=BOSS)
+            assert r.status == 201, r.text
+            tasks.append(f"/api/v1/tasks/{r.json()['data']['id']}")
+        with middle(child) as server:
+            server.RequestHandlerClass, server.lines = Far, []
+            server.way_s = 0
+            wait_complete(root, task)
+            server.way_s = 0.14
+            wait_until(lambda: root.get(
+                "/api/v1/overlay", headers=BOSS).json()["data"]["children"][0]
+                ["latency_ms"] >= 140, 5, "a beat that takes that long")
+            n = len(server.lines)
+            with ThreadPoolExecutor(len(tasks)) as pool:
+                replies = list(pool.map(lambda t: ask(root, t), tasks))
+            assert len(server.lines) > n, "they were asked over what was there"
+            for r in replies:
+                assert r.json()["meta"]["coverage"]["complete"], r.text
+                assert r.seconds < 2, r.seconds
 
 
 def test_a_stranger_is_told_who_and_no_more():

@@ -233,9 +233,9 @@ static int env_send(void *ctx, const struct walk_send *s)
 	if (b->gone) {
 		x->err = -ECONNREFUSED;
 		world_event(w, w->latency_ms, EVENT_REPLY, a->self)->xfer = n;
-	} else if (connect > s->connect_ms) {
+	} else if (connect > s->hello_ms) {
 		x->err = -EHOSTUNREACH;
-		world_event(w, s->connect_ms, EVENT_REPLY, a->self)->xfer = n;
+		world_event(w, s->hello_ms, EVENT_REPLY, a->self)->xfer = n;
 	} else if (!b->silent) {
 		world_event(w, connect + w->latency_ms, EVENT_ASK, to)->xfer =
 			n;

@@ -39,7 +39,8 @@ struct agent_sim {
 	bool suspect, down, cold; /* for its parent; no connection to it */
 	bool untold;
 	bool lost; /* a row below its parent that is no child */
-	uint64_t value, read_ms, reply_ms, connect_ms, timer_ms;
+	uint64_t value, read_ms, reply_ms, timer_ms;
+	uint64_t connect_ms;    /* of a connection and hello together */
 	uint64_t lease_ms;      /* wall clock when it was taken */
 	int64_t clock_ms;       /* its wall clock beside the others' */
 	uint32_t hosts;         /* as its parent believes; 0: all below it */
