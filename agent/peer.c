@@ -217,6 +217,7 @@ peer_start(struct peers *p, const struct peer_request *rq,
 	c->arg = arg;
 	/* with a token hello is what opens one */
 	message.fresh &= !p->token[0];
+	message.timeout_ms = 0; /* the timer of the call is over it */
 	c->message = transfer_new(c, &message, p->token);
 	if (!c->message ||
 	    loop_timer_in(p->loop, &c->timer, rq->timeout_ms, call_expired, c))

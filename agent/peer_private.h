@@ -108,7 +108,8 @@ void lines_free(struct peers *p);
 /* 0, or -errno, and it must be closed all the same. */
 int transfers_open(struct peers *p);
 void transfers_close(struct peers *p);
-/* A request of this call; token: "" none.  NULL: no memory. */
+/* A request of this call, timeout_ms 0: until it is stopped; token: "" none.
+ * NULL: no memory. */
 struct transfer *transfer_new(struct peer_call *c,
 			      const struct peer_request *rq, const char *token);
 /* *t is NULL after it. */

@@ -322,7 +322,7 @@ static int set_options(struct peer_call *c, struct transfer *t,
 				 "linnet/" LINNET_VERSION) ||
 		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)rq->timeout_ms) ||
 		curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
-				 (long)MIN(rq->connect_ms, rq->timeout_ms)) ||
+				 (long)rq->connect_ms) ||
 		curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, IDLE_S) ||
 		curl_easy_setopt(e, CURLOPT_MAXFILESIZE_LARGE,
 				 (curl_off_t)rq->reply_max) ||

@@ -192,6 +192,50 @@ static void test_hello_silent(void **state)
 	loop_free(w.loop);
 }
 
+/*
+ * What never was a connection is no host there, whichever time was over first;
+ * what was one is late.
+ */
+static void test_too_late(void **state)
+{
+	const struct {
+		uint32_t timeout_ms, connect_ms, hello_ms;
+	} c[] = { { 100, 300, 0 }, { 300, 100, 0 }, { 300, 300, 100 } };
+	int filler[FILLERS], fd[2];
+	struct endpoint to[2];
+
+	(void)state;
+	fd[0] = deaf_open(&to[0], filler);
+	fd[1] = listen_open(&to[1], 16);
+	for (unsigned i = 0; i < 4 * ARRAY_SIZE(c); i++) {
+		struct world w = { .loop = loop_new() };
+		bool token = i & 1, silent = i & 2;
+		struct peer_request rq = { .to = to[silent],
+					   .method = HTTP_GET,
+					   .path = "/livez",
+					   .timeout_ms = c[i / 4].timeout_ms,
+					   .connect_ms = c[i / 4].connect_ms,
+					   .hello_ms = c[i / 4].hello_ms,
+					   .reply_max = 1024 };
+
+		if (token)
+			peers_with_token(&w);
+		else
+			assert_int_equal(
+				peers_open(&w.peers, w.loop, NULL, NULL, 0), 0);
+		assert_non_null(peer_start(w.peers, &rq, call_over, &w));
+		w.under_way++;
+		assert_int_equal(loop_run(w.loop), 0);
+		assert_int_equal(w.err, silent ? -ETIMEDOUT : -EHOSTUNREACH);
+		peers_free(w.peers);
+		loop_free(w.loop);
+	}
+	for (unsigned i = 0; i < FILLERS; i++)
+		close(filler[i]);
+	close(fd[0]);
+	close(fd[1]);
+}
+
 /* Who answers: to hello with the proof, to all else with nothing in it. */
 struct server {
 	struct endpoint ep;
@@ -328,6 +372,7 @@ int main(void)
 		cmocka_unit_test(test_sockets_of_others),
 		cmocka_unit_test(test_connecting),
 		cmocka_unit_test(test_hello_silent),
+		cmocka_unit_test(test_too_late),
 		cmocka_unit_test(test_left_in_hello),
 	};
 
