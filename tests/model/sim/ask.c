@@ -5,8 +5,8 @@
  *
  * The judge knows who must be in a complete answer (all members, as the ledger
  * has them, from start to end) and who must be in any (hosts that no fault
- * touched, on a path that none touched).  A host that comes twice is seen when
- * two parts meet.
+ * touched, on a path that none touched, and where nobody had to wait for a
+ * way).  A host that comes twice is seen when two parts meet.
  */
 #include <errno.h>
 #include <stdalign.h>
@@ -53,7 +53,17 @@ struct asked {
 	bool lies; /* somebody lied meanwhile */
 	bool root; /* the one asked, when it was */
 	bool *must, *healthy;
+	bool *sent, *waits; /* was asked; all its ways were in use */
 };
+
+static struct asked *asked_find(const struct world *w, const uint8_t id[16])
+{
+	struct asked *q = w->queries;
+
+	while (q && memcmp(q->id, id, sizeof(q->id)) != 0)
+		q = q->next;
+	return q;
+}
 
 /* ---- parts ---- */
 
@@ -185,11 +195,42 @@ static void remember(struct world *w, uint64_t handle, const uint8_t id[16])
 
 static void mark_lie(struct world *w, uint64_t handle)
 {
+	struct asked *q;
+
 	for (size_t i = 0; i < LIED; i++) {
 		if (w->lied[i].handle != handle)
 			continue;
-		for (struct asked *q = w->queries; q; q = q->next)
-			q->lies |= !memcmp(q->id, w->lied[i].id, 16);
+		q = asked_find(w, w->lied[i].id);
+		if (q)
+			q->lies = true;
+	}
+}
+
+/* All ways of this child are in use, and so are those that all share. */
+static bool ways_full(struct world *w, uint32_t from, uint32_t to)
+{
+	uint32_t *n = w->ledger.count, spare = 0;
+
+	net_asks(w, from, to, n);
+	for (uint32_t i = 0; i < w->n; i++)
+		spare += n[i] - MIN(n[i], WALK_WAYS_OWN);
+	return n[to] >= WALK_WAYS_MAX ||
+	       (n[to] >= WALK_WAYS_OWN && spare >= WALK_WAYS_SPARE);
+}
+
+/* Those whom this agent, which has the question now, may ask later. */
+static void mark_waits(struct world *w, struct asked *q, uint32_t agent)
+{
+	const struct tree *t = w->agent[agent].tree;
+
+	for (unsigned i = 0; q && q->healthy && i < tree_n_children(t); i++) {
+		struct tree_child c;
+		uint32_t to;
+
+		tree_child_at(t, i, &c);
+		to = agent_at(w, &c.ep);
+		if (to != NOBODY && q->healthy[to] && !q->sent[to])
+			q->waits[to] |= ways_full(w, agent, to);
 	}
 }
 
@@ -217,6 +258,8 @@ static void ask_request(struct world *w, uint32_t to, uint32_t from,
 		ask_reply_word(w, to, handle, word);
 	else
 		walk_request(w->agent[to].walk, m->ask, &question, handle);
+	if (word == TREE_OK)
+		mark_waits(w, asked_find(w, m->ask->query), to);
 }
 
 static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
@@ -288,7 +331,11 @@ static int env_send(void *ctx, const struct walk_send *s)
 		.via = s->via,
 	};
 	struct ask_msg m = { .ask = &ask };
+	struct asked *q = asked_find(a->w, s->query);
+	uint32_t to = agent_at(a->w, &s->to->ep);
 
+	if (q && q->sent && to != NOBODY)
+		q->sent[to] = true;
 	memcpy(ask.query, s->query, sizeof(ask.query));
 	return net_send(a->w, &proto_ask, index_of(a), &s->to->ep, &m,
 			s->limit_ms, s->fresh, s->ref);
@@ -297,8 +344,9 @@ static int env_send(void *ctx, const struct walk_send *s)
 /* There are no connections; it ends by its limit. */
 static void env_leave(void *ctx, uint64_t ref)
 {
-	(void)ctx;
-	(void)ref;
+	struct agent *a = ctx;
+
+	net_leave(a->w, &proto_ask, index_of(a), ref);
 }
 
 static void env_cancel(void *ctx, uint64_t ref)
@@ -546,7 +594,8 @@ static bool undisturbed(const struct world *w, const struct asked *q,
 			uint32_t agent)
 {
 	for (unsigned s = 0; s <= TREE_LEVELS; s++) {
-		if (w->agent[agent].disturbed_us >= q->start_us)
+		if (w->agent[agent].disturbed_us >= q->start_us ||
+		    q->waits[agent])
 			return false;
 		if (agent == q->agent)
 			return true;
@@ -601,6 +650,8 @@ static void asked_drop(struct asked *q)
 	*at = q->next;
 	free(q->must);
 	free(q->healthy);
+	free(q->sent);
+	free(q->waits);
 	free(q);
 }
 
@@ -694,7 +745,9 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 	if (words_of(w)) {
 		q->must = calloc(w->n, sizeof(bool));
 		q->healthy = calloc(w->n, sizeof(bool));
-		if (!q->must || !q->healthy)
+		q->sent = calloc(w->n, sizeof(bool));
+		q->waits = calloc(w->n, sizeof(bool));
+		if (!q->must || !q->healthy || !q->sent || !q->waits)
 			abort();
 		for (uint32_t i = 0; i < w->n; i++)
 			q->must[i] = is_member(w, q, i);
@@ -706,7 +759,9 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 	w->queries = q;
 	w->asked.asked++;
 	q->query = walk_start(a->walk, &opt, &question, asked_done, q);
-	if (!q->query)
+	if (q->query)
+		mark_waits(w, q, agent);
+	else
 		asked_drop(q);
 	ledger_touch(w, agent);
 	return true;

@@ -284,20 +284,51 @@ int net_send(struct world *w, const struct proto *proto, uint32_t from,
 	return 0;
 }
 
-void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
-		uint64_t ref)
+static struct exchange *exchange_find(struct world *w,
+				      const struct proto *proto, uint32_t from,
+				      uint64_t ref)
 {
 	for (uint32_t i = 0; i < w->n_exchange; i++) {
 		struct exchange *x = &w->exchange[i];
 
-		if (!x->used || !x->waits || x->from != from || x->ref != ref ||
-		    x->proto != proto)
-			continue;
-		exchange_left(w, x);
-		exchange_drop(w, x);
-		return;
+		if (x->used && x->waits && x->from == from && x->ref == ref &&
+		    x->proto == proto)
+			return x;
 	}
-	world_fail(w, "agent %u cancels what it did not send", from);
+	world_fail(w, "agent %u ends what it did not send", from);
+	return NULL;
+}
+
+void net_leave(struct world *w, const struct proto *proto, uint32_t from,
+	       uint64_t ref)
+{
+	struct exchange *x = exchange_find(w, proto, from, ref);
+
+	if (x)
+		x->left = true;
+}
+
+void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
+		uint64_t ref)
+{
+	struct exchange *x = exchange_find(w, proto, from, ref);
+
+	if (!x)
+		return;
+	exchange_left(w, x);
+	exchange_drop(w, x);
+}
+
+void net_asks(const struct world *w, uint32_t from, uint32_t to, uint32_t *n)
+{
+	memset(n, 0, w->n * sizeof(*n));
+	for (uint32_t i = 0; i < w->n_exchange; i++) {
+		const struct exchange *x = &w->exchange[i];
+
+		if (x->used && x->waits && x->from == from &&
+		    x->proto == &proto_ask && !(x->left && x->to == to))
+			n[x->to]++;
+	}
 }
 
 void net_reply(struct world *w, uint32_t from, uint64_t handle, const void *m)

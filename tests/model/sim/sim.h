@@ -105,6 +105,7 @@ struct exchange {
 	uint64_t ref;
 	uint16_t to_boot;
 	bool used, waits, flying, served, charged;
+	bool left; /* no question waits for it any more */
 	const struct proto *proto;
 	void *msg; /* that flies */
 };
@@ -286,6 +287,11 @@ int net_send(struct world *w, const struct proto *proto, uint32_t from,
 	     bool fresh, uint64_t ref);
 void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
 		uint64_t ref);
+/* It goes on until its limit, and no question waits for it. */
+void net_leave(struct world *w, const struct proto *proto, uint32_t from,
+	       uint64_t ref);
+/* Of this one's questions, to each agent; to one without what it left. */
+void net_asks(const struct world *w, uint32_t from, uint32_t to, uint32_t *n);
 void net_reply(struct world *w, uint32_t from, uint64_t handle, const void *m);
 void net_event(struct world *w, const struct event *e);
 /* An event that waited at a process which ended. */
