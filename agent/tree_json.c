@@ -113,6 +113,7 @@ static const struct field beat_fields[] = {
 	  .max = 5 },
 	{ "members_hash", &type_hash, AT(beat.members_hash), MAYBE },
 	{ "list_hash", &type_hash, AT(beat.list_hash), MAYBE },
+	{ "rows_most", &type_u32, AT(beat.rows_most), MAYBE, .max = 1u << 20 },
 	{ "offset_ms", &type_clock, AT(beat.offset_ms), MAYBE },
 	{ "t1_ms", &type_u64, AT(beat.t1_ms), .max = TREE_TIME_MAX },
 	END,

@@ -64,6 +64,7 @@ void beat_say(struct tree *t, struct branch *b)
 	m.u.beat.members_hash = rows_members_hash(t);
 	if (t->conf->provider->hash)
 		m.u.beat.list_hash = t->conf->provider->hash(t->conf->member);
+	m.u.beat.rows_most = rows_most(t, b);
 	m.u.beat.offset_ms = t->offset_ms + b->pub.offset_ms;
 	m.u.beat.error_ms = t->error_ms + b->pub.error_ms;
 	m.u.beat.t1_ms = b->t1_ms = wall_ms(t);

@@ -323,10 +323,14 @@ void rows_brought(const struct tree *t, struct branch *b,
 		b->strangers += MIN(rest, most - MIN(most, b->strangers));
 }
 
-/* As many as can have come to it. */
-static uint64_t rows_most(const struct branch *b)
+/* Of all children; the parent reads no more, but children without rows. */
+static uint32_t rows_held_most(const struct tree *t)
 {
-	return ROWS_FREE + (uint64_t)ROWS_A_HOST * b->brought + b->strangers;
+	uint32_t own = 1 + TREE_CHILDREN + t->n_graves;
+
+	if (t->place != PLACE_ATTACHED || !t->rows_most)
+		return TREE_MEMBERS;
+	return t->rows_most - MIN(t->rows_most, own);
 }
 
 /* Room for n of this child's beside those of the others that have no more? */
@@ -337,7 +341,28 @@ static bool rows_fit(const struct tree *t, const struct branch *b, uint32_t n)
 	for (unsigned i = 0; i < t->n_children; i++)
 		if (t->child[i] != b)
 			sum += MIN(n, t->child[i]->n_rows);
-	return sum <= TREE_MEMBERS;
+	return sum <= rows_held_most(t);
+}
+
+/* As many as can have come to it. */
+static uint64_t rows_came(const struct branch *b)
+{
+	return ROWS_FREE + (uint64_t)ROWS_A_HOST * b->brought + b->strangers;
+}
+
+uint32_t rows_most(const struct tree *t, const struct branch *b)
+{
+	uint32_t low = 1, high = (uint32_t)MIN(rows_came(b), TREE_MEMBERS);
+
+	while (low < high) {
+		uint32_t mid = high - (high - low) / 2;
+
+		if (rows_fit(t, b, mid))
+			low = mid;
+		else
+			high = mid - 1;
+	}
+	return low;
 }
 
 /* Its rows are not held any more; a root goes on expecting as many. */
@@ -366,13 +391,19 @@ static void rows_room(struct tree *t, const struct branch *b, uint32_t n)
 			if (c == b)
 				continue;
 			sum += c->n_rows;
-			if (!most || c->n_rows > most->n_rows)
+			if (c->n_rows > (most ? most->n_rows : 0))
 				most = c;
 		}
-		if (sum <= TREE_MEMBERS || !most)
+		if (sum <= rows_held_most(t) || !most)
 			return;
 		rows_reject(t, most);
 	}
+}
+
+void rows_limit(struct tree *t, uint32_t most)
+{
+	t->rows_most = most;
+	rows_room(t, NULL, 0);
 }
 
 static void page_whole(struct tree *t, struct branch *b)
@@ -398,14 +429,19 @@ static void page_whole(struct tree *t, struct branch *b)
 static int page_take(const struct tree *t, struct branch *b,
 		     const struct tree_msg *m)
 {
+	bool soon = t->place == PLACE_ATTACHED &&
+		    t->heard_ms < b->grown_ms + UNTOLD_MS;
 	uint32_t n = m->u.rows.n;
 	struct tree_row *p;
 
 	if (!n || n > TREE_ROWS_PAGE || m->u.rows.offset != b->n_page ||
 	    (m->u.rows.next && m->u.rows.next != b->n_page + n))
 		return -EINVAL;
-	if (n + b->n_page > rows_most(b) || !rows_fit(t, b, n + b->n_page))
+	if (n + b->n_page > rows_came(b))
 		return -E2BIG;
+	/* those above may be about to say that they read more since then */
+	if (!rows_fit(t, b, n + b->n_page))
+		return soon ? -EAGAIN : -E2BIG;
 	if (b->n_page && m->u.rows.hash != b->page_hash)
 		return -EAGAIN;
 	p = reallocarray(b->page, b->n_page + n, sizeof(*p));

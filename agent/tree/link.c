@@ -94,6 +94,7 @@ bool link_commit(struct tree *t, const struct endpoint *parent,
 	t->lease_ms = t->wall_high_ms = MAX(t->wall_high_ms, wall_ms(t));
 	tree_see(t, &t->lease);
 	t->n_uncles = 0;
+	t->rows_most = 0;
 	t->place = PLACE_ATTACHED;
 	t->rooted = true;
 	t->beaten = false;
@@ -213,6 +214,7 @@ static void hear_rest(struct tree *t, const struct tree_msg *m)
 	t->env->blocks_heard(t->ctx, NULL, m->u.beat.blocks,
 			     m->u.beat.n_blocks);
 	tree_see(t, &m->epoch);
+	rows_limit(t, m->u.beat.rows_most);
 }
 
 static void leave_for_another(struct tree *t, bool drain)

@@ -181,6 +181,7 @@ struct tree_msg {
 			unsigned n_roots;
 			struct endpoint roots[5];
 			uint64_t members_hash, list_hash;
+			uint32_t rows_most; /* read of the receiver; 0: all */
 			double offset_ms, error_ms; /* receiver's to root's */
 			uint64_t t1_ms;
 		} beat;

@@ -233,6 +233,7 @@ struct tree {
 	bool please_asked;
 	double offset_ms, error_ms;
 	uint32_t fleet;       /* as the root last said */
+	uint32_t rows_most;   /* read by the parent; 0: all */
 	struct endpoint home; /* parent wanted again; port 0: none */
 	uint64_t home_ref;
 	uint32_t home_wait_ms;
@@ -504,6 +505,10 @@ void rows_drop(struct branch *b);
 /* The root granted this mover a place at the child or below: rows may come. */
 void rows_brought(const struct tree *t, struct branch *b,
 		  const struct tree_mover *m);
+/* So many are read of this child, as things are. */
+uint32_t rows_most(const struct tree *t, const struct branch *b);
+/* The parent reads so many: those that hold most give way. */
+void rows_limit(struct tree *t, uint32_t most);
 /* It tells of more rows than are read of it, or does not any more. */
 void rows_crowded(struct tree *t, struct branch *b, bool crowded);
 /* This one may be below the child before it tells of it. */

@@ -69,6 +69,7 @@ static void fill_beat(struct tree_msg *m)
 		m->u.beat.roots[i] = ep_of(i);
 	m->u.beat.members_hash = 1;
 	m->u.beat.list_hash = 2;
+	m->u.beat.rows_most = 1u << 20;
 	m->u.beat.offset_ms = -0.1;
 	m->u.beat.error_ms = 1e-17;
 	m->u.beat.t1_ms = 1795222860123;
@@ -299,6 +300,7 @@ static void test_longest_beat(void **state)
 	m->u.beat.seq = UINT64_MAX;
 	m->u.beat.drain = true;
 	m->u.beat.fleet = 1u << 20;
+	m->u.beat.rows_most = 1u << 20;
 	m->u.beat.n_path = m->u.beat.n_blocks = TREE_LEVELS_MAX;
 	for (unsigned i = 0; i < TREE_LEVELS_MAX; i++) {
 		m->u.beat.path[i] = id_of(0xff);

@@ -440,7 +440,8 @@ static uint32_t many;
 
 static void lie_many(struct node *n, struct tree_msg *m)
 {
-	static uint32_t offset;
+	static uint32_t told[WORLD_NODES];
+	uint32_t offset;
 	struct tree_row *r;
 
 	if (m->kind == TREE_BEAT && m->word == TREE_OK)
@@ -449,8 +450,9 @@ static void lie_many(struct node *n, struct tree_msg *m)
 		return;
 	if (m->word == TREE_OK) { /* the first page */
 		free((void *)m->u.rows.row);
-		offset = 0;
+		told[n->i] = 0;
 	}
+	offset = told[n->i];
 	r = calloc(TREE_ROWS_PAGE, sizeof(*r));
 	assert_non_null(r);
 	for (uint32_t i = 0; i < TREE_ROWS_PAGE; i++) {
@@ -458,7 +460,8 @@ static void lie_many(struct node *n, struct tree_msg *m)
 
 		r[i].ep = n->ep;
 		memcpy(&r[i].ep.addr.b[12], &(uint32_t){ k << 8 | 11 }, 4);
-		memcpy(r[i].id.b, &(uint32_t[]){ k, 9, 9, 9 }, 16);
+		r[i].ep.port = (uint16_t)(8000 + n->i);
+		memcpy(r[i].id.b, &(uint32_t[]){ k, 9, n->i, 9 }, 16);
 		r[i].parent = n->stored.id;
 		r[i].incarnation = 5;
 	}
@@ -469,8 +472,8 @@ static void lie_many(struct node *n, struct tree_msg *m)
 	m->u.rows.n = MIN(TREE_ROWS_PAGE, many - offset);
 	m->u.rows.hash = 77;
 	m->u.rows.offset = offset;
-	offset += m->u.rows.n;
-	m->u.rows.next = offset < many ? offset : 0;
+	told[n->i] += m->u.rows.n;
+	m->u.rows.next = told[n->i] < many ? told[n->i] : 0;
 }
 
 static void must_crowd(struct world *w, unsigned liar, bool so)
@@ -525,7 +528,7 @@ static enum tree_word claim(struct world *w, unsigned from, uint32_t hosts,
 	m.u.grant.mover.hosts = hosts;
 	m.u.grant.acceptor = w->node[from].stored.id;
 	m.u.grant.via[m.u.grant.n_via++] = w->node[loop ? 0 : from].stored.id;
-	return world_ask(w, from, 0, &m, NULL);
+	return world_ask(w, from, (unsigned)world_parent(w, from), &m, NULL);
 }
 
 /* Nobody came to it whom the root refused. */
@@ -577,6 +580,83 @@ static bool crowds(struct world *w, void *arg)
 			return c.crowded;
 	}
 	return false;
+}
+
+/* How many children of this one are rejected. */
+static unsigned crowded(const struct world *w, unsigned at)
+{
+	struct tree_child c;
+	unsigned n = 0;
+
+	for (unsigned k = 0; k < tree_n_children(w->node[at].tree); k++) {
+		tree_child_at(w->node[at].tree, k, &c);
+		n += c.crowded;
+	}
+	return n;
+}
+
+/*
+ * A parent is not rejected for what is told below it: by two that tell of as
+ * many as each may, or whom the root let have more; or by one that may tell of
+ * more there than it may itself, as it has another parent since.
+ */
+static void test_rows_of_parent(void **state)
+{
+	const uint32_t tells[] = { 4000, 70000, 15000 };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(tells); i++) {
+		struct world *w = world_grown(13, 3, 2, 5);
+		unsigned liar = world_leaf(w, 0), other = liar, root;
+		unsigned above = (unsigned)world_parent(w, liar);
+
+		while (i < 2 &&
+		       (other == liar || world_parent(w, other) != (int)above))
+			other--;
+		if (i == 1) {
+			assert_int_equal(claim(w, liar, TREE_MEMBERS, false),
+					 TREE_OK);
+			assert_int_equal(claim(w, other, TREE_MEMBERS, false),
+					 TREE_OK);
+			world_run(w, 20000);
+		}
+		for (unsigned k = 0; i == 2 && k < 200; k++)
+			assert_int_equal(claim(w, liar, 1, false), TREE_OK);
+		if (i == 2) {
+			world_kill(w, 0);
+			world_run(w, 20000);
+		}
+		root = (unsigned)world_root(w);
+		assert_int_equal(world_parent(w, above), root);
+		many = tells[i];
+		w->node[liar].lie = w->node[other].lie = lie_many;
+		world_run(w, 30000);
+		assert_int_equal(crowded(w, root), 0);
+		assert_int_equal(crowded(w, above), 1);
+		assert_true(tree_expected(w->node[root].tree) > tells[i] ||
+			    i == 2);
+		world_free(w);
+	}
+}
+
+/* Who came with many is not rejected before those above have said so. */
+static void test_rows_at_once(void **state)
+{
+	struct world *w = world_grown(13, 3, 1, 5);
+	unsigned leaf = world_leaf(w, 0);
+	unsigned above = (unsigned)world_parent(w, leaf);
+
+	(void)state;
+	many = 5000;
+	assert_int_equal(claim(w, leaf, many, false), TREE_OK);
+	w->node[leaf].lie = lie_many;
+	for (unsigned i = 0; i < 1000; i++) {
+		world_run(w, 10);
+		assert_int_equal(crowded(w, above), 0);
+		assert_int_equal(crowded(w, 0), 0);
+	}
+	assert_true(tree_expected(w->node[0].tree) > many);
+	world_free(w);
 }
 
 static bool believed(struct world *w, void *unused)
@@ -655,6 +735,8 @@ int main(void)
 		cmocka_unit_test(test_rows_of_many),
 		cmocka_unit_test(test_rows_of_refused),
 		cmocka_unit_test(test_rows_of_strangers),
+		cmocka_unit_test(test_rows_of_parent),
+		cmocka_unit_test(test_rows_at_once),
 		cmocka_unit_test(test_rows_of_most),
 	};
 
