@@ -17,7 +17,7 @@
 /* Rows beside a host that came: children that never came, and who left. */
 #define ROWS_FREE       4096
 #define ROWS_A_HOST     (1 + TREE_CHILDREN)
-/* Of hosts of whom nothing is known but their number. */
+/* Where it came with others below it, of whom nothing is known. */
 #define ROWS_A_STRANGER 2
 #define ROWS_STRANGERS  (1u << 17)
 
@@ -305,22 +305,20 @@ void rows_brought(const struct tree *t, struct branch *b,
 {
 	uint32_t most =
 		MAX(ROWS_STRANGERS, ROWS_A_STRANGER * hosts_beside(t, b));
-	uint32_t hosts = MAX(hosts_told(m->hosts), 1), known = 1, rest;
+	uint32_t hosts = MAX(hosts_told(m->hosts), 1), known = 1;
 
-	/* a leaf is one; who has more below was elsewhere with them */
+	/* a leaf is one; who has more below was elsewhere with them, or with
+	 * more than it has heard of */
+	if (hosts > 1)
+		b->strangers = MAX(b->strangers, most);
 	for (unsigned i = 0; hosts > 1 && i < t->n_children; i++)
 		if (t->child[i] != b)
 			known = MAX(known, hosts_at(t->child[i], &m->id));
 	known = MIN(known, hosts);
-	rest = MIN((hosts - known) * ROWS_A_STRANGER, most);
-	if (id_equal(&m->id, &b->pub.id)) { /* all that it has */
+	if (id_equal(&m->id, &b->pub.id)) /* all that it has */
 		b->brought = MAX(b->brought, known);
-		b->strangers = MAX(b->strangers, rest);
-		return;
-	}
-	b->brought += MIN(known, TREE_MEMBERS - b->brought);
-	if (rest && !hosts_at(b, &m->id))
-		b->strangers += MIN(rest, most - MIN(most, b->strangers));
+	else
+		b->brought += MIN(known, TREE_MEMBERS - b->brought);
 }
 
 /* Of all children; the parent reads no more, but children without rows. */

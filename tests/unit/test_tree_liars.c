@@ -582,6 +582,21 @@ static bool crowds(struct world *w, void *arg)
 	return false;
 }
 
+/* Who came with others may not have heard of all of them when it asked. */
+static void test_rows_of_untold(void **state)
+{
+	struct world *w = world_grown(7, 6, 1, 5);
+
+	(void)state;
+	many = 40000;
+	assert_int_equal(claim(w, 3, 2, false), TREE_OK);
+	w->node[3].lie = lie_many;
+	world_run(w, 20000);
+	must_crowd(w, 3, false);
+	assert_int_equal(tree_expected(w->node[0].tree), 7 + many - 1);
+	world_free(w);
+}
+
 /* How many children of this one are rejected. */
 static unsigned crowded(const struct world *w, unsigned at)
 {
@@ -602,7 +617,7 @@ static unsigned crowded(const struct world *w, unsigned at)
  */
 static void test_rows_of_parent(void **state)
 {
-	const uint32_t tells[] = { 4000, 70000, 15000 };
+	const uint32_t tells[] = { 4000, 70000, 140000 };
 
 	(void)state;
 	for (unsigned i = 0; i < ARRAY_SIZE(tells); i++) {
@@ -620,7 +635,7 @@ static void test_rows_of_parent(void **state)
 					 TREE_OK);
 			world_run(w, 20000);
 		}
-		for (unsigned k = 0; i == 2 && k < 200; k++)
+		for (unsigned k = 0; i == 2 && k < 2200; k++)
 			assert_int_equal(claim(w, liar, 1, false), TREE_OK);
 		if (i == 2) {
 			world_kill(w, 0);
@@ -735,6 +750,7 @@ int main(void)
 		cmocka_unit_test(test_rows_of_many),
 		cmocka_unit_test(test_rows_of_refused),
 		cmocka_unit_test(test_rows_of_strangers),
+		cmocka_unit_test(test_rows_of_untold),
 		cmocka_unit_test(test_rows_of_parent),
 		cmocka_unit_test(test_rows_at_once),
 		cmocka_unit_test(test_rows_of_most),
