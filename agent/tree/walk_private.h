@@ -10,7 +10,7 @@
 
 struct seen;
 struct waves;
-struct way;
+struct lane;
 
 /*
  * Asks that this agent answered for its parent, a ring.  They are numbered;
@@ -29,8 +29,8 @@ struct walk {
 	struct walk_conf conf;
 	struct walk_query *queries;
 	struct waves *waves; /* newest first */
-	struct way *ways;
-	unsigned n_running, n_spare;    /* n_spare: of the ways */
+	struct lane *lanes;
+	unsigned n_running, n_spare;    /* n_spare: of all ways */
 	bool left;                      /* some were, since the last timer */
 	uint64_t last_read, last_waves; /* references given */
 	uint64_t armed_ms;              /* as env.timer() was told last */

@@ -16,7 +16,10 @@
  * when nobody waits for it any more: what comes then meets no leg of its
  * reference and is counted as late.
  *
- * A struct waves owns its legs, a struct walk its ways.
+ * A struct lane stands for a child that has legs or ways.  When a way is over,
+ * the next leg is one that waits in the same lane, or in any if it was spare.
+ *
+ * A struct waves owns its legs, a struct lane its ways.
  */
 #include <assert.h>
 #include <errno.h>
@@ -32,16 +35,27 @@
 
 struct leg {
 	struct walk_child c;
-	uint64_t cut_ms; /* its share ends; WALK_NEVER: it does not run */
+	struct waves *waves;
+	struct lane *lane; /* NULL: it is not asked */
+	struct leg *next;  /* that waits for a way of this lane */
+	uint64_t cut_ms;   /* its share ends; WALK_NEVER: it does not run */
 	bool begun, over, again;
 };
 
 /* An exchange that is under way. */
 struct way {
 	struct way *next;
+	struct leg *leg; /* NULL: it was left, nobody waits for it */
 	uint64_t ref;
-	struct node_id to;
-	bool left; /* nobody waits for it */
+};
+
+struct lane {
+	struct lane *next;
+	struct node_id id;
+	struct way *ways;
+	struct leg *waiting; /* for a way, the oldest first */
+	unsigned n, left;    /* ways: those beyond its own are spare */
+	unsigned n_legs;     /* none, and no ways: may be another child's */
 };
 
 struct waves {
@@ -50,6 +64,7 @@ struct waves {
 	struct waves_conf conf;
 	/* begin_ms: nothing is sent before; wait_ms: when the time is over */
 	uint64_t ref, begin_ms, wait_ms;
+	uint64_t cut_ms; /* the first of its legs' */
 	bool begun;
 	struct node_id via[WALK_VIA + 1];
 	unsigned n_via, n, n_waiting, open, slots; /* n_waiting: not begun */
@@ -100,97 +115,137 @@ static enum missing_reason reason_of(const struct walk_got *got)
 	}
 }
 
-/* ---- ways ---- */
+/* ---- lanes and ways ---- */
 
-/* Of this child: those beyond its own are spare. */
-static unsigned ways_used(const struct walk *w, const struct node_id *to)
+static struct lane *lane_get(struct walk *w, const struct node_id *id)
 {
-	unsigned n = 0;
+	struct lane *c, *idle = NULL;
 
-	for (const struct way *y = w->ways; y; y = y->next)
-		n += node_id_equal(&y->to, to);
-	return n;
+	for (c = w->lanes; c && !node_id_equal(&c->id, id); c = c->next)
+		if (!c->n_legs && !c->n)
+			idle = c;
+	if (!c)
+		c = idle;
+	if (!c) {
+		c = calloc(1, sizeof(*c));
+		if (!c)
+			return NULL;
+		c->next = w->lanes;
+		w->lanes = c;
+	}
+	c->id = *id;
+	return c;
 }
 
-static void way_drop(struct walk *w, struct way **at)
+static bool lane_room(const struct walk *w, const struct lane *c)
 {
-	struct way *y = *at;
-
-	w->n_spare -= ways_used(w, &y->to) > WALK_WAYS_OWN;
-	*at = y->next;
-	free(y);
+	return c->n < WALK_WAYS_OWN ||
+	       (c->n < WALK_WAYS_MAX && w->n_spare < WALK_WAYS_SPARE);
 }
 
-static bool way_open(const struct walk *w, const struct node_id *to)
+/* May it have another way?  If need be that of one which was left. */
+static bool lane_open(const struct walk *w, const struct lane *c)
 {
-	unsigned n = ways_used(w, to);
-
-	return n < WALK_WAYS_OWN ||
-	       (n < WALK_WAYS_MAX && w->n_spare < WALK_WAYS_SPARE);
+	return c->left || lane_room(w, c);
 }
 
-/* May it have another?  If need be that of one which was left. */
-static bool way_free(struct walk *w, const struct node_id *to)
+static struct way **way_find(struct lane *c, uint64_t ref)
 {
-	struct way **at = &w->ways;
-
-	if (way_open(w, to))
-		return true;
-	while (*at && !((*at)->left && node_id_equal(&(*at)->to, to)))
-		at = &(*at)->next;
-	if (!*at)
-		return false;
-	w->conf.env->cancel(w->conf.ctx, (*at)->ref);
-	way_drop(w, at);
-	return true;
-}
-
-static int way_take(struct walk *w, const struct node_id *to, uint64_t ref)
-{
-	struct way *y = calloc(1, sizeof(*y));
-
-	if (!y)
-		return -ENOMEM;
-	w->n_spare += ways_used(w, to) >= WALK_WAYS_OWN;
-	y->ref = ref;
-	y->to = *to;
-	y->next = w->ways;
-	w->ways = y;
-	return 0;
-}
-
-static struct way **way_find(struct walk *w, uint64_t ref)
-{
-	struct way **at = &w->ways;
+	struct way **at = &c->ways;
 
 	while (*at && (*at)->ref != ref)
 		at = &(*at)->next;
-	assert(*at);
 	return at;
 }
 
-/* Nobody waits for it any more. */
-static void way_leave(struct walk *w, uint64_t ref)
+static void way_drop(struct walk *w, struct lane *c, struct way **at)
 {
-	(*way_find(w, ref))->left = true;
-	w->left = true;
-	w->conf.env->leave(w->conf.ctx, ref);
+	struct way *y = *at;
+
+	*at = y->next;
+	w->n_spare -= c->n-- > WALK_WAYS_OWN;
+	c->left -= !y->leg;
+	free(y);
+}
+
+/* Its lane is open. */
+static int way_take(struct leg *l, uint64_t ref)
+{
+	struct walk *w = l->waves->walk;
+	struct lane *c = l->lane;
+	struct way **at = &c->ways, *y = calloc(1, sizeof(*y));
+
+	if (!y)
+		return -ENOMEM;
+	if (!lane_room(w, c)) {
+		while ((*at)->leg)
+			at = &(*at)->next;
+		w->conf.env->cancel(w->conf.ctx, (*at)->ref);
+		way_drop(w, c, at);
+	}
+	y->leg = l;
+	y->ref = ref;
+	y->next = c->ways;
+	c->ways = y;
+	w->n_spare += c->n++ >= WALK_WAYS_OWN;
+	return 0;
 }
 
 void ways_free(struct walk *w)
 {
-	while (w->ways) {
-		w->conf.env->cancel(w->conf.ctx, w->ways->ref);
-		way_drop(w, &w->ways);
+	struct lane *c;
+
+	while ((c = w->lanes)) {
+		while (c->ways) {
+			w->conf.env->cancel(w->conf.ctx, c->ways->ref);
+			way_drop(w, c, &c->ways);
+		}
+		w->lanes = c->next;
+		free(c);
 	}
 }
 
 /* ---- legs ---- */
 
+static uint64_t leg_ref(const struct leg *l)
+{
+	return l->waves->ref + (uint64_t)(l - l->waves->leg);
+}
+
+static void leg_unqueue(struct leg *l)
+{
+	struct leg **at = &l->lane->waiting;
+
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+}
+
+/* Nobody waits for it any more. */
+static void leg_leave(struct leg *l)
+{
+	struct way *y = *way_find(l->lane, leg_ref(l));
+	struct walk *w = l->waves->walk;
+
+	assert(y);
+	y->leg = NULL;
+	l->lane->left++;
+	w->left = true;
+	w->conf.env->leave(w->conf.ctx, leg_ref(l));
+}
+
+static void leg_cut_at(struct waves *v, struct leg *l, uint64_t at_ms)
+{
+	l->cut_ms = at_ms;
+	v->cut_ms = WALK_NEVER;
+	for (unsigned i = 0; i < v->n; i++)
+		v->cut_ms = MIN(v->cut_ms, v->leg[i].cut_ms);
+}
+
 static void leg_close(struct waves *v, struct leg *l)
 {
 	l->over = true;
-	l->cut_ms = WALK_NEVER;
+	leg_cut_at(v, l, WALK_NEVER);
 	v->open--;
 }
 
@@ -241,13 +296,13 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	s.told_fresh_ms =
 		MIN(share - (s.hello_ms + way) * 10 / 9 - MIN(share / 20, 10),
 		    s.told_ms);
-	if (way_take(v->walk, &l->c.id, s.ref))
+	if (way_take(l, s.ref))
 		return MISSING_BUSY;
 	if (conf->env->send(conf->ctx, &s)) {
-		way_drop(v->walk, &v->walk->ways);
+		way_drop(v->walk, l->lane, &l->lane->ways);
 		return MISSING_BUSY;
 	}
-	l->cut_ms = now + share * 9 / 10;
+	leg_cut_at(v, l, now + share * 9 / 10);
 	return MISSING_NONE;
 }
 
@@ -257,11 +312,13 @@ static void leg_ask(struct waves *v, struct leg *l)
 
 	l->begun = true;
 	v->n_waiting--;
-	if (l->c.ask)
+	if (l->lane) {
+		leg_unqueue(l);
 		why = leg_send(v, l);
-	if (l->c.ask && why == MISSING_NONE) {
-		v->open++;
-		return;
+		if (why == MISSING_NONE) {
+			v->open++;
+			return;
+		}
 	}
 	l->over = true;
 	v->conf.child(v->conf.arg, &l->c, NULL, why);
@@ -282,7 +339,7 @@ static void waves_fill(struct waves *v)
 	for (unsigned i = 0; i < v->n && v->open < v->slots; i++) {
 		struct leg *l = &v->leg[i];
 
-		if (!l->begun && (!l->c.ask || way_free(v->walk, &l->c.id)))
+		if (!l->begun && (!l->lane || lane_open(v->walk, l->lane)))
 			leg_ask(v, l);
 	}
 }
@@ -297,7 +354,7 @@ void waves_go(struct waves *v)
 
 static void leg_cut(struct waves *v, struct leg *l)
 {
-	way_leave(v->walk, v->ref + (uint64_t)(l - v->leg));
+	leg_leave(l);
 	leg_close(v, l);
 	v->conf.child(v->conf.arg, &l->c, NULL, MISSING_TIMEOUT);
 }
@@ -312,9 +369,7 @@ static uint64_t waves_next(const struct waves *v)
 {
 	uint64_t at = v->begun ? v->wait_ms : v->begin_ms;
 
-	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
-		at = MIN(at, v->leg[i].cut_ms);
-	return at;
+	return waves_waiting(v) ? MIN(at, v->cut_ms) : at;
 }
 
 uint64_t waves_due(const struct walk *w)
@@ -336,7 +391,7 @@ static void waves_end(struct waves *v)
 			leg_cut(v, l);
 		else if (!l->over)
 			v->conf.child(v->conf.arg, &l->c, NULL,
-				      l->c.ask ? MISSING_TIMEOUT : l->c.why);
+				      l->lane ? MISSING_TIMEOUT : l->c.why);
 		l->over = true;
 	}
 	waves_finish(v);
@@ -356,36 +411,41 @@ static void waves_act(struct waves *v, uint64_t now)
 	waves_go(v);
 }
 
-/* The oldest after this one. */
-static struct waves *waves_after(const struct walk *w, uint64_t ref)
+/* The oldest that waits and can be asked: of this child, or of all (NULL). */
+static struct leg *leg_next(const struct walk *w, const struct lane *only)
 {
-	struct waves *found = NULL;
+	const struct lane *c = only ? only : w->lanes;
+	struct leg *found = NULL;
 
-	for (struct waves *v = w->waves; v && v->ref > ref; v = v->next)
-		found = v;
+	for (; c; c = only ? NULL : c->next) {
+		struct leg *l = lane_open(w, c) ? c->waiting : NULL;
+
+		while (l &&
+		       (!l->waves->begun || l->waves->open == l->waves->slots))
+			l = l->next;
+		if (l && (!found || leg_ref(l) < leg_ref(found)))
+			found = l;
+	}
 	return found;
 }
 
-/* Who waits for a way may take one that was left. */
-static void waves_reclaim(struct walk *w)
+static void ways_refill(struct walk *w, const struct lane *only)
 {
-	uint64_t ref = 0;
-	struct waves *v;
+	struct leg *l;
 
-	w->left = false;
-	while ((v = waves_after(w, ref))) {
-		ref = v->ref;
-		if (waves_waiting(v))
-			waves_go(v);
-	}
+	while ((l = leg_next(w, only)))
+		waves_go(l->waves);
 }
 
 void waves_timer(struct walk *w, uint64_t now)
 {
 	struct waves *v;
 
-	if (w->left)
-		waves_reclaim(w);
+	/* who waits for a way may take one that was left */
+	if (w->left) {
+		w->left = false;
+		ways_refill(w, NULL);
+	}
 	v = w->waves;
 	/* what one of them ends may end others: from the start again */
 	while (v) {
@@ -398,25 +458,17 @@ void waves_timer(struct walk *w, uint64_t now)
 	}
 }
 
-/* false: nobody waits for it. */
-static bool leg_over(struct walk *w, uint64_t ref, struct walk_got *got)
+static void leg_over(struct leg *l, struct walk_got *got)
 {
 	enum missing_reason why = reason_of(got);
-	struct waves *v = w->waves;
-	struct leg *l;
+	struct waves *v = l->waves;
+	struct walk *w = v->walk;
 
-	while (v && v->ref != ref - ref % REF_LEGS)
-		v = v->next;
-	if (!v || ref % REF_LEGS >= v->n)
-		return false;
-	l = &v->leg[ref % REF_LEGS];
-	if (l->cut_ms == WALK_NEVER)
-		return false;
 	if (got->err == -ECONNRESET && got->reused && !l->again) {
 		l->again = true;
 		why = leg_send(v, l);
 		if (why == MISSING_NONE)
-			return true;
+			return;
 	}
 	leg_close(v, l);
 	if (why == MISSING_UNREACHABLE)
@@ -430,43 +482,27 @@ static bool leg_over(struct walk *w, uint64_t ref, struct walk_got *got)
 	v->conf.child(v->conf.arg, &l->c, why == MISSING_NONE ? got : NULL,
 		      why);
 	waves_go(v);
-	return true;
-}
-
-/* What waits for this child, or may have what it does not need. */
-static bool waves_want(const struct waves *v, const struct node_id *to)
-{
-	bool any = v->walk->n_spare < WALK_WAYS_SPARE;
-
-	for (unsigned i = 0; waves_waiting(v) && i < v->n; i++)
-		if (!v->leg[i].begun &&
-		    (any || node_id_equal(&v->leg[i].c.id, to)))
-			return true;
-	return false;
-}
-
-/* A way of this child is over: for the oldest that can use it. */
-static void waves_refill(struct walk *w, const struct node_id *to)
-{
-	uint64_t ref = 0;
-	struct waves *v;
-
-	while (way_open(w, to) && (v = waves_after(w, ref))) {
-		ref = v->ref;
-		if (waves_want(v, to))
-			waves_go(v);
-	}
 }
 
 void waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
 {
-	struct way **at = way_find(w, ref);
-	struct node_id to = (*at)->to;
+	struct lane *c = w->lanes;
+	struct way **at;
+	struct leg *l;
+	bool spare;
 
-	way_drop(w, at);
-	if (!leg_over(w, ref, got))
+	while (!*(at = way_find(c, ref))) {
+		c = c->next;
+		assert(c);
+	}
+	l = (*at)->leg;
+	spare = c->n > WALK_WAYS_OWN;
+	way_drop(w, c, at);
+	if (l)
+		leg_over(l, got);
+	else
 		w->late += !got->err;
-	waves_refill(w, &to);
+	ways_refill(w, spare ? NULL : c);
 }
 
 /* ---- begin and end ---- */
@@ -502,6 +538,24 @@ static void legs_fill(struct waves *v, unsigned n)
 	qsort(v->leg, v->n, sizeof(v->leg[0]), leg_order);
 }
 
+static void legs_queue(struct waves *v)
+{
+	for (struct leg *l = v->leg; l < v->leg + v->n; l++) {
+		struct leg **at;
+
+		l->waves = v;
+		l->lane = l->c.ask ? lane_get(v->walk, &l->c.id) : NULL;
+		if (!l->lane) {
+			l->c.why = l->c.ask ? MISSING_BUSY : l->c.why;
+			continue;
+		}
+		for (at = &l->lane->waiting; *at; at = &(*at)->next)
+			;
+		*at = l;
+		l->lane->n_legs++;
+	}
+}
+
 struct waves *waves_new(struct walk *w, const struct waves_conf *conf)
 {
 	unsigned n = w->conf.view->n_children(w->conf.tree);
@@ -522,7 +576,9 @@ struct waves *waves_new(struct walk *w, const struct waves_conf *conf)
 		memcpy(v->via, conf->via, v->n_via * sizeof(v->via[0]));
 	v->via[v->n_via++] = *w->conf.view->self(w->conf.tree);
 	legs_fill(v, n);
+	legs_queue(v);
 	v->n_waiting = v->n;
+	v->cut_ms = WALK_NEVER;
 	v->next = w->waves;
 	w->waves = v;
 	return v;
@@ -534,9 +590,17 @@ void waves_free(struct waves *v)
 
 	if (!v)
 		return;
-	for (unsigned i = 0; i < v->n; i++)
-		if (v->leg[i].cut_ms != WALK_NEVER)
-			way_leave(v->walk, v->ref + i);
+	for (unsigned i = 0; i < v->n; i++) {
+		struct leg *l = &v->leg[i];
+
+		if (!l->lane)
+			continue;
+		if (l->cut_ms != WALK_NEVER)
+			leg_leave(l);
+		if (!l->begun)
+			leg_unqueue(l);
+		l->lane->n_legs--;
+	}
 	for (at = &v->walk->waves; *at != v; at = &(*at)->next)
 		;
 	*at = v->next;

@@ -269,6 +269,71 @@ static void test_way_is_own_again(void **state)
 	world_free(w);
 }
 
+static void turn_end(void *arg, void *part, const struct coverage *c)
+{
+	static unsigned n;
+
+	(void)c;
+	*(unsigned *)arg = n++;
+	free(part);
+}
+
+/* Who waits longest is first. */
+static void test_ways_in_turn(void **state)
+{
+	struct walk_options opt = { .round = 1, .budget_ms = 2000 };
+	struct world *w = world_star(1);
+	unsigned turn[40];
+
+	(void)state;
+	opt.as_of = w->agent[0].seen;
+	for (unsigned k = 0; k < ARRAY_SIZE(turn); k++) {
+		opt.query[0] = (uint8_t)k;
+		assert_non_null(walk_start(w->agent[0].walk, &opt,
+					   world_question(65536), turn_end,
+					   &turn[k]));
+	}
+	world_run(w);
+	for (unsigned k = 0; k < ARRAY_SIZE(turn); k++)
+		assert_int_equal(turn[k], k);
+	world_free(w);
+}
+
+/* So it is with one that was spare, whichever child it was to. */
+static void test_spare_in_turn(void **state)
+{
+	static const unsigned busy[] = { 16, 16, 16, 15, 9 };
+	struct world *w = world_star(ARRAY_SIZE(busy));
+	struct waves *v[72 + 2];
+	unsigned n = 0;
+	struct node_id id;
+
+	(void)state;
+	for (unsigned i = 1; i <= ARRAY_SIZE(busy); i++) {
+		w->agent[i].silent = true;
+		for (unsigned k = 0; k < busy[i - 1]; k++) {
+			id = world_id(i);
+			v[n] = spread_to(w, &id);
+			while (w->agent[0].running == n)
+				assert_true(world_step(w));
+			n++;
+		}
+	}
+	for (unsigned i = 5; i >= 4; i--) {
+		id = world_id(i);
+		v[n++] = spread_to(w, &id);
+		assert_true(world_step(w));
+	}
+	walk_spread_cancel(v[0]);
+	while (w->n_asked == 72)
+		assert_true(world_step(w));
+	assert_int_equal(w->n_asked, 73);
+	assert_int_equal(w->asked[72], 5);
+	for (unsigned i = 1; i < n; i++)
+		walk_spread_cancel(v[i]);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +345,8 @@ int main(void)
 		cmocka_unit_test(test_way_for_waiting),
 		cmocka_unit_test(test_way_of_ended_for_waiting),
 		cmocka_unit_test(test_way_is_own_again),
+		cmocka_unit_test(test_ways_in_turn),
+		cmocka_unit_test(test_spare_in_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
