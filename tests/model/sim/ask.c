@@ -341,12 +341,11 @@ static int env_send(void *ctx, const struct walk_send *s)
 			s->limit_ms, s->fresh, s->ref);
 }
 
-/* There are no connections; it ends by its limit. */
 static void env_leave(void *ctx, uint64_t ref)
 {
 	struct agent *a = ctx;
 
-	net_leave(a->w, &proto_ask, index_of(a), ref);
+	net_leave(a->w, &proto_ask, index_of(a), ref, WALK_LATE_MS);
 }
 
 static void env_cancel(void *ctx, uint64_t ref)

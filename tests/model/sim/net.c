@@ -300,12 +300,17 @@ static struct exchange *exchange_find(struct world *w,
 }
 
 void net_leave(struct world *w, const struct proto *proto, uint32_t from,
-	       uint64_t ref)
+	       uint64_t ref, uint32_t limit_ms)
 {
 	struct exchange *x = exchange_find(w, proto, from, ref);
 
-	if (x)
-		x->left = true;
+	if (!x)
+		return;
+	x->left = true;
+	if (x->limit != NO_EVENT)
+		world_cancel(w, x->limit);
+	x->limit = world_push(w, w->now_us + limit_ms * MS, EV_LIMIT, from,
+			      handle_of(w, x));
 }
 
 void net_cancel(struct world *w, const struct proto *proto, uint32_t from,

@@ -287,9 +287,9 @@ int net_send(struct world *w, const struct proto *proto, uint32_t from,
 	     bool fresh, uint64_t ref);
 void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
 		uint64_t ref);
-/* It goes on until its limit, and no question waits for it. */
+/* No question waits for it; it goes on for limit_ms. */
 void net_leave(struct world *w, const struct proto *proto, uint32_t from,
-	       uint64_t ref);
+	       uint64_t ref, uint32_t limit_ms);
 /* Of this one's questions, to each agent; to one without what it left. */
 void net_asks(const struct world *w, uint32_t from, uint32_t to, uint32_t *n);
 void net_reply(struct world *w, uint32_t from, uint64_t handle, const void *m);
