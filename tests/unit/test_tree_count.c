@@ -370,6 +370,19 @@ static struct tree_row row(uint8_t id, uint8_t level, bool up, bool gone)
 				  .lease.n = id };
 }
 
+/* What is made of what children told; the caller frees it. */
+static struct rowset decided(const struct tree_row *told, unsigned n)
+{
+	struct rowset s;
+
+	assert_int_equal(rowset_init(&s, n), 0);
+	for (unsigned i = 0; i < n; i++)
+		rowset_add(&s, &told[i]);
+	s.n_told = s.n;
+	rowset_decide(&s);
+	return s;
+}
+
 /*
  * A branch was taken from one child and is below another now: who is in it is
  * gone as the first says, and a member as the second does; if that one's word
@@ -377,7 +390,7 @@ static struct tree_row row(uint8_t id, uint8_t level, bool up, bool gone)
  */
 static void test_branch_that_moved(void **state)
 {
-	const struct tree_row told[] = {
+	struct tree_row told[] = {
 		row(1, 0, true, false),  row(2, 1, true, false),
 		row(4, 2, false, true),  row(5, 2, false, true),
 		row(3, 1, true, false),  row(4, 2, false, false),
@@ -386,20 +399,12 @@ static void test_branch_that_moved(void **state)
 	const struct node_id id = { { 5 } };
 
 	(void)state;
+	told[3].with = true;
 	for (unsigned older = 0; older < 2; older++) {
 		struct rowset s;
 
-		assert_int_equal(rowset_init(&s, ARRAY_SIZE(told)), 0);
-		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
-			struct tree_row r = told[i];
-
-			r.with = i == 3;
-			if (i == 5)
-				r.lease.n = older ? 3 : 9;
-			rowset_add(&s, &r);
-		}
-		s.n_told = s.n;
-		rowset_decide(&s);
+		told[5].lease.n = older ? 3 : 9;
+		s = decided(told, ARRAY_SIZE(told));
 		assert_int_equal(rowset_find(&s, &id)->gone, older);
 		rowset_free(&s);
 	}
@@ -411,7 +416,7 @@ static void test_branch_that_moved(void **state)
  */
 static void test_branch_that_came_in_parts(void **state)
 {
-	const struct tree_row told[] = {
+	struct tree_row told[] = {
 		row(1, 0, true, false),  row(2, 1, true, false),
 		row(4, 2, false, true),  row(5, 2, false, true),
 		row(6, 2, false, true),  row(7, 2, false, true),
@@ -422,20 +427,13 @@ static void test_branch_that_came_in_parts(void **state)
 			     below[] = { { { 6 } }, { { 7 } } };
 
 	(void)state;
+	for (unsigned i = 3; i < 6; i++)
+		told[i].with = true;
 	for (unsigned older = 0; older < 2; older++) {
 		struct rowset s;
 
-		assert_int_equal(rowset_init(&s, ARRAY_SIZE(told)), 0);
-		for (unsigned i = 0; i < ARRAY_SIZE(told); i++) {
-			struct tree_row r = told[i];
-
-			r.with = i >= 3 && i < 6;
-			if (i == 7)
-				r.lease.n = older ? 3 : 9;
-			rowset_add(&s, &r);
-		}
-		s.n_told = s.n;
-		rowset_decide(&s);
+		told[7].lease.n = older ? 3 : 9;
+		s = decided(told, ARRAY_SIZE(told));
 		assert_true(rowset_find(&s, &top)->gone);
 		for (unsigned i = 0; i < ARRAY_SIZE(below); i++)
 			assert_int_equal(rowset_find(&s, &below[i])->gone,

@@ -14,6 +14,7 @@ void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_reallocarray(void *p, size_t n, size_t size);
 
 static unsigned fail_every, made, failed;
+static bool no_paths;
 
 static bool fails(void)
 {
@@ -32,6 +33,10 @@ void *__wrap_calloc(size_t n, size_t size)
 
 void *__wrap_reallocarray(void *p, size_t n, size_t size)
 {
+	if (no_paths && size == sizeof(struct tree_peer)) {
+		failed++;
+		return NULL;
+	}
 	return fails() ? NULL : __real_reallocarray(p, n, size);
 }
 
@@ -82,11 +87,55 @@ static void test_want_of_memory_by_hand(void **state)
 		play(&world_manual, every);
 }
 
+/* Until it was so often that there was no room for a path. */
+static void paths_fail(struct world *w, unsigned times)
+{
+	no_paths = true;
+	failed = 0;
+	for (unsigned i = 0; failed < times; i++) {
+		assert_true(i < 1000);
+		world_run(w, 10);
+	}
+	no_paths = false;
+}
+
+static unsigned path_len(const struct world *w, unsigned i)
+{
+	struct node_id path[TREE_LEVELS];
+
+	return tree_path(w->node[i].tree, path);
+}
+
+/* A path that there is no room for is not taken, neither at first nor later. */
+static void test_no_room_for_path(void **state)
+{
+	struct world *w = world_new(4, &world_manual, 1);
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 0, 1), TREE_OK);
+	tree_add(w->node[1].tree, &w->node[2].ep, 900, NULL, NULL);
+	paths_fail(w, 1);
+	assert_true(world_parent(w, 2) < 0);
+	world_run(w, 10000);
+	assert_int_equal(path_len(w, 2), 2);
+	/* one more above all of them: 1 and 2 hear of it with the beats */
+	tree_add(w->node[3].tree, &w->node[0].ep, 900, NULL, NULL);
+	paths_fail(w, 3);
+	assert_int_equal(world_parent(w, 0), 3);
+	assert_int_equal(path_len(w, 1), 1);
+	world_run(w, 10000);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(path_len(w, i), i + 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_want_of_memory),
 		cmocka_unit_test(test_want_of_memory_by_hand),
+		cmocka_unit_test(test_no_room_for_path),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

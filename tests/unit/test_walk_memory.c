@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Want of memory for what is known of a question's hosts: an agent that has
- * none says nothing of them, and no answer is complete without them.
+ * Want of memory: an agent that has none for what it knows of a question's
+ * hosts says nothing of them, and no answer is complete without them.
  */
 #include <stdlib.h>
 
@@ -11,10 +11,13 @@ void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 
 static unsigned made, fail_from, fail_to;
+static bool any; /* not only what is known of hosts */
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-	if (size == sizeof(struct coverage)) {
+	/* the world itself has enough */
+	if (any ? size != sizeof(struct sum) && size != sizeof(struct question)
+		: size == sizeof(struct coverage)) {
 		made++;
 		if (made >= fail_from && made < fail_to)
 			return NULL;
@@ -53,10 +56,37 @@ static void test_no_coverage(void **state)
 		}
 }
 
+/* Whatever there is no memory for: the next question has its answer. */
+static void test_no_memory(void **state)
+{
+	unsigned partial = 0;
+
+	(void)state;
+	for (fail_from = 1; fail_from == 1 || made >= fail_from; fail_from++) {
+		struct world *w = thirteen();
+
+		any = true;
+		made = 0;
+		fail_to = fail_from + 1;
+		if (world_begin(w, 2000, world_question(65536))) {
+			world_run(w);
+			assert_true(w->done);
+			partial += !w->report.complete;
+		}
+		any = false;
+		fail_to = 0;
+		ask(w);
+		assert_true(w->report.complete);
+		world_free(w);
+	}
+	assert_true(partial > 13);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_coverage),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
