@@ -59,6 +59,8 @@ uint64_t overlay_epoch(const struct overlay *o); /* the number n */
 bool overlay_is_root(const struct overlay *o);
 /* A root is above this agent, or it is one. */
 bool overlay_rooted(const struct overlay *o);
+/* A candidate for root, below one of whom no beat was heard yet. */
+bool overlay_unheard(const struct overlay *o);
 /* Highest term known; of a root its own. */
 uint64_t overlay_term(const struct overlay *o);
 /* Candidates for the root, in order; their number. */

@@ -100,6 +100,11 @@ bool overlay_rooted(const struct overlay *o)
 	return tree_is_root(o->tree) || tree_rooted(o->tree);
 }
 
+bool overlay_unheard(const struct overlay *o)
+{
+	return tree_unheard(o->tree);
+}
+
 size_t overlay_roots(const struct overlay *o, const struct endpoint **out)
 {
 	*out = o->roots;

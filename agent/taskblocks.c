@@ -185,6 +185,7 @@ void registry_place(struct agent *a)
 	struct registry *r = a->registry;
 	struct node_id path[OVERLAY_HOPS];
 	struct blocks_place p = { .role = role_of(a->overlay),
+				  .unheard = overlay_unheard(a->overlay),
 				  .term = overlay_term(a->overlay),
 				  .incarnation =
 					  overlay_incarnation(a->overlay),

@@ -261,6 +261,8 @@ void blocks_place(struct blocks *b, const struct blocks_place *p)
 		memcpy(b->path, p->path, b->n_path * sizeof(*b->path));
 	if (b->role == BLOCKS_ROOT)
 		drop_strangers(b, NULL, 0);
+	if (p->unheard)
+		root_unheard(b);
 	own = block_find(b, &b->self);
 	if (own && !block_whole(own))
 		block_declare(b, own);

@@ -20,7 +20,6 @@
 #define BLOCKS_GONE  32  /* deletes remembered of a block */
 
 struct blocks;
-
 /* A task, as far as it is known here. */
 struct blocks_item {
 	uint64_t id, generation;
@@ -77,6 +76,7 @@ enum blocks_role {
 
 struct blocks_place {
 	enum blocks_role role;
+	bool unheard;         /* may be root later, and heard no beat yet */
 	uint64_t term;        /* of this root, or the highest known */
 	uint64_t incarnation; /* the term of its own block */
 	unsigned n_path;      /* ids from the root to the parent */

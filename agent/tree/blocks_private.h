@@ -62,6 +62,8 @@ void exchanges_free(struct blocks *b);
 /* A new root asks the candidates for the set, before it changes any. */
 void accession(struct blocks *b);
 bool accession_runs(const struct blocks *b);
+/* Whether there is a set of the root's is to be heard from its parent. */
+void root_unheard(struct blocks *b);
 /* What was asked as the owner of a block is not to be used any more. */
 void exchanges_void(struct blocks *b);
 

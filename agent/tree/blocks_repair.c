@@ -9,7 +9,8 @@
  * the owner hears it.  An owner that held less has lost state: it takes the set
  * back from a root candidate that has it, and otherwise writes its own above.
  * Who heard of a set and got none of it yet may be the next root: it waits for
- * it like one with half of it.
+ * it like one with half of it.  So does who came below a root and heard nothing
+ * from there.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 
 /* More changes than this were not made since a child was heard: it lies. */
 #define INDEX_AHEAD (UINT64_C(1) << 32)
+#define UNHEARD     UINT64_MAX /* wanted: whatever a beat will say */
 
 struct step {
 	uint64_t id;
@@ -453,6 +455,26 @@ static void child_heard(struct blocks *b, const struct node_id *child,
 	}
 }
 
+void root_unheard(struct blocks *b)
+{
+	struct block *k = block_need(b, &block_of_root);
+
+	if (!k || k->head.index || k->want)
+		return;
+	k->want = UNHEARD;
+	b->env->changed(b->ctx);
+}
+
+static void root_heard(struct blocks *b)
+{
+	struct block *k = block_find(b, &block_of_root);
+
+	if (!k || k->head.index || k->want != UNHEARD)
+		return;
+	k->want = 0;
+	b->env->changed(b->ctx);
+}
+
 /* There is a set, and none of it is here: half of one, also after a restart. */
 static void heard_of(struct blocks *b, const struct tree_block *row)
 {
@@ -475,6 +497,7 @@ static void parent_heard(struct blocks *b, const struct tree_block *row,
 	/* who knows no root has perhaps lost it: nothing is forgotten */
 	if (b->role == BLOCKS_BELOW)
 		drop_strangers(b, row, n);
+	root_heard(b);
 	for (unsigned i = 0; i < n; i++) {
 		const struct node_id *owner = &row[i].owner;
 		struct block *k = block_find(b, owner);

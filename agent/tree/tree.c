@@ -479,6 +479,11 @@ bool tree_tasks_same(const struct tree *t)
 	       (t->place == PLACE_ATTACHED && t->beaten && t->tasks_same);
 }
 
+bool tree_unheard(const struct tree *t)
+{
+	return t->place == PLACE_ATTACHED && !t->beaten && reign_candidate(t);
+}
+
 bool tree_rooted(const struct tree *t)
 {
 	return t->place == PLACE_ROOT ||

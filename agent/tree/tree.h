@@ -178,6 +178,8 @@ bool tree_is_root(const struct tree *t);
 bool tree_detached(const struct tree *t);   /* neither a root nor below one */
 bool tree_rooted(const struct tree *t);     /* a root is above, as beats say */
 bool tree_tasks_same(const struct tree *t); /* the parent's blocks are here */
+/* A candidate for root, below one of whom no beat was heard yet. */
+bool tree_unheard(const struct tree *t);
 const struct endpoint *tree_parent(const struct tree *t); /* or NULL */
 /* Ids from the root to the parent; their number. */
 unsigned tree_path(const struct tree *t, struct node_id out[TREE_LEVELS]);

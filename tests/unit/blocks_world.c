@@ -174,7 +174,8 @@ void place(struct world *w, uint32_t i)
 {
 	struct node *n = &w->node[i];
 	struct node_id path[AGENTS];
-	struct blocks_place p = { .incarnation = n->incarnation,
+	struct blocks_place p = { .unheard = n->unheard,
+				  .incarnation = n->incarnation,
 				  .term = w->term,
 				  .path = path };
 	uint32_t up[AGENTS], k = 0, top = i;

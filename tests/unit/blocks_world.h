@@ -27,7 +27,7 @@ struct node {
 	uint32_t i, parent, level;
 	struct node_id id;
 	struct blocks *b;
-	bool alive, root;
+	bool alive, root, unheard;
 	uint64_t incarnation, boot; /* boot: replies to an earlier one die */
 	uint64_t lease;             /* of its place below its parent */
 	/* what was seen here since its disk was new, by id */

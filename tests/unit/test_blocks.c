@@ -209,22 +209,31 @@ static void half_of_nothing(struct world *w, const struct blocks_item *in)
 	}
 }
 
-/*
- * A candidate without its disk heard that there is a set, and got none of it:
- * as a root it waits, and what it holds is not put in place of the set.
- */
-static void test_half_empty(void **state)
+/* It was given a place below 0, without its disk, and no beat came yet. */
+static void unheard(struct world *w)
 {
-	struct world *w = *state;
+	agent_restart(w, 1, false);
+	w->node[1].unheard = true;
+	place(w, 1);
+	w->node[1].unheard = false;
+}
+
+/*
+ * A candidate without its disk was below a root, heard that there is a set or
+ * heard nothing yet, and got none of it: as a root it waits, and what it holds
+ * is not put in place of the set.
+ */
+static void half_empty(struct world *w, bool heard)
+{
 	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
 	struct node *n = &w->node[1];
 	struct tree_block row[BLOCKS_MAX];
 
 	blocks_change(w->node[0].b, &in);
 	assert_true(rounds_until_equal(w, 8) <= 8);
-	agent_restart(w, 1, false);
-	place(w, 1);
-	blocks_heard(n->b, NULL, row, blocks_rows(w->node[0].b, row));
+	unheard(w);
+	if (heard)
+		blocks_heard(n->b, NULL, row, blocks_rows(w->node[0].b, row));
 	agent_restart(w, 1, true);
 	half_of_nothing(w, &two);
 	assert_int_equal(blocks_of(n->b, &w->owner[0])->head.term, 0);
@@ -236,6 +245,16 @@ static void test_half_empty(void **state)
 	assert_non_null(blocks_find(n->b, 1, NULL));
 	assert_int_equal(blocks_superseded(n->b), 0);
 	assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
+}
+
+static void test_half_empty(void **state)
+{
+	half_empty(*state, true);
+}
+
+static void test_half_unheard(void **state)
+{
+	half_empty(*state, false);
 }
 
 /* The same, and nobody ever brings the set: a client begins one anew. */
@@ -257,6 +276,31 @@ static void test_half_begun_anew(void **state)
 	/* of its own set nothing is half */
 	assert_int_equal(blocks_remove(n->b, 2), BLOCKS_DONE);
 	assert_int_equal(blocks_superseded(n->b), 1);
+}
+
+/* The beat tells of no set, or of an empty one: nothing is half. */
+static void test_heard_of_none(void **state)
+{
+	struct world *w = *state;
+	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
+	struct blocks *root = w->node[0].b;
+	struct node *n = &w->node[1];
+	struct tree_block row[BLOCKS_MAX];
+
+	for (unsigned i = 0; i < 2; i++) {
+		unheard(w);
+		assert_int_equal(blocks_rows(n->b, row), 0);
+		assert_int_equal(blocks_rows(root, row), i);
+		blocks_heard(n->b, NULL, row, i);
+		n->root = true;
+		place(w, 1);
+		drain(w);
+		assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
+		assert_int_equal(blocks_superseded(n->b), 0);
+		n->root = false;
+		blocks_change(root, &in);
+		blocks_remove(root, 1);
+	}
 }
 
 /* An owner without its state: a candidate's set, or its own above. */
@@ -520,6 +564,8 @@ int main(void)
 		ROW(test_half),
 		ROW(test_half_for_ever),
 		ROW(test_half_empty),
+		ROW(test_half_unheard),
+		ROW(test_heard_of_none),
 		ROW(test_half_begun_anew),
 		ROW(test_lost_state),
 		ROW(test_lie),

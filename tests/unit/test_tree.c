@@ -413,6 +413,40 @@ static void test_late_grant(void **state)
 	world_free(w);
 }
 
+static bool no_beats(struct world *w, unsigned from, unsigned to,
+		     const struct tree_msg *m, bool reply)
+{
+	(void)w, (void)from, (void)to;
+	return m->kind != TREE_BEAT || reply;
+}
+
+static bool attached(struct world *w, void *node)
+{
+	return world_parent(w, *(unsigned *)node) >= 0;
+}
+
+/* A candidate knows that it heard nothing from above yet. */
+static void test_unheard(void **state)
+{
+	struct world *w = world_new(3, &world_join, 1);
+
+	(void)state;
+	world_roots(w, 2);
+	world_start(w, 0);
+	world_run(w, 2000);
+	assert_false(tree_unheard(w->node[0].tree));
+	w->see = no_beats;
+	for (unsigned i = 1; i < 3; i++) {
+		world_start(w, i);
+		assert_true(world_until(w, attached, &i, 5000) <= 5000);
+		assert_int_equal(tree_unheard(w->node[i].tree), i == 1);
+	}
+	w->see = NULL;
+	must_settle(w, 20000);
+	assert_false(tree_unheard(w->node[1].tree));
+	world_free(w);
+}
+
 /* ---- the same id again ---- */
 
 static void test_restart(void **state)
@@ -489,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_open_grants),
 		cmocka_unit_test(test_forged_grants),
 		cmocka_unit_test(test_late_grant),
+		cmocka_unit_test(test_unheard),
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_restart_without_state),
 		cmocka_unit_test(test_cloned),

@@ -279,6 +279,7 @@ void tasks_place(struct agent *a)
 	struct blocks_place p = {
 		.term = tree_epoch(a->tree).term,
 		.incarnation = a->disk.incarnation,
+		.unheard = tree_unheard(a->tree),
 		.path = path,
 	};
 	uint64_t now = p.term;
@@ -289,7 +290,7 @@ void tasks_place(struct agent *a)
 					: BLOCKS_ALONE;
 	if (p.role == BLOCKS_BELOW)
 		p.n_path = tree_path(a->tree, path);
-	now = now * 31 + p.role;
+	now = (now * 31 + p.role) * 2 + p.unheard;
 	for (unsigned i = 0; i < p.n_path; i++) {
 		uint64_t v;
 
