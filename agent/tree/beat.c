@@ -116,7 +116,7 @@ static void beat_sizes(struct tree *t, struct branch *b,
 	hosts = MIN(MAX(hosts, 1), TREE_MEMBERS);
 	b->promised -= (b->promised + 3) / 4;
 	b->pub.height = MIN(m->u.beaten.height, height_most(t, b));
-	b->pub.hosts = hosts;
+	b->pub.hosts = b->said_hosts = hosts;
 	if (b->pub.incarnation != m->u.beaten.incarnation) {
 		b->pub.incarnation = m->u.beaten.incarnation;
 		rows_touch(t);

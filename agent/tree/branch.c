@@ -198,6 +198,15 @@ bool branch_known(const struct branch *b)
 	return b->joined && b->whole && b->told_hash == b->said_hash;
 }
 
+/* No grant passed since it told how many: whatever its rows, no more came. */
+uint32_t branch_most(const struct branch *b)
+{
+	if (branch_known(b))
+		return b->pub.hosts;
+	return b->joined && b->whole ? MAX(b->pub.hosts, b->said_hosts)
+				     : TREE_MEMBERS;
+}
+
 /* ---- a place ---- */
 
 void branch_granted(struct tree *t, struct branch *b,

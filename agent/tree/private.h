@@ -78,6 +78,7 @@ struct branch {
 	uint64_t until_ms; /* granted, and not counted before its first beat */
 	uint64_t down_ms;  /* monotonic, since when */
 	uint64_t rows_at_ms; /* not fetched before */
+	uint32_t said_hosts; /* by its last beat */
 	uint64_t grown_ms;   /* when a grant for somebody below passed last */
 	uint64_t told_hash, said_hash; /* of its rows: held, in its beats */
 	uint64_t members_said;
@@ -392,6 +393,8 @@ void branch_news(struct tree *t);
 void branch_grows(const struct tree *t, struct branch *b);
 /* No answer can come by way of it from a host that has no row here. */
 bool branch_known(const struct branch *b);
+/* Hosts that it can have by now. */
+uint32_t branch_most(const struct branch *b);
 /* Children that were, and now are above this agent. */
 void branch_forget_above(struct tree *t);
 void branch_free_all(struct tree *t);

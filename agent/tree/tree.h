@@ -46,6 +46,7 @@ struct tree_child {
 	enum tree_word refused; /* why it did not join at last, or TREE_OK */
 	int err;                /* -errno of its silence while not up */
 	uint32_t hosts, height; /* of its subtree, itself included: 1, 0 */
+	uint32_t most;          /* hosts that it can have by now */
 	bool rows_known;        /* the rows held are all that are below */
 	bool crowded;           /* it tells of more than is read of it */
 	uint32_t rtt_us;        /* of its last beat */

@@ -50,8 +50,7 @@ static bool view_child(void *tree, unsigned i, struct walk_child *out)
 		.id = c.id,
 		.ep = c.ep,
 		.lease = c.lease,
-		/* not told yet: it may have grown since its last beat */
-		.hosts = c.rows_known ? c.hosts : TREE_MEMBERS,
+		.hosts = c.most,
 		.height = c.height,
 		.rtt_us = c.rtt_us,
 		.ask = (c.state == CHILD_UP || c.state == CHILD_SUSPECT) &&

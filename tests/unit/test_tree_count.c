@@ -442,16 +442,22 @@ static void test_branch_that_came_in_parts(void **state)
 	}
 }
 
-static bool known(const struct world *w, unsigned at, unsigned child)
+static struct tree_child child_of(const struct world *w, unsigned at,
+				  unsigned child)
 {
 	struct tree_child c;
 
 	for (unsigned i = 0; i < tree_n_children(w->node[at].tree); i++) {
 		tree_child_at(w->node[at].tree, i, &c);
 		if (endpoint_equal(&c.ep, &w->node[child].ep))
-			return c.rows_known;
+			return c;
 	}
-	return false;
+	return (struct tree_child){ 0 };
+}
+
+static bool known(const struct world *w, unsigned at, unsigned child)
+{
+	return child_of(w, at, child).rows_known;
 }
 
 /* No rows come from 2 to 1. */
@@ -477,9 +483,13 @@ static void test_rows_known_below(void **state)
 			assert_false(known(w, 0, 1) || known(w, 1, 2));
 	}
 	assert_int_equal(world_parent(w, 3), 2);
+	/* 2 told how many it has, and so it can be no more; 1 did not yet */
+	assert_int_equal(child_of(w, 1, 2).most, 2);
+	assert_int_equal(child_of(w, 0, 1).most, TREE_MEMBERS);
 	w->see = NULL;
 	world_run(w, 15000);
 	assert_true(known(w, 0, 1) && known(w, 1, 2));
+	assert_int_equal(child_of(w, 0, 1).most, 3);
 	assert_true(tree_settled(w->node[0].tree));
 	world_free(w);
 }

@@ -419,15 +419,16 @@ static void look_known(struct world *w, uint32_t agent)
 
 		tree_child_at(t, i, &c);
 		to = agent_at(w, &c.ep);
-		if (!c.rows_known || to == NOBODY || !w->agent[to].tree ||
+		if (c.most == TREE_MEMBERS || to == NOBODY ||
+		    !w->agent[to].tree ||
 		    epoch_compare(&c.lease, &w->agent[to].lease))
 			continue;
 		n = held_hosts(w, to, 0);
-		if (n > c.hosts)
+		if (n > c.most)
 			world_fail(w,
 				   "O5: agent %u takes %u for all below %u, "
 				   "there are %u",
-				   agent, c.hosts, to, n);
+				   agent, c.most, to, n);
 	}
 }
 
