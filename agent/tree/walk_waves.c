@@ -481,12 +481,12 @@ static void leg_over(struct leg *l, struct walk_got *got)
 							      : "status");
 	v->conf.child(v->conf.arg, &l->c, why == MISSING_NONE ? got : NULL,
 		      why);
-	waves_go(v);
 }
 
 void waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
 {
 	struct lane *c = w->lanes;
+	struct waves *v;
 	struct way **at;
 	struct leg *l;
 	bool spare;
@@ -503,6 +503,11 @@ void waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
 	else
 		w->late += !got->err;
 	ways_refill(w, spare ? NULL : c);
+	/* only now its own: others may have waited longer, or it is gone */
+	for (v = w->waves; v && v->ref != ref - ref % REF_LEGS; v = v->next)
+		;
+	if (v)
+		waves_go(v);
 }
 
 /* ---- begin and end ---- */

@@ -3,6 +3,7 @@
  * Want of memory: an agent that has none for what it knows of a question's
  * hosts says nothing of them, and no answer is complete without them.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "tests/unit/walk_world.h"
@@ -82,11 +83,66 @@ static void test_no_memory(void **state)
 	assert_true(partial > 13);
 }
 
+static void spread_reply(void *arg, const struct walk_child *c, const void *raw,
+			 enum missing_reason why)
+{
+	(void)arg;
+	(void)c;
+	(void)raw;
+	(void)why;
+}
+
+static void spread_done(void *arg)
+{
+	(*(unsigned *)arg)++;
+}
+
+/* One that ends because its spare way cannot be had again ends once. */
+static void test_no_way(void **state)
+{
+	struct world *w = world_star(2);
+	struct node_id id = world_id(1);
+	struct walk_got got = { .err = -ETIMEDOUT };
+	struct waves *v[8];
+	unsigned over = 0;
+	struct walk_spread s = { .what = w,
+				 .budget_ms = 2000,
+				 .reply_max = (size_t)64 << 20,
+				 .reply = spread_reply,
+				 .done = spread_done,
+				 .arg = &over };
+
+	(void)state;
+	w->agent[1].silent = true;
+	/* one child after the other */
+	(void)walk_spread(w->agent[0].walk, &s);
+	assert_true(world_step(w));
+	assert_int_equal(w->n_asked, 1);
+	s.only = &id;
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		v[i] = walk_spread(w->agent[0].walk, &s);
+	while (w->n_asked < 1 + ARRAY_SIZE(v))
+		assert_true(world_step(w));
+	any = true;
+	made = 0;
+	fail_from = 1;
+	fail_to = 2;
+	w->xfer[0].over = true;
+	walk_done(w->agent[0].walk, w->xfer[0].ref, &got);
+	any = false;
+	assert_int_equal(made, 1);
+	assert_int_equal(over, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		walk_spread_cancel(v[i]);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_coverage),
 		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_no_way),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Many questions at once: what is under way to each child. */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "tests/unit/walk_world.h"
@@ -334,6 +335,89 @@ static void test_spare_in_turn(void **state)
 	world_free(w);
 }
 
+static void spread_ignore(void *arg, const struct walk_child *c,
+			  const void *raw, enum missing_reason why)
+{
+	(void)arg;
+	(void)c;
+	(void)raw;
+	(void)why;
+}
+
+static void spread_over(void *arg)
+{
+	*(bool *)arg = true;
+}
+
+/* To these two, one after the other; the first is asked now. */
+static struct waves *spread_pair(struct world *w, unsigned first,
+				 unsigned second, bool *over)
+{
+	struct walk_spread s = { .what = w,
+				 .budget_ms = 2000,
+				 .reply_max = (size_t)64 << 20,
+				 .reply = spread_ignore,
+				 .done = spread_over,
+				 .arg = over };
+	unsigned n = w->n_asked;
+	struct waves *v;
+
+	for (unsigned i = 1; i < w->n; i++)
+		w->agent[i].lost = i != first && i != second;
+	v = walk_spread(w->agent[0].walk, &s);
+	for (unsigned i = 1; i < w->n; i++)
+		w->agent[i].lost = false;
+	while (w->n_asked == n)
+		assert_true(world_step(w));
+	assert_int_equal(w->asked[n], first);
+	return v;
+}
+
+static void xfer_end(struct world *w, struct xfer *x)
+{
+	struct walk_got got = { .err = -ETIMEDOUT };
+
+	x->over = true;
+	w->agent[0].running--;
+	walk_done(w->agent[0].walk, x->ref, &got);
+}
+
+/* Also before the next child of the question that had it. */
+static void test_spare_of_a_younger_one(void **state)
+{
+	static const unsigned busy[] = { 16, 16, 16, 14, 9, 0, 8 };
+	struct world *w = world_star(ARRAY_SIZE(busy));
+	struct waves *v[16 * 3 + 14 + 9 + 8], *older, *younger;
+	bool over = false;
+	unsigned n = 0;
+
+	(void)state;
+	for (unsigned i = 1; i <= ARRAY_SIZE(busy); i++)
+		w->agent[i].silent = true;
+	older = spread_pair(w, 6, 7, &over);
+	for (unsigned i = 1; i <= ARRAY_SIZE(busy); i++)
+		for (unsigned k = 0; k < busy[i - 1]; k++) {
+			struct node_id id = world_id(i);
+
+			v[n++] = spread_to(w, &id);
+			while (w->agent[0].running == n)
+				assert_true(world_step(w));
+		}
+	younger = spread_pair(w, 4, 5, &over);
+	/* all that are spare are in use: the older one waits for one of them */
+	xfer_end(w, &w->xfer[0]);
+	assert_int_equal(w->n_asked, n + 2);
+	xfer_end(w, &w->xfer[n + 1]);
+	assert_int_equal(w->n_asked, n + 3);
+	assert_int_equal(w->asked[n + 2], 7);
+	assert_false(over);
+	walk_spread_cancel(older);
+	walk_spread_cancel(younger);
+	while (n)
+		walk_spread_cancel(v[--n]);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_way_is_own_again),
 		cmocka_unit_test(test_ways_in_turn),
 		cmocka_unit_test(test_spare_in_turn),
+		cmocka_unit_test(test_spare_of_a_younger_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
