@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Shared by walk.c (queries), walk_waves.c, walk_serve.c and walk_report.c. */
+/* Shared by walk.c (queries) and the walk_*.c below. */
 #ifndef LINNET_TREE_WALK_PRIVATE_H
 #define LINNET_TREE_WALK_PRIVATE_H
 
@@ -10,7 +10,6 @@
 
 struct seen;
 struct waves;
-struct lane;
 
 /*
  * Asks that this agent answered for its parent, a ring.  They are numbered;
@@ -93,6 +92,27 @@ void replay_free(struct walk *w);
 void tops_check(const struct walk *w, const struct node_id *child,
 		struct coverage *c);
 
+/* ---- walk_lanes.c ---- */
+struct lane {
+	struct lane *next;
+	struct node_id id;
+	struct way *ways;
+	struct leg *waiting, **end; /* for a way, the oldest first */
+	unsigned n, left;           /* ways: those beyond its own are spare */
+	unsigned n_legs; /* none, and no ways: may be another child's */
+};
+/* NULL: no memory. */
+struct lane *lane_get(struct walk *w, const struct node_id *id);
+/* May it have another way?  If need be that of one which was left. */
+bool lane_open(const struct walk *w, const struct lane *c);
+/* Its lane is open; 0 or -ENOMEM. */
+int way_take(struct walk *w, struct lane *c, struct leg *l, uint64_t ref);
+/* Nobody waits for it any more. */
+void way_leave(struct walk *w, struct lane *c, uint64_t ref);
+/* Its leg, NULL: it was left; who may have it next, NULL: any. */
+struct leg *way_over(struct walk *w, uint64_t ref, struct lane **only);
+void ways_free(struct walk *w); /* ends all that is under way */
+
 /* ---- walk_waves.c ---- */
 struct waves_conf {
 	void *what;
@@ -120,6 +140,5 @@ void waves_done(struct walk *w, uint64_t ref, struct walk_got *got);
 uint64_t waves_due(const struct walk *w); /* of all */
 void waves_timer(struct walk *w, uint64_t now);
 void spreads_free(struct walk *w); /* all waves but those of queries */
-void ways_free(struct walk *w);    /* ends all that is under way */
 
 #endif

@@ -9,19 +9,12 @@
  * for hello, it is told so much less that it is in time all the same.
  * Children that are down are not asked.
  *
- * An exchange is a connection.  Each child may have some at any time, and some
- * more are for those that need them, over all that is asked: questions wait for
- * their turn, the oldest first, and a child that keeps many busy takes none of
- * another child's own.  A struct way stands for each until walk_done(), also
- * when nobody waits for it any more: what comes then meets no leg of its
- * reference and is counted as late.
+ * An exchange needs a way, for which questions wait, the oldest first.  When
+ * one is over, the next leg is one that waits in the same lane, or in any if it
+ * was spare.
  *
- * A struct lane stands for a child that has legs or ways.  When a way is over,
- * the next leg is one that waits in the same lane, or in any if it was spare.
- *
- * A struct waves owns its legs, a struct lane its ways.
+ * A struct waves owns its legs.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,22 +33,6 @@ struct leg {
 	struct leg *next;  /* that waits for a way of this lane */
 	uint64_t cut_ms;   /* its share ends; WALK_NEVER: it does not run */
 	bool begun, over, again;
-};
-
-/* An exchange that is under way. */
-struct way {
-	struct way *next;
-	struct leg *leg; /* NULL: it was left, nobody waits for it */
-	uint64_t ref;
-};
-
-struct lane {
-	struct lane *next;
-	struct node_id id;
-	struct way *ways;
-	struct leg *waiting; /* for a way, the oldest first */
-	unsigned n, left;    /* ways: those beyond its own are spare */
-	unsigned n_legs;     /* none, and no ways: may be another child's */
 };
 
 struct waves {
@@ -115,96 +92,6 @@ static enum missing_reason reason_of(const struct walk_got *got)
 	}
 }
 
-/* ---- lanes and ways ---- */
-
-static struct lane *lane_get(struct walk *w, const struct node_id *id)
-{
-	struct lane *c, *idle = NULL;
-
-	for (c = w->lanes; c && !node_id_equal(&c->id, id); c = c->next)
-		if (!c->n_legs && !c->n)
-			idle = c;
-	if (!c)
-		c = idle;
-	if (!c) {
-		c = calloc(1, sizeof(*c));
-		if (!c)
-			return NULL;
-		c->next = w->lanes;
-		w->lanes = c;
-	}
-	c->id = *id;
-	return c;
-}
-
-static bool lane_room(const struct walk *w, const struct lane *c)
-{
-	return c->n < WALK_WAYS_OWN ||
-	       (c->n < WALK_WAYS_MAX && w->n_spare < WALK_WAYS_SPARE);
-}
-
-/* May it have another way?  If need be that of one which was left. */
-static bool lane_open(const struct walk *w, const struct lane *c)
-{
-	return c->left || lane_room(w, c);
-}
-
-static struct way **way_find(struct lane *c, uint64_t ref)
-{
-	struct way **at = &c->ways;
-
-	while (*at && (*at)->ref != ref)
-		at = &(*at)->next;
-	return at;
-}
-
-static void way_drop(struct walk *w, struct lane *c, struct way **at)
-{
-	struct way *y = *at;
-
-	*at = y->next;
-	w->n_spare -= c->n-- > WALK_WAYS_OWN;
-	c->left -= !y->leg;
-	free(y);
-}
-
-/* Its lane is open. */
-static int way_take(struct leg *l, uint64_t ref)
-{
-	struct walk *w = l->waves->walk;
-	struct lane *c = l->lane;
-	struct way **at = &c->ways, *y = calloc(1, sizeof(*y));
-
-	if (!y)
-		return -ENOMEM;
-	if (!lane_room(w, c)) {
-		while ((*at)->leg)
-			at = &(*at)->next;
-		w->conf.env->cancel(w->conf.ctx, (*at)->ref);
-		way_drop(w, c, at);
-	}
-	y->leg = l;
-	y->ref = ref;
-	y->next = c->ways;
-	c->ways = y;
-	w->n_spare += c->n++ >= WALK_WAYS_OWN;
-	return 0;
-}
-
-void ways_free(struct walk *w)
-{
-	struct lane *c;
-
-	while ((c = w->lanes)) {
-		while (c->ways) {
-			w->conf.env->cancel(w->conf.ctx, c->ways->ref);
-			way_drop(w, c, &c->ways);
-		}
-		w->lanes = c->next;
-		free(c);
-	}
-}
-
 /* ---- legs ---- */
 
 static uint64_t leg_ref(const struct leg *l)
@@ -219,19 +106,8 @@ static void leg_unqueue(struct leg *l)
 	while (*at != l)
 		at = &(*at)->next;
 	*at = l->next;
-}
-
-/* Nobody waits for it any more. */
-static void leg_leave(struct leg *l)
-{
-	struct way *y = *way_find(l->lane, leg_ref(l));
-	struct walk *w = l->waves->walk;
-
-	assert(y);
-	y->leg = NULL;
-	l->lane->left++;
-	w->left = true;
-	w->conf.env->leave(w->conf.ctx, leg_ref(l));
+	if (!l->next)
+		l->lane->end = at;
 }
 
 static void leg_cut_at(struct waves *v, struct leg *l, uint64_t at_ms)
@@ -273,6 +149,7 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	uint32_t connect = MIN(share / 4, CONNECT_MS);
 	/* the way takes time, too */
 	uint32_t way = MIN(share / 8, l->c.rtt_us / 1000);
+	struct lane *only;
 	struct walk_send s = {
 		.ref = v->ref + (uint64_t)(l - v->leg),
 		.to = &l->c,
@@ -296,10 +173,10 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	s.told_fresh_ms =
 		MIN(share - (s.hello_ms + way) * 10 / 9 - MIN(share / 20, 10),
 		    s.told_ms);
-	if (way_take(l, s.ref))
+	if (way_take(v->walk, l->lane, l, s.ref))
 		return MISSING_BUSY;
 	if (conf->env->send(conf->ctx, &s)) {
-		way_drop(v->walk, l->lane, &l->lane->ways);
+		way_over(v->walk, s.ref, &only);
 		return MISSING_BUSY;
 	}
 	leg_cut_at(v, l, now + share * 9 / 10);
@@ -354,7 +231,7 @@ void waves_go(struct waves *v)
 
 static void leg_cut(struct waves *v, struct leg *l)
 {
-	leg_leave(l);
+	way_leave(v->walk, l->lane, leg_ref(l));
 	leg_close(v, l);
 	v->conf.child(v->conf.arg, &l->c, NULL, MISSING_TIMEOUT);
 }
@@ -485,24 +362,15 @@ static void leg_over(struct leg *l, struct walk_got *got)
 
 void waves_done(struct walk *w, uint64_t ref, struct walk_got *got)
 {
-	struct lane *c = w->lanes;
+	struct lane *only;
+	struct leg *l = way_over(w, ref, &only);
 	struct waves *v;
-	struct way **at;
-	struct leg *l;
-	bool spare;
 
-	while (!*(at = way_find(c, ref))) {
-		c = c->next;
-		assert(c);
-	}
-	l = (*at)->leg;
-	spare = c->n > WALK_WAYS_OWN;
-	way_drop(w, c, at);
 	if (l)
 		leg_over(l, got);
 	else
 		w->late += !got->err;
-	ways_refill(w, spare ? NULL : c);
+	ways_refill(w, only);
 	/* only now its own: others may have waited longer, or it is gone */
 	for (v = w->waves; v && v->ref != ref - ref % REF_LEGS; v = v->next)
 		;
@@ -546,17 +414,14 @@ static void legs_fill(struct waves *v, unsigned n)
 static void legs_queue(struct waves *v)
 {
 	for (struct leg *l = v->leg; l < v->leg + v->n; l++) {
-		struct leg **at;
-
 		l->waves = v;
 		l->lane = l->c.ask ? lane_get(v->walk, &l->c.id) : NULL;
 		if (!l->lane) {
 			l->c.why = l->c.ask ? MISSING_BUSY : l->c.why;
 			continue;
 		}
-		for (at = &l->lane->waiting; *at; at = &(*at)->next)
-			;
-		*at = l;
+		*l->lane->end = l;
+		l->lane->end = &l->next;
 		l->lane->n_legs++;
 	}
 }
@@ -601,7 +466,7 @@ void waves_free(struct waves *v)
 		if (!l->lane)
 			continue;
 		if (l->cut_ms != WALK_NEVER)
-			leg_leave(l);
+			way_leave(v->walk, l->lane, leg_ref(l));
 		if (!l->begun)
 			leg_unqueue(l);
 		l->lane->n_legs--;
