@@ -35,6 +35,7 @@
 #define CHILD_CONNECTIONS (WALK_WAYS_OWN + 1)
 #define CONNECTIONS       (WALK_WAYS_SPARE + 16)
 #define IDLE_S            4L /* a server of ours closes after 5 */
+#define SPARES            16
 
 static_assert(WALK_WAYS_MAX < HOST_CONNECTIONS,
 	      "a beat does not wait for what is asked");
@@ -43,6 +44,9 @@ struct transfers {
 	struct peers *peers;
 	CURLM *multi;
 	struct loop_timer timer;
+	/* handles that are over: one is dear to make and to free */
+	CURL *spare[SPARES];
+	unsigned n_spare;
 };
 
 /* A socket that the library waits for. */
@@ -53,6 +57,7 @@ struct watch {
 };
 
 struct transfer {
+	struct transfers *of;
 	CURL *easy;
 	struct curl_slist *headers;
 	size_t reply_max;
@@ -243,13 +248,31 @@ static size_t take_body(char *data, size_t size, size_t n, void *arg)
 
 /* ---- one request ---- */
 
+/* It forgets all of its request but the connections, which are no one's. */
+static void easy_put(struct transfers *t, CURL *easy)
+{
+	if (!easy)
+		return;
+	if (t->n_spare == SPARES) {
+		curl_easy_cleanup(easy);
+		return;
+	}
+	curl_easy_reset(easy);
+	t->spare[t->n_spare++] = easy;
+}
+
+static CURL *easy_take(struct transfers *t)
+{
+	return t->n_spare ? t->spare[--t->n_spare] : curl_easy_init();
+}
+
 void transfer_free(struct transfer **at)
 {
 	struct transfer *t = *at;
 
 	if (!t)
 		return;
-	curl_easy_cleanup(t->easy);
+	easy_put(t->of, t->easy);
 	curl_slist_free_all(t->headers);
 	free(t);
 	*at = NULL;
@@ -312,7 +335,7 @@ static int set_options(struct peer_call *c, struct transfer *t,
 	failed =
 		curl_easy_setopt(e, CURLOPT_URL, url) ||
 		curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http") ||
-		curl_easy_setopt(e, CURLOPT_PROXY, "") ||
+		curl_easy_setopt(e, CURLOPT_NOPROXY, "*") ||
 		curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L) ||
 		curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) ||
 		curl_easy_setopt(e, CURLOPT_HTTP09_ALLOWED, 0L) ||
@@ -352,7 +375,8 @@ struct transfer *transfer_new(struct peer_call *c,
 
 	if (!t)
 		return NULL;
-	t->easy = curl_easy_init();
+	t->of = c->peers->transfers;
+	t->easy = easy_take(t->of);
 	t->reply_max = rq->reply_max;
 	if (!t->easy || set_headers(t, rq, token) || set_options(c, t, rq))
 		transfer_free(&t);
@@ -429,6 +453,8 @@ void transfers_close(struct peers *p)
 
 	if (!t)
 		return;
+	while (t->n_spare)
+		curl_easy_cleanup(t->spare[--t->n_spare]);
 	if (t->multi)
 		curl_multi_cleanup(t->multi);
 	loop_timer_cancel(&t->timer);
