@@ -401,6 +401,7 @@ static void rows_room(struct tree *t, const struct branch *b, uint32_t n)
 void rows_limit(struct tree *t, uint32_t most)
 {
 	t->rows_most = most;
+	rows_graves_limit(t);
 	rows_room(t, NULL, 0);
 }
 

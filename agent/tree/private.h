@@ -510,6 +510,8 @@ void rows_brought(const struct tree *t, struct branch *b,
 		  const struct tree_mover *m);
 /* So many are read of this child, as things are. */
 uint32_t rows_most(const struct tree *t, const struct branch *b);
+/* No more are told of as gone than the parent reads. */
+void rows_graves_limit(struct tree *t);
 /* The parent reads so many: those that hold most give way. */
 void rows_limit(struct tree *t, uint32_t most);
 /* It tells of more rows than are read of it, or does not any more. */

@@ -124,12 +124,29 @@ static void graves_expire(struct tree *t)
 	t->n_graves = n;
 }
 
+/* Half of what the parent reads: the rest is for those that are here. */
+static uint32_t graves_most(const struct tree *t)
+{
+	if (t->place != PLACE_ATTACHED || !t->rows_most)
+		return GRAVES_MAX;
+	return MIN(t->rows_most / 2, GRAVES_MAX);
+}
+
+void rows_graves_limit(struct tree *t)
+{
+	if (t->n_graves <= graves_most(t))
+		return;
+	graves_expire(t);
+	t->n_graves = MIN(t->n_graves, graves_most(t));
+	rows_touch(t);
+}
+
 static int graves_reserve(struct tree *t, uint32_t n)
 {
-	uint32_t cap = MAX(t->cap_graves, 8);
+	uint32_t cap = MAX(t->cap_graves, 8), most = graves_most(t);
 	struct grave *p;
 
-	if (n > GRAVES_MAX - t->n_graves)
+	if (n > most - MIN(most, t->n_graves))
 		return -ENOMEM;
 	if (n <= t->cap_graves - t->n_graves)
 		return 0;
@@ -157,8 +174,8 @@ static void grave_add(struct tree *t, const struct tree_row *row, bool with)
 }
 
 /*
- * Without memory nothing is noted: a root goes on expecting those that are
- * gone, and misses for a moment those that are elsewhere.
+ * Without memory or room nothing is noted: a root goes on expecting those that
+ * are gone, and misses for a moment those that are elsewhere.
  */
 static void rows_bury(struct tree *t, const struct branch *b,
 		      enum rows_fate fate)

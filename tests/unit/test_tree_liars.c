@@ -654,6 +654,102 @@ static void test_rows_of_parent(void **state)
 	}
 }
 
+static bool no_limit(struct world *w, unsigned from, unsigned to,
+		     const struct tree_msg *m, bool reply)
+{
+	(void)w, (void)from, (void)to;
+	if (m->kind == TREE_BEAT && !reply)
+		((struct tree_msg *)m)->u.beat.rows_most = 0;
+	return true;
+}
+
+/* A parent of the version before sets no limit, until it is of this one. */
+static void test_rows_of_old_parent(void **state)
+{
+	struct world *w = world_grown(13, 3, 1, 5);
+	unsigned liar = world_leaf(w, 0), other = liar - 1;
+	unsigned above = (unsigned)world_parent(w, liar);
+
+	(void)state;
+	while (world_parent(w, other) != (int)above)
+		other--;
+	w->see = no_limit;
+	many = 4000;
+	w->node[liar].lie = w->node[other].lie = lie_many;
+	world_run(w, 20000);
+	assert_int_equal(crowded(w, above), 0);
+	assert_true(tree_expected(w->node[above].tree) > 2 * many);
+	w->see = NULL;
+	world_run(w, 20000);
+	assert_int_equal(crowded(w, above), 1);
+	assert_int_equal(crowded(w, 0), 0);
+	world_free(w);
+}
+
+static bool buried;
+
+/* They are there, and then they have left. */
+static void lie_left(struct node *n, struct tree_msg *m)
+{
+	lie_many(n, m);
+	if (m->kind == TREE_BEAT && m->word == TREE_OK)
+		m->u.beaten.rows_hash += many + buried;
+	if (m->kind != TREE_ROWS)
+		return;
+	m->u.rows.hash += many + buried;
+	for (uint32_t i = 0; buried && i < m->u.rows.n; i++)
+		if (m->u.rows.offset + i)
+			((struct tree_row *)m->u.rows.row)[i].gone = true;
+}
+
+static void bury(struct world *w, unsigned liar, unsigned above, uint32_t n)
+{
+	struct tree_msg m = { .kind = TREE_LEAVE };
+
+	many = n;
+	w->node[liar].lie = lie_left;
+	buried = false;
+	world_run(w, 5000);
+	buried = true;
+	world_run(w, 5000);
+	w->node[liar].lie = NULL;
+	m.lease = tree_lease(w->node[liar].tree);
+	m.u.leave.id = w->node[liar].stored.id;
+	m.u.leave.incarnation = w->node[liar].stored.incarnation;
+	assert_int_equal(world_ask(w, liar, above, &m, NULL), TREE_OK);
+}
+
+/* Nor those beside a liar for hosts that left, as it told; nor their parent. */
+static void test_rows_of_graves(void **state)
+{
+	const uint32_t tells[] = { 4000, 2100 };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(tells); i++) {
+		struct world *w = world_grown(41, 3, 1, 5);
+		unsigned leaf = w->n - 1, honest, above, top;
+
+		while (world_depth(w, leaf) < 4)
+			leaf--;
+		honest = (unsigned)world_parent(w, leaf);
+		above = (unsigned)world_parent(w, honest);
+		top = (unsigned)world_parent(w, above);
+		bury(w, beside(w, honest), above, tells[i]);
+		world_run(w, 2000);
+		/* others take the room that their parent has */
+		many = 1600;
+		for (unsigned k = 1; k < w->n; k++)
+			if (world_parent(w, k) == (int)top && k != above)
+				w->node[k].lie = lie_many;
+		for (unsigned k = 0; k < 1500; k++) {
+			world_run(w, 10);
+			assert_int_equal(crowded(w, above), 0);
+			assert_true(k < 500 || !crowded(w, top));
+		}
+		world_free(w);
+	}
+}
+
 /* Who came with many is not rejected before those above have said so. */
 static void test_rows_at_once(void **state)
 {
@@ -752,6 +848,8 @@ int main(void)
 		cmocka_unit_test(test_rows_of_strangers),
 		cmocka_unit_test(test_rows_of_untold),
 		cmocka_unit_test(test_rows_of_parent),
+		cmocka_unit_test(test_rows_of_old_parent),
+		cmocka_unit_test(test_rows_of_graves),
 		cmocka_unit_test(test_rows_at_once),
 		cmocka_unit_test(test_rows_of_most),
 	};

@@ -128,6 +128,7 @@ static void msg_age(struct tree_msg *m, bool reply)
 	}
 	m->u.beat.n_uncles = m->u.beat.n_roots = 0;
 	m->u.beat.members_hash = m->u.beat.list_hash = 0;
+	m->u.beat.rows_most = 0;
 	memset(m->u.beat.up, 0, sizeof(m->u.beat.up));
 }
 
