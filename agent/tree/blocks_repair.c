@@ -10,7 +10,7 @@
  * back from a root candidate that has it, and otherwise writes its own above.
  * Who heard of a set and got none of it yet may be the next root: it waits for
  * it like one with half of it.  So does who came below a root and heard nothing
- * from there.
+ * from there.  Either tells those below that there is one.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 
 /* More changes than this were not made since a child was heard: it lies. */
 #define INDEX_AHEAD (UINT64_C(1) << 32)
-#define UNHEARD     UINT64_MAX /* wanted: whatever a beat will say */
+#define UNHEARD     UINT64_MAX /* of a set: whatever a beat will say */
 
 struct step {
 	uint64_t id;
@@ -377,12 +377,16 @@ unsigned blocks_rows(const struct blocks *b, struct tree_block out[BLOCKS_MAX])
 	for (unsigned i = 0; i < b->n; i++) {
 		const struct block *k = &b->block[i];
 
-		if (!k->head.index && !k->heard.index)
+		if (!k->head.index && !k->heard.index && block_whole(k))
 			continue; /* as if there were none */
 		out[n] = k->head;
 		/* nobody may take half a block for the owner's */
-		if (!block_whole(k))
+		if (!block_whole(k)) {
 			out[n].term = out[n].index = 0;
+			/* there is one, and this is not it */
+			if (!k->head.index)
+				out[n].hash = UNHEARD;
+		}
 		n++;
 	}
 	/* but that there are such changes is to be known above */
@@ -434,7 +438,7 @@ static void child_block(struct blocks *b, struct block *k,
 	else if (block_whole(k) && is->hash != k->head.hash)
 		repair_start(b, k, child);
 	else if (c == 0 && !block_whole(k) && is->hash == k->want &&
-		 blocks_owns(b, &k->head.owner))
+		 is->hash != UNHEARD && blocks_owns(b, &k->head.owner))
 		fetch_start(b, k, child, is, true);
 }
 
@@ -455,56 +459,43 @@ static void child_heard(struct blocks *b, const struct node_id *child,
 	}
 }
 
+/* There is a set, and none of it is here: half of one, also after a restart. */
+static void root_heard(struct blocks *b, uint64_t hash)
+{
+	struct block *k = hash ? block_need(b, &block_of_root)
+			       : block_find(b, &block_of_root);
+
+	if (!k || k->head.index || k->want == hash)
+		return;
+	/* who knows less of it than is known here */
+	if ((!hash || hash == UNHEARD) && k->want && k->want != UNHEARD)
+		return;
+	k->want = hash;
+	b->env->changed(b->ctx);
+}
+
 void root_unheard(struct blocks *b)
 {
-	struct block *k = block_need(b, &block_of_root);
-
-	if (!k || k->head.index || k->want)
-		return;
-	k->want = UNHEARD;
-	b->env->changed(b->ctx);
-}
-
-static void root_heard(struct blocks *b)
-{
-	struct block *k = block_find(b, &block_of_root);
-
-	if (!k || k->head.index || k->want != UNHEARD)
-		return;
-	k->want = 0;
-	b->env->changed(b->ctx);
-}
-
-/* There is a set, and none of it is here: half of one, also after a restart. */
-static void heard_of(struct blocks *b, const struct tree_block *row)
-{
-	struct block *k;
-
-	if (!row->hash || !node_id_equal(&row->owner, &block_of_root))
-		return;
-	k = block_need(b, &row->owner);
-	if (!k || k->head.index || k->want == row->hash)
-		return;
-	k->want = row->hash;
-	b->env->changed(b->ctx);
+	root_heard(b, UNHEARD);
 }
 
 static void parent_heard(struct blocks *b, const struct tree_block *row,
 			 unsigned n)
 {
+	const struct tree_block *of_root = row_of(row, n, &block_of_root, 0);
 	bool raised = false;
 
 	/* who knows no root has perhaps lost it: nothing is forgotten */
 	if (b->role == BLOCKS_BELOW)
 		drop_strangers(b, row, n);
-	root_heard(b);
+	if (!blocks_owns(b, &block_of_root))
+		root_heard(b, of_root ? of_root->hash : 0);
 	for (unsigned i = 0; i < n; i++) {
 		const struct node_id *owner = &row[i].owner;
 		struct block *k = block_find(b, owner);
 
 		if (blocks_owns(b, owner) || row_of(row, i, owner, 0))
 			continue;
-		heard_of(b, &row[i]);
 		if (!row[i].index)
 			continue; /* not whole */
 		if (!k && !row[i].hash && on_path(b, owner))

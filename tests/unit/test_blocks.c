@@ -209,13 +209,13 @@ static void half_of_nothing(struct world *w, const struct blocks_item *in)
 	}
 }
 
-/* It was given a place below 0, without its disk, and no beat came yet. */
-static void unheard(struct world *w)
+/* It was given a place below a root, without its disk, and no beat came yet. */
+static void unheard(struct world *w, uint32_t i)
 {
-	agent_restart(w, 1, false);
-	w->node[1].unheard = true;
-	place(w, 1);
-	w->node[1].unheard = false;
+	agent_restart(w, i, false);
+	w->node[i].unheard = true;
+	place(w, i);
+	w->node[i].unheard = false;
 }
 
 /*
@@ -231,7 +231,7 @@ static void half_empty(struct world *w, bool heard)
 
 	blocks_change(w->node[0].b, &in);
 	assert_true(rounds_until_equal(w, 8) <= 8);
-	unheard(w);
+	unheard(w, 1);
 	if (heard)
 		blocks_heard(n->b, NULL, row, blocks_rows(w->node[0].b, row));
 	agent_restart(w, 1, true);
@@ -257,6 +257,40 @@ static void test_half_unheard(void **state)
 	half_empty(*state, false);
 }
 
+/* Its parent is such a one, too: what that knows comes down in its beats. */
+static void half_chain(struct world *w, bool heard)
+{
+	struct blocks_item in = item_of(1, 1, 0), two = item_of(2, 1, 0);
+	struct blocks *root = w->node[0].b, *b;
+	struct tree_block row[BLOCKS_MAX];
+
+	blocks_change(root, &in);
+	unheard(w, 2);
+	b = w->node[2].b;
+	if (heard)
+		blocks_heard(b, NULL, row, blocks_rows(root, row));
+	w->node[1].parent = 2;
+	unheard(w, 1);
+	blocks_heard(w->node[1].b, NULL, row, blocks_rows(b, row));
+	/* they part; to the root it is a child that holds nothing */
+	w->node[1].parent = NOBODY;
+	blocks_heard(root, &w->node[2].id, row, blocks_rows(b, row));
+	drain(w);
+	assert_non_null(blocks_find(b, 1, NULL));
+	agent_restart(w, 1, true);
+	half_of_nothing(w, &two);
+}
+
+static void test_half_chain(void **state)
+{
+	half_chain(*state, true);
+}
+
+static void test_half_chain_unheard(void **state)
+{
+	half_chain(*state, false);
+}
+
 /* The same, and nobody ever brings the set: a client begins one anew. */
 static void test_half_begun_anew(void **state)
 {
@@ -266,9 +300,16 @@ static void test_half_begun_anew(void **state)
 	struct tree_block head = head_of(1, 7, 99), row[BLOCKS_MAX];
 
 	blocks_heard(n->b, NULL, &head, 1);
-	/* of nothing there is nothing to say, as of a set that never was */
-	assert_int_equal(blocks_rows(n->b, row), 0);
+	/* of a set that never was there is nothing to say */
 	assert_int_equal(blocks_rows(w->node[0].b, row), 0);
+	/* but that there is one, and not what is in it */
+	assert_int_equal(blocks_rows(n->b, row), 1);
+	assert_int_equal(row[0].index, 0);
+	assert_int_not_equal(row[0].hash, 0);
+	assert_int_not_equal(row[0].hash, head.hash);
+	/* who knows less of it than is known here */
+	blocks_heard(n->b, NULL, row, 1);
+	assert_int_equal(blocks_at(n->b, 0)->want, head.hash);
 	half_of_nothing(w, &two);
 	assert_int_equal(blocks_superseded(n->b), 0);
 	assert_int_equal(blocks_change(n->b, &two), BLOCKS_DONE);
@@ -288,10 +329,10 @@ static void test_heard_of_none(void **state)
 	struct tree_block row[BLOCKS_MAX];
 
 	for (unsigned i = 0; i < 2; i++) {
-		unheard(w);
-		assert_int_equal(blocks_rows(n->b, row), 0);
+		unheard(w, 1);
 		assert_int_equal(blocks_rows(root, row), i);
 		blocks_heard(n->b, NULL, row, i);
+		assert_int_equal(blocks_rows(n->b, row), i);
 		n->root = true;
 		place(w, 1);
 		drain(w);
@@ -565,6 +606,8 @@ int main(void)
 		ROW(test_half_for_ever),
 		ROW(test_half_empty),
 		ROW(test_half_unheard),
+		ROW(test_half_chain),
+		ROW(test_half_chain_unheard),
 		ROW(test_heard_of_none),
 		ROW(test_half_begun_anew),
 		ROW(test_lost_state),
