@@ -424,12 +424,21 @@ static void page_whole(struct tree *t, struct branch *b)
 	b->n_page = 0;
 }
 
+/*
+ * Those above may be about to say that they read more since a grant passed: a
+ * beat for each level.  Who has grants asked for again and again is not
+ * rejected for want of room; nothing is complete meanwhile.
+ */
+static bool more_soon(const struct tree *t, const struct branch *b)
+{
+	return t->place == PLACE_ATTACHED &&
+	       t->heard_ms < b->grown_ms + UNTOLD_MS + t->n_path * BEAT_MS;
+}
+
 /* Adds a page; 0, or -errno. */
 static int page_take(const struct tree *t, struct branch *b,
 		     const struct tree_msg *m)
 {
-	bool soon = t->place == PLACE_ATTACHED &&
-		    t->heard_ms < b->grown_ms + UNTOLD_MS;
 	uint32_t n = m->u.rows.n;
 	struct tree_row *p;
 
@@ -438,9 +447,8 @@ static int page_take(const struct tree *t, struct branch *b,
 		return -EINVAL;
 	if (n + b->n_page > rows_came(b))
 		return -E2BIG;
-	/* those above may be about to say that they read more since then */
 	if (!rows_fit(t, b, n + b->n_page))
-		return soon ? -EAGAIN : -E2BIG;
+		return more_soon(t, b) ? -EAGAIN : -E2BIG;
 	if (b->n_page && m->u.rows.hash != b->page_hash)
 		return -EAGAIN;
 	p = reallocarray(b->page, b->n_page + n, sizeof(*p));
