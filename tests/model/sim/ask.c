@@ -18,7 +18,8 @@
 
 #define NAMED_MAX UINT32_C(20000) /* agents; above, parts only count */
 #define LATE_US   (100 * MS)
-#define LEAST_MS  20 /* with less, those below are not asked */
+#define LEAST_MS  20        /* with less, those below are not asked */
+#define TAKEN_US  (10 * MS) /* a way that is free is taken in less */
 
 struct names {
 	uint64_t hosts, sum;
@@ -41,6 +42,12 @@ struct ask_msg {
 	alignas(8) uint8_t tail[];
 };
 
+/* All ways of a child were in use. */
+struct wait {
+	uint64_t end_us;  /* it may be asked until then; 0: it waits for none */
+	uint64_t free_us; /* since then there is a way, and it is not taken */
+};
+
 /* A query at the agent that was asked. */
 struct asked {
 	struct asked *next;
@@ -53,7 +60,9 @@ struct asked {
 	bool lies; /* somebody lied meanwhile */
 	bool root; /* the one asked, when it was */
 	bool *must, *healthy;
-	bool *sent, *waits; /* was asked; all its ways were in use */
+	bool *sent;
+	struct wait *wait; /* for a way to each */
+	uint32_t n_waits;
 };
 
 static struct asked *asked_find(const struct world *w, const uint8_t id[16])
@@ -219,7 +228,8 @@ static bool ways_full(struct world *w, uint32_t from, uint32_t to)
 }
 
 /* Those whom this agent, which has the question now, may ask later. */
-static void mark_waits(struct world *w, struct asked *q, uint32_t agent)
+static void mark_waits(struct world *w, struct asked *q, uint32_t agent,
+		       uint32_t budget_ms)
 {
 	const struct tree *t = w->agent[agent].tree;
 
@@ -229,9 +239,37 @@ static void mark_waits(struct world *w, struct asked *q, uint32_t agent)
 
 		tree_child_at(t, i, &c);
 		to = agent_at(w, &c.ep);
-		if (to != NOBODY && q->healthy[to] && !q->sent[to])
-			q->waits[to] |= ways_full(w, agent, to);
+		if (to == NOBODY || !q->healthy[to] || q->sent[to] ||
+		    q->wait[to].end_us || !ways_full(w, agent, to))
+			continue;
+		q->wait[to].end_us = w->now_us + budget_ms * MS * 9 / 10;
+		q->n_waits++;
 	}
+}
+
+/* It waits, and not because a way that it could have was not taken. */
+static bool has_to_wait(const struct world *w, const struct wait *x)
+{
+	return x->end_us &&
+	       (!x->free_us || w->now_us < x->free_us + TAKEN_US ||
+		x->free_us + TAKEN_US + 2 * LEAST_MS * MS > x->end_us);
+}
+
+/* The ways of this agent's children may be others now. */
+static void see_ways(struct world *w, uint32_t agent)
+{
+	for (struct asked *q = w->queries; q; q = q->next)
+		for (uint32_t i = 0; q->n_waits && i < w->n; i++) {
+			struct wait *x = &q->wait[i];
+
+			if (!x->end_us || q->sent[i] ||
+			    w->agent[i].parent != agent || !has_to_wait(w, x))
+				continue;
+			if (ways_full(w, agent, i))
+				x->free_us = 0;
+			else if (!x->free_us)
+				x->free_us = w->now_us;
+		}
 }
 
 static char question; /* there is but one */
@@ -259,7 +297,8 @@ static void ask_request(struct world *w, uint32_t to, uint32_t from,
 	else
 		walk_request(w->agent[to].walk, m->ask, &question, handle);
 	if (word == TREE_OK)
-		mark_waits(w, asked_find(w, m->ask->query), to);
+		mark_waits(w, asked_find(w, m->ask->query), to,
+			   m->ask->budget_ms);
 }
 
 static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
@@ -281,6 +320,7 @@ static void ask_done(struct world *w, uint32_t from, uint32_t to, uint64_t ref,
 			got.coverage = memcpy(&c, m->tail, m->len);
 	}
 	walk_done(w->agent[from].walk, ref, &got);
+	see_ways(w, from);
 }
 
 const struct proto proto_ask = {
@@ -333,12 +373,17 @@ static int env_send(void *ctx, const struct walk_send *s)
 	struct ask_msg m = { .ask = &ask };
 	struct asked *q = asked_find(a->w, s->query);
 	uint32_t to = agent_at(a->w, &s->to->ep);
+	int err;
 
-	if (q && q->sent && to != NOBODY)
+	if (q && q->sent && to != NOBODY) {
 		q->sent[to] = true;
+		q->wait[to].free_us = 0;
+	}
 	memcpy(ask.query, s->query, sizeof(ask.query));
-	return net_send(a->w, &proto_ask, index_of(a), &s->to->ep, &m,
-			s->limit_ms, s->fresh, s->ref);
+	err = net_send(a->w, &proto_ask, index_of(a), &s->to->ep, &m,
+		       s->limit_ms, s->fresh, s->ref);
+	see_ways(a->w, index_of(a));
+	return err;
 }
 
 static void env_leave(void *ctx, uint64_t ref)
@@ -346,6 +391,7 @@ static void env_leave(void *ctx, uint64_t ref)
 	struct agent *a = ctx;
 
 	net_leave(a->w, &proto_ask, index_of(a), ref, WALK_LATE_MS);
+	see_ways(a->w, index_of(a));
 }
 
 static void env_cancel(void *ctx, uint64_t ref)
@@ -594,7 +640,7 @@ static bool undisturbed(const struct world *w, const struct asked *q,
 {
 	for (unsigned s = 0; s <= TREE_LEVELS; s++) {
 		if (w->agent[agent].disturbed_us >= q->start_us ||
-		    q->waits[agent])
+		    has_to_wait(w, &q->wait[agent]))
 			return false;
 		if (agent == q->agent)
 			return true;
@@ -650,7 +696,7 @@ static void asked_drop(struct asked *q)
 	free(q->must);
 	free(q->healthy);
 	free(q->sent);
-	free(q->waits);
+	free(q->wait);
 	free(q);
 }
 
@@ -745,8 +791,8 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 		q->must = calloc(w->n, sizeof(bool));
 		q->healthy = calloc(w->n, sizeof(bool));
 		q->sent = calloc(w->n, sizeof(bool));
-		q->waits = calloc(w->n, sizeof(bool));
-		if (!q->must || !q->healthy || !q->sent || !q->waits)
+		q->wait = calloc(w->n, sizeof(*q->wait));
+		if (!q->must || !q->healthy || !q->sent || !q->wait)
 			abort();
 		for (uint32_t i = 0; i < w->n; i++)
 			q->must[i] = is_member(w, q, i);
@@ -759,7 +805,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 	w->asked.asked++;
 	q->query = walk_start(a->walk, &opt, &question, asked_done, q);
 	if (q->query)
-		mark_waits(w, q, agent);
+		mark_waits(w, q, agent, budget_ms);
 	else
 		asked_drop(q);
 	ledger_touch(w, agent);
