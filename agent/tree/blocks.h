@@ -20,6 +20,7 @@
 #define BLOCKS_GONE  32  /* deletes remembered of a block */
 
 struct blocks;
+
 /* A task, as far as it is known here. */
 struct blocks_item {
 	uint64_t id, generation;
@@ -89,8 +90,7 @@ struct blocks_env {
 	int (*send)(void *ctx, const struct node_id *child,
 		    const struct endpoint *at, const struct blocks_msg *m,
 		    uint64_t ref);
-	/* in comes, in place of old (or NULL): the content to keep, which may
-	 * be that of old; NULL: there is no room. */
+	/* For old or NULL: the content to keep, maybe old's; NULL: no room. */
 	void *(*install)(void *ctx, const struct node_id *owner,
 			 const struct blocks_item *in,
 			 const struct blocks_item *old);
