@@ -12,8 +12,6 @@ connection each) and all at once ("star").
 delay: milliseconds until a monitor answers: what a network or a busy host adds
 to each exchange, and takes nobody's processor.
 
-idle, taken: what processes of the idle class, one a processor, do not get.
-
 floor: processor time of all agents for one query, divided by the processors:
 no order of the same work is faster on this machine.  model: D (RTT + k c) for
 hosts that have their own processors, with RTT (a leaf asked for its own part)
@@ -24,7 +22,6 @@ and c (of an inner agent, for one child) as measured here.  Needs root.
 """
 import argparse
 import json
-import multiprocessing
 import os
 import statistics
 import sys
@@ -147,44 +144,14 @@ def add_model(row, swarm):
     row["model_turn_ms"] = (n - 1) * (rtt + c)
 
 
-def spin():
-    """Takes what nobody else wants of a processor."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    while True:
-        pass
-
-
-def taken_cores(seconds):
-    """Processors that are not there for others: less than their time says,
-    for those that sleep between pay for waking up, on a virtual machine most
-    of all, and for caches that have gone cold."""
-    spinners = [multiprocessing.Process(target=spin, daemon=True)
-                for _ in range(CORES)]
-    try:
-        for s in spinners:
-            s.start()
-        time.sleep(1)
-        began = time.monotonic()
-        before = sum(cpu_seconds(s.pid) for s in spinners)
-        time.sleep(seconds)
-        free = sum(cpu_seconds(s.pid) for s in spinners) - before
-        return CORES - free / (time.monotonic() - began)
-    finally:
-        for s in spinners:
-            s.kill()
-            s.join()
-
-
 def idle(swarm, seconds):
-    taken = taken_cores(seconds)
     with Meter(swarm) as meter:
         time.sleep(seconds)  # what is measured is this time of nothing
     pss = [kib(a.pid, "Pss") for a in swarm.agents]
     rss = [kib(a.pid, "Rss") for a in swarm.agents]
     fds = [(swarm.descriptors(i), 2 * len(swarm.children(i)) + 32)
            for i in range(swarm.n)]
-    return {"fanout": swarm.fanout, "taken_cores": taken,
-            "cores": meter.agents / meter.seconds,
+    return {"fanout": swarm.fanout, "cores": meter.agents / meter.seconds,
             "mean_percent": 100 * statistics.mean(meter.each) / meter.seconds,
             "worst_percent": 100 * max(meter.each) / meter.seconds,
             "median_percent": 100 * statistics.median(meter.each) /
@@ -229,9 +196,8 @@ def report(r):
 
 def report_idle(r, n):
     limit = IDLE_CORES * n / 1000
-    print(f"idle: {r['taken_cores']:.2f} cores taken from others in all (<= "
-          f"{limit:g} {verdict(r['taken_cores'] <= limit)}), {r['cores']:.2f} "
-          f"of agents where nobody wants any; of them an agent "
+    print(f"idle: {r['cores']:.2f} cores in all (<= {limit:g} "
+          f"{verdict(r['cores'] <= limit)}), an agent "
           f"{r['mean_percent']:.3f} % (<= {IDLE_PERCENT} "
           f"{verdict(r['mean_percent'] <= IDLE_PERCENT)}), one without "
           f"children {r['median_percent']:.3f}, the busiest "
