@@ -479,17 +479,25 @@ void root_unheard(struct blocks *b)
 	root_heard(b, UNHEARD);
 }
 
+/* Hash of the root's set, as it is told of; 0: it is not. */
+static uint64_t root_told(const struct tree_block *row, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (node_id_equal(&row[i].owner, &block_of_root))
+			return row[i].hash;
+	return 0;
+}
+
 static void parent_heard(struct blocks *b, const struct tree_block *row,
 			 unsigned n)
 {
-	const struct tree_block *of_root = row_of(row, n, &block_of_root, 0);
 	bool raised = false;
 
 	/* who knows no root has perhaps lost it: nothing is forgotten */
 	if (b->role == BLOCKS_BELOW)
 		drop_strangers(b, row, n);
 	if (!blocks_owns(b, &block_of_root))
-		root_heard(b, of_root ? of_root->hash : 0);
+		root_heard(b, root_told(row, n));
 	for (unsigned i = 0; i < n; i++) {
 		const struct node_id *owner = &row[i].owner;
 		struct block *k = block_find(b, owner);
