@@ -258,6 +258,22 @@ WHOLE = (judge_history_of_one, judge_closed, judge_datagrams,
          judge_connections)
 
 
+def bounds_told(h, row, source):
+    return (f"  {source or 'all'}: bounds {answer_bounds(h, row, source)}: " +
+            ", ".join(f"{x} {h.bounds(x, row['began'], row['ended'], source)}"
+                      for x in h.hosts if x not in row["missing"]))
+
+
+def sources_told(h, what, row):
+    """Whose bounds say why; None: all together."""
+    if what.startswith("too"):
+        yield None
+    if what.startswith("a key"):
+        yield from (source for source in row["keys"]
+                    if any(judge_keys(h, {**row, "keys": {
+                        source: row["keys"][source]}})))
+
+
 def judge(h):
     """(what is wrong -> how often, words)"""
     wrong, words = collections.Counter(), []
@@ -267,10 +283,9 @@ def judge(h):
         if wrong[what] <= 5:
             at = row["began"] - h.began if isinstance(row, dict) else row[0]
             words.append(f"{what} at {at:.2f}: {json.dumps(row)}")
-            if isinstance(row, dict) and what.startswith("too"):
-                words.append(f"  bounds {answer_bounds(h, row)}: " + ", ".join(
-                    f"{x} {h.bounds(x, row['began'], row['ended'])}"
-                    for x in h.hosts if x not in row["missing"]))
+            if isinstance(row, dict):
+                for source in sources_told(h, what, row):
+                    words.append(bounds_told(h, row, source))
     for row in h.rows:
         for one in JUDGES[row["what"]]:
             for what in one(h, row):

@@ -328,13 +328,20 @@ def reconcile(world):
                 break
     want = {t: v["generation"] for t, v in world.tasks.items()}
     began = time.monotonic()
+    others = {}
 
     def same():
-        with contextlib.suppress(*NO_ANSWER):
-            return all(tasks_of(world, i) == want
-                       for i in range(len(world.nodes)))
-        return False
-    wait_until(same, WHOLE_S, f"all have {want}")
+        for i, address in enumerate(world.addresses):
+            others[address] = "no answer"
+            with contextlib.suppress(*NO_ANSWER):
+                have = tasks_of(world, i)
+                others[address] = have != want and (have or "none")
+        return not any(others.values())
+    with contextlib.suppress(AssertionError):
+        wait_until(same, WHOLE_S)
+    if any(others.values()):
+        world.errors.append(f"{again} tasks sent again to {world.root()}, "
+                            f"which are {want}, but of some: {others}")
     say(f"{len(want)} tasks, {again} sent again, the same everywhere after "
         f"{time.monotonic() - began:.2f} s")
 
