@@ -151,7 +151,7 @@ static enum missing_reason leg_send(struct waves *v, struct leg *l)
 	uint32_t way = MIN(share / 8, l->c.rtt_us / 1000);
 	struct lane *only;
 	struct walk_send s = {
-		.ref = v->ref + (uint64_t)(l - v->leg),
+		.ref = leg_ref(l),
 		.to = &l->c,
 		.connect_ms = connect,
 		.hello_ms = connect + way,
