@@ -72,6 +72,14 @@ static void take(struct tree *t, struct branch *b, struct tree_row *rows,
 	rows_touch(t);
 }
 
+/* Is r not told of any more, not even that it is gone since it was told of? */
+static bool told_no_more(const struct tree_row *r, const struct rowset *s)
+{
+	const struct tree_row *w = s ? rowset_find(s, &r->id) : NULL;
+
+	return !r->gone && (!w || (w->gone && rowset_order(w, r) < 0));
+}
+
 /* Those that the child does not tell of any more are expected by a root. */
 static int keep_lost(struct tree *t, const struct branch *b,
 		     const struct rowset *s)
@@ -81,12 +89,11 @@ static int keep_lost(struct tree *t, const struct branch *b,
 	if (!t->reign)
 		return 0;
 	for (uint32_t i = 1; i < b->n_rows; i++)
-		n += !b->rows[i].gone &&
-		     (!s || !rowset_find(s, &b->rows[i].id));
+		n += told_no_more(&b->rows[i], s);
 	if (n && reign_reserve(t, n))
 		return -ENOMEM;
 	for (uint32_t i = 1; n && i < b->n_rows; i++)
-		if (!b->rows[i].gone && (!s || !rowset_find(s, &b->rows[i].id)))
+		if (told_no_more(&b->rows[i], s))
 			reign_extra(t, &b->rows[i]);
 	return 0;
 }

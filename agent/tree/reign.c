@@ -79,9 +79,11 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	struct reign *r = t->reign;
 	struct extra *x = &r->extra[r->n_extra++];
 
-	*x = (struct extra){
-		.row = *row, .since_ms = now_ms(t), .hosts = 1, .known = true
-	};
+	*x = (struct extra){ .row = *row,
+			     .since_ms = now_ms(t),
+			     .hosts = 1,
+			     .was = row->lease,
+			     .known = true };
 	x->row.up = x->row.gone = false;
 	x->row.level = 1;
 	rows_touch(t);
@@ -292,7 +294,7 @@ static void open_close(struct tree *t, unsigned i, bool confirmed)
 	if (!x || !x->pending || epoch_compare(&x->row.lease, &g.lease) != 0)
 		return;
 	x->pending = false;
-	x->row.lease = (struct epoch){ 0 };
+	x->row.lease = x->was;
 	if (!x->known)
 		extra_remove(t, x);
 	else
@@ -350,11 +352,13 @@ static void pending_row(struct tree *t, const struct tree_mover *mover,
 				.level = 1,
 				.incarnation = mover->incarnation,
 				.lease = t->reign_epoch };
+	const struct epoch was = x ? x->was : (struct epoch){ 0 };
 	bool known = x && x->known;
 
 	if (x)
 		extra_remove(t, x);
 	x = reign_extra(t, &row);
+	x->was = was;
 	x->known = known;
 	x->pending = true;
 	x->hosts = mover->hosts;
@@ -437,6 +441,7 @@ void reign_keep_house(struct tree *t)
 		if (x->pending && now_ms(t) - x->since_ms >= UNTOLD_MS) {
 			x->pending = false;
 			x->known = true;
+			x->was = x->row.lease;
 			rows_touch(t);
 		}
 		if (tree_forgets(t, x->since_ms))

@@ -332,9 +332,14 @@ static void extras_merge(struct reign *r, const struct rowset *s,
 {
 	for (uint32_t i = 0; i < r->n_extra; i++) {
 		const struct tree_row *w = rowset_find(s, &r->extra[i].row.id);
+		struct extra *x;
 
-		if (w && w >= &s->row[first])
-			r->extra[w - &s->row[first]].known |= r->extra[i].known;
+		if (!w || w < &s->row[first])
+			continue;
+		x = &r->extra[w - &s->row[first]];
+		x->known |= r->extra[i].known;
+		if (epoch_compare(&r->extra[i].was, &x->was) > 0)
+			x->was = r->extra[i].was;
 	}
 }
 

@@ -103,6 +103,76 @@ static void test_member_that_did_not_come(void **state)
 	world_free(w);
 }
 
+/*
+ * A client adds a member to another agent, which it refuses.  That agent says
+ * of it later that it is gone, of which nothing follows where it was known by
+ * its lease: who loses it with its parent is not heard to call it so.
+ */
+static void test_member_that_was_refused(void **state)
+{
+	struct world *w = world_growing(5, 2, 1, 1, 1);
+	unsigned above, other;
+
+	(void)state;
+	w->node[1].conf.fanout = 2;
+	for (unsigned i = 2; i < 5; i++) {
+		world_start(w, i);
+		must_settle(w, 20000);
+	}
+	above = (unsigned)world_parent(w, 4);
+	other = 5 - above;
+	assert_in_range(above, 2, 3);
+	assert_int_equal(world_parent(w, other), 1);
+	assert_int_equal(world_add(w, other, 4), TREE_PARENT);
+	must_settle(w, 20000);
+	w->node[0].conf.fanout = 2;
+	world_kill(w, 4);
+	world_kill(w, above);
+	world_start(w, above);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, above), 0);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
+static bool detached(struct world *w, void *i)
+{
+	return world_parent(w, *(unsigned *)i) == -2;
+}
+
+/*
+ * One that was removed, and came to another, is granted a place that it does
+ * not take: it is no member less for that, though who had it calls it gone.
+ */
+static void test_grant_after_removal(void **state)
+{
+	struct world *w = world_grown(4, 2, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+	unsigned moved = 3;
+
+	(void)state;
+	assert_int_equal(world_parent(w, 3), 1);
+	assert_int_equal(tree_remove(w->node[1].tree, &w->node[3].ep, NULL), 0);
+	assert_int_not_equal(world_until(w, detached, &moved, 10000),
+			     UINT64_MAX);
+	assert_int_equal(world_add(w, 2, 3), TREE_OK);
+	must_settle(w, 20000);
+	assert_int_equal(world_parent(w, 3), 2);
+	world_kill(w, 3);
+	world_run(w, 5000);
+	world_kill(w, 2);
+	world_start(w, 2);
+	world_run(w, 5000);
+	m.lease = tree_lease(w->node[1].tree);
+	m.u.grant.acceptor = w->node[1].stored.id;
+	world_mover(w, 3, &m.u.grant.mover);
+	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 2), 0);
+	assert_int_equal(tree_expected(w->node[0].tree), 4);
+	world_free(w);
+}
+
 /* A root without its disk begins with the first term, which there was. */
 static void test_fleet_of_same_term(void **state)
 {
@@ -577,6 +647,8 @@ int main(void)
 		cmocka_unit_test(test_left_above),
 		cmocka_unit_test(test_branch_that_came_back),
 		cmocka_unit_test(test_member_that_did_not_come),
+		cmocka_unit_test(test_member_that_was_refused),
+		cmocka_unit_test(test_grant_after_removal),
 		cmocka_unit_test(test_fleet_of_same_term),
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),
