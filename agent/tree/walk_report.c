@@ -112,35 +112,21 @@ static void report_name(void *arg, uint32_t row, const struct node_id *id,
 	out->missing[out->n_missing++].reason = r;
 }
 
-/*
- * A host that moves is named by the parent that lost it and may have answered
- * below another; or is named by neither.  The digests tell: those of the names
- * make up what is missing, or do so without one name, with one more host, or
- * with a host in place of a name.  Names that cannot be are not told.
- */
-static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
-			struct walk_report *out)
+/* Without one name, with one more host, or with a host in place of a name. */
+static bool names_mend(const struct walk_conf *c, const struct hash_key *key,
+		       const uint64_t *digest, uint64_t rest,
+		       struct walk_report *out)
 {
-	const struct walk_conf *c = &w->conf;
 	uint32_t n = out->n_missing, rows = c->view->n_rows(c->tree);
-	uint64_t digest[COVERAGE_TOPS];
-	struct hash_key key;
 
-	coverage_key(c->overlay, &key);
-	for (uint32_t k = 0; k < n; k++) {
-		digest[k] = row_digest(c, out->missing[k].row, &key);
-		rest -= digest[k];
-	}
-	if (!rest || n == COVERAGE_TOPS)
-		return;
 	for (uint32_t k = 0; k < n; k++)
 		if (rest + digest[k] == 0) {
 			out->missing[k] = out->missing[n - 1];
 			out->n_missing--;
-			return;
+			return true;
 		}
 	for (uint32_t i = 0; i < rows; i++) {
-		uint64_t d = row_digest(c, i, &key);
+		uint64_t d = row_digest(c, i, key);
 		uint32_t k = 0;
 
 		while (k < n && rest + digest[k] != d)
@@ -150,9 +136,36 @@ static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
 		out->missing[k].row = i;
 		out->missing[k].reason = MISSING_MOVED;
 		out->n_missing = MAX(n, k + 1);
-		return;
+		return true;
 	}
-	if (n >= missing)
+	return false;
+}
+
+/*
+ * A host that moves is named by the parent that lost it and may have answered
+ * below another; or is named by neither.  The digests tell: those of the names
+ * make up what is missing, or nearly do.  Names of as many as are missing that
+ * are not proved so are not told.
+ */
+static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
+			struct walk_report *out)
+{
+	const struct walk_conf *c = &w->conf;
+	uint64_t digest[COVERAGE_TOPS];
+	struct hash_key key;
+
+	coverage_key(c->overlay, &key);
+	for (uint32_t k = 0; k < out->n_missing; k++) {
+		digest[k] = row_digest(c, out->missing[k].row, &key);
+		rest -= digest[k];
+	}
+	if (!rest)
+		return;
+	/* where there is no room for more it may be any of those left out */
+	if (out->n_missing < COVERAGE_TOPS &&
+	    names_mend(c, &key, digest, rest, out))
+		return;
+	if (out->n_missing >= missing)
 		out->n_missing = 0;
 }
 

@@ -138,7 +138,8 @@ def judge_numbers(h, row):
 
 
 def judge_value(h, row):
-    """The sum is that of what came to the hosts that are in it."""
+    """The sum is that of what came to the hosts that are in it.  Which these
+    are is known where all that are missing are named."""
     if row["missing_more"]:
         return
     low, high = answer_bounds(h, row)
@@ -151,6 +152,8 @@ def judge_value(h, row):
 
 def judge_keys(h, row):
     """Bounds hold the truth."""
+    if row["missing_more"]:
+        return
     for source, (lower, upper) in row.get("keys", {}).items():
         low, high = answer_bounds(h, row, source)
         if lower > high:

@@ -686,6 +686,32 @@ static void judge_hosts(struct world *w, const struct asked *q,
 	}
 }
 
+/*
+ * Where all that are missing are named, none of them is in the answer; else one
+ * may be that moved.
+ */
+static void judge_names(struct world *w, const struct asked *q,
+			const struct names *p, const struct walk_report *r)
+{
+	uint32_t n;
+	const struct tree_row *row = tree_rows(w->agent[q->agent].tree, &n);
+
+	for (uint32_t i = 0; i < r->n_missing && !r->missing_more; i++) {
+		const struct node_id *id = &row[r->missing[i].row].id;
+		uint32_t other = agent_of_id(w, id);
+
+		/* and not under another id */
+		if (other < w->n && names_has(p, other) &&
+		    node_id_equal(id, &w->agent[other].disk.id))
+			world_fail(w,
+				   "O3: agent %u names %u as missing, %s, "
+				   "which is among the %u of %u",
+				   q->agent, other,
+				   missing_reason_name(r->missing[i].reason),
+				   r->answered, r->expected);
+	}
+}
+
 static void asked_drop(struct asked *q)
 {
 	struct asked **at = &q->w->queries;
@@ -759,6 +785,8 @@ static void asked_done(void *arg, void *part, const struct coverage *c)
 	if (r.complete && q->lies)
 		world_fail(w, "O5: complete with a lie in it");
 	/* with an empty disk it cannot know that there are others */
+	if (p && !q->lies)
+		judge_names(w, q, p, &r);
 	if (q->must)
 		judge_hosts(w, q, p, &r,
 			    r.complete && q->root &&
