@@ -198,13 +198,25 @@ bool branch_known(const struct branch *b)
 	return b->joined && b->whole && b->told_hash == b->said_hash;
 }
 
-/* No grant passed since it told how many: whatever its rows, no more came. */
-uint32_t branch_most(const struct branch *b)
+/* Has the parent heard of all that came, and granted nothing since? */
+static bool told_above(const struct tree *t)
+{
+	return t->place == PLACE_ATTACHED && t->told_whole &&
+	       t->granted_ms < t->told_ms;
+}
+
+/*
+ * No grant passed since it told how many: whatever its rows, no more came.  If
+ * one was asked for and none was given the parent takes no more of this agent
+ * than before, and would reject the others with it.
+ */
+uint32_t branch_most(const struct tree *t, const struct branch *b)
 {
 	if (branch_known(b))
 		return b->pub.hosts;
-	return b->joined && b->whole ? MAX(b->pub.hosts, b->said_hosts)
-				     : TREE_MEMBERS;
+	return b->joined && (b->whole || told_above(t))
+		       ? MAX(b->pub.hosts, b->said_hosts)
+		       : TREE_MEMBERS;
 }
 
 /* ---- a place ---- */

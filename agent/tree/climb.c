@@ -485,6 +485,7 @@ void climb_done(struct tree *t, uint64_t ref, int err, const struct tree_msg *m)
 		return;
 	}
 	tree_see(t, &m->u.granted.lease);
+	t->granted_ms = now_ms(t);
 	if (c->ours) {
 		enum tree_word w = may_accept(t, &c->mover, &c->ep);
 

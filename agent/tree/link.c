@@ -97,7 +97,7 @@ bool link_commit(struct tree *t, const struct endpoint *parent,
 	t->rows_most = 0;
 	t->place = PLACE_ATTACHED;
 	t->rooted = true;
-	t->beaten = false;
+	t->beaten = t->told_whole = false;
 	t->path_new = true;
 	t->please_tries = 0;
 	t->please_asked = false;
@@ -136,7 +136,8 @@ static void answer_beat(struct tree *t, uint64_t ref, enum tree_word w,
 		m.u.beaten.hosts = tree_hosts(t);
 		m.u.beaten.height = tree_height(t);
 		m.u.beaten.rows_hash = rows_hash(t);
-		m.u.beaten.whole = rows_whole(t);
+		m.u.beaten.whole = t->told_whole = rows_whole(t);
+		t->told_ms = now_ms(t);
 		m.u.beaten.members_hash = t->members_hash;
 		if (t->conf->provider->hash)
 			m.u.beaten.list_hash =

@@ -228,6 +228,9 @@ struct tree {
 	struct endpoint root_ep[TREE_ROOTS]; /* as beats say */
 	unsigned n_root_ep;
 	bool rooted, beaten; /* beaten: a beat under this lease was heard */
+	bool told_whole;     /* in the last answer to one */
+	uint64_t told_ms;    /* that answer */
+	uint64_t granted_ms; /* the last grant to somebody below */
 	bool tasks_same;     /* as that beat's parent has them */
 	uint64_t heard_ms, watch_ms, unrooted_ms;
 	uint64_t please, please_ms;
@@ -395,7 +398,7 @@ void branch_grows(const struct tree *t, struct branch *b);
 /* No answer can come by way of it from a host that has no row here. */
 bool branch_known(const struct branch *b);
 /* Hosts that it can have by now. */
-uint32_t branch_most(const struct branch *b);
+uint32_t branch_most(const struct tree *t, const struct branch *b);
 /* Children that were, and now are above this agent. */
 void branch_forget_above(struct tree *t);
 void branch_free_all(struct tree *t);

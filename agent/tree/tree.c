@@ -539,7 +539,7 @@ void tree_child_at(const struct tree *t, unsigned i, struct tree_child *out)
 
 	*out = b->pub;
 	out->rows_known = branch_known(b);
-	out->most = branch_most(b);
+	out->most = branch_most(t, b);
 }
 
 bool tree_under(const struct tree *t, const struct epoch *lease)

@@ -850,6 +850,40 @@ static void test_rows_of_most(void **state)
 	world_free(w);
 }
 
+/*
+ * Who asks for grants that nobody gives may not answer for more hosts: what is
+ * above takes no more of its parent, which would be rejected with all others.
+ */
+static void test_hosts_without_grant(void **state)
+{
+	struct world *w = world_grown(4, 1, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT }, a;
+	struct tree_child c;
+
+	(void)state;
+	must_settle(w, 20000);
+	assert_int_equal(world_parent(w, 2), 1);
+	assert_int_equal(world_parent(w, 3), 2);
+	m.lease = tree_lease(w->node[2].tree);
+	m.u.grant.acceptor = w->node[2].stored.id;
+	world_mover(w, 1, &m.u.grant.mover);
+	assert_int_equal(world_ask(w, 2, 1, &m, NULL), TREE_CYCLE);
+	tree_child_at(w->node[1].tree, 0, &c);
+	assert_int_equal(c.most, 2);
+	tree_child_at(w->node[0].tree, 0, &c);
+	assert_int_equal(c.most, 3);
+	/* but once one is given */
+	m.u.grant.mover.id.b[3] = 1;
+	m.u.grant.mover.ep = w->node[3].ep;
+	assert_int_equal(world_ask(w, 2, 1, &m, &a), TREE_OK);
+	assert_true(a.u.granted.granted);
+	tree_child_at(w->node[1].tree, 0, &c);
+	assert_int_equal(c.most, TREE_MEMBERS);
+	tree_child_at(w->node[0].tree, 0, &c);
+	assert_int_equal(c.most, TREE_MEMBERS);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -872,6 +906,7 @@ int main(void)
 		cmocka_unit_test(test_rows_of_graves),
 		cmocka_unit_test(test_rows_at_once),
 		cmocka_unit_test(test_rows_of_most),
+		cmocka_unit_test(test_hosts_without_grant),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
