@@ -198,7 +198,7 @@ bool branch_known(const struct branch *b)
 	return b->joined && b->whole && b->told_hash == b->said_hash;
 }
 
-/* Has the parent heard of all that came, and granted nothing since? */
+/* Was the parent told that all are known, and has it granted nothing since? */
 static bool told_above(const struct tree *t)
 {
 	return t->place == PLACE_ATTACHED && t->told_whole &&
@@ -208,7 +208,7 @@ static bool told_above(const struct tree *t)
 /*
  * No grant passed since it told how many: whatever its rows, no more came.  If
  * one was asked for and none was given the parent takes no more of this agent
- * than before, and would reject the others with it.
+ * than before: it would reject it, with all its children.
  */
 uint32_t branch_most(const struct tree *t, const struct branch *b)
 {

@@ -72,7 +72,7 @@ static void take(struct tree *t, struct branch *b, struct tree_row *rows,
 	rows_touch(t);
 }
 
-/* Is r not told of any more, not even that it is gone since it was told of? */
+/* Not told of any more, nor that it is gone under that lease or a later one. */
 static bool told_no_more(const struct tree_row *r, const struct rowset *s)
 {
 	const struct tree_row *w = s ? rowset_find(s, &r->id) : NULL;

@@ -133,9 +133,9 @@ struct extra {
 	struct tree_row row; /* parent: where it was, or was granted a place */
 	uint64_t since_ms;   /* monotonic */
 	uint32_t hosts;
-	struct epoch was; /* its lease before that grant */
-	bool pending;     /* granted, not yet reported */
-	bool known;       /* was a member before that grant */
+	struct tree_row was; /* before that grant, or as it took it */
+	bool pending;        /* granted, not yet reported */
+	bool known;          /* was a member before that grant */
 };
 
 struct grave {

@@ -79,13 +79,12 @@ struct extra *reign_extra(struct tree *t, const struct tree_row *row)
 	struct reign *r = t->reign;
 	struct extra *x = &r->extra[r->n_extra++];
 
-	*x = (struct extra){ .row = *row,
-			     .since_ms = now_ms(t),
-			     .hosts = 1,
-			     .was = row->lease,
-			     .known = true };
+	*x = (struct extra){
+		.row = *row, .since_ms = now_ms(t), .hosts = 1, .known = true
+	};
 	x->row.up = x->row.gone = false;
 	x->row.level = 1;
+	x->was = x->row;
 	rows_touch(t);
 	return x;
 }
@@ -284,21 +283,28 @@ void reign_end(struct tree *t)
 
 /* ---- grants ---- */
 
+/* One that did not take it is what it was before. */
 static void open_close(struct tree *t, unsigned i, bool confirmed)
 {
 	struct reign *r = t->reign;
 	const struct open_grant g = r->open[i];
-	struct extra *x = confirmed ? NULL : extra_find(r, &g.id);
+	struct extra *x = extra_find(r, &g.id);
 
 	r->open[i] = r->open[--r->n_open];
 	if (!x || !x->pending || epoch_compare(&x->row.lease, &g.lease) != 0)
 		return;
-	x->pending = false;
-	x->row.lease = x->was;
-	if (!x->known)
+	if (confirmed) {
+		x->was = x->row;
+		return;
+	}
+	if (!x->known && epoch_none(&x->was.lease)) {
 		extra_remove(t, x);
-	else
-		rows_touch(t);
+		return;
+	}
+	x->row = x->was;
+	x->pending = false;
+	x->known = true;
+	rows_touch(t);
 }
 
 static void open_purge(struct tree *t)
@@ -352,7 +358,7 @@ static void pending_row(struct tree *t, const struct tree_mover *mover,
 				.level = 1,
 				.incarnation = mover->incarnation,
 				.lease = t->reign_epoch };
-	const struct epoch was = x ? x->was : (struct epoch){ 0 };
+	const struct tree_row was = x ? x->was : (struct tree_row){ 0 };
 	bool known = x && x->known;
 
 	if (x)
@@ -441,7 +447,7 @@ void reign_keep_house(struct tree *t)
 		if (x->pending && now_ms(t) - x->since_ms >= UNTOLD_MS) {
 			x->pending = false;
 			x->known = true;
-			x->was = x->row.lease;
+			x->was = x->row;
 			rows_touch(t);
 		}
 		if (tree_forgets(t, x->since_ms))

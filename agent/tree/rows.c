@@ -331,15 +331,16 @@ static void extras_merge(struct reign *r, const struct rowset *s,
 			 uint32_t first)
 {
 	for (uint32_t i = 0; i < r->n_extra; i++) {
-		const struct tree_row *w = rowset_find(s, &r->extra[i].row.id);
-		struct extra *x;
+		const struct extra *x = &r->extra[i];
+		const struct tree_row *w = rowset_find(s, &x->row.id);
+		struct extra *counts;
 
 		if (!w || w < &s->row[first])
 			continue;
-		x = &r->extra[w - &s->row[first]];
-		x->known |= r->extra[i].known;
-		if (epoch_compare(&r->extra[i].was, &x->was) > 0)
-			x->was = r->extra[i].was;
+		counts = &r->extra[w - &s->row[first]];
+		counts->known |= x->known;
+		if (rowset_order(&x->was, &counts->was) > 0)
+			counts->was = x->was;
 	}
 }
 

@@ -144,8 +144,8 @@ static bool names_mend(const struct walk_conf *c, const struct hash_key *key,
 /*
  * A host that moves is named by the parent that lost it and may have answered
  * below another; or is named by neither.  The digests tell: those of the names
- * make up what is missing, or nearly do.  Names of as many as are missing that
- * are not proved so are not told.
+ * make up what is missing, or nearly do.  If there are as many names as hosts
+ * that are missing, and they are not proved so, none is told.
  */
 static void names_check(const struct walk *w, uint64_t rest, uint32_t missing,
 			struct walk_report *out)

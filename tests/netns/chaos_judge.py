@@ -100,8 +100,11 @@ class History:
 
 
 def answer_bounds(h, row, source=None):
-    """Of all hosts that are in an answer."""
-    there = set(h.hosts) - row["missing"].keys()
+    """Of all hosts that are in an answer: which these are is known where all
+    that are missing are named."""
+    there = set(h.hosts)
+    if not row["missing_more"]:
+        there -= row["missing"].keys()
     sure = h.members(row["began"], row["ended"])
     lows, high = [], 0
     for host in there:
@@ -138,10 +141,7 @@ def judge_numbers(h, row):
 
 
 def judge_value(h, row):
-    """The sum is that of what came to the hosts that are in it.  Which these
-    are is known where all that are missing are named."""
-    if row["missing_more"]:
-        return
+    """The sum is that of what came to the hosts that are in it."""
     low, high = answer_bounds(h, row)
     if row["value"] > high:
         yield "too much"
@@ -152,8 +152,6 @@ def judge_value(h, row):
 
 def judge_keys(h, row):
     """Bounds hold the truth."""
-    if row["missing_more"]:
-        return
     for source, (lower, upper) in row.get("keys", {}).items():
         low, high = answer_bounds(h, row, source)
         if lower > high:

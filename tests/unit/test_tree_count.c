@@ -173,6 +173,62 @@ static void test_grant_after_removal(void **state)
 	world_free(w);
 }
 
+/*
+ * A newcomer took a place, which is lost before anybody told of it; then it
+ * asks for another one, and does not take that.
+ */
+static void test_newcomer_that_asks_again(void **state)
+{
+	struct world *w = world_growing(5, 4, 2, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT }, a;
+
+	(void)state;
+	must_settle(w, 20000);
+	m.lease = tree_lease(w->node[1].tree);
+	m.u.grant.acceptor = w->node[1].stored.id;
+	world_mover(w, 4, &m.u.grant.mover);
+	assert_int_equal(world_ask(w, 1, 0, &m, &a), TREE_OK);
+	m.u.grant.act = TREE_GRANT_CONFIRM;
+	m.u.grant.grant = a.u.granted.lease;
+	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
+	m.u.grant.act = TREE_GRANT_ASK;
+	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
+	world_run(w, 30000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
+/* A member's next life asks in vain; then its former place is removed. */
+static void test_removed_after_grant(void **state)
+{
+	struct world *w = world_grown(5, 1, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+
+	(void)state;
+	assert_int_equal(world_parent(w, 4), 3);
+	world_kill(w, 4);
+	world_run(w, 5000);
+	w->node[3].group = 1;
+	world_kill(w, 2);
+	world_start(w, 2);
+	world_run(w, 8000);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	m.lease = tree_lease(w->node[1].tree);
+	m.u.grant.acceptor = w->node[1].stored.id;
+	world_mover(w, 4, &m.u.grant.mover);
+	m.u.grant.mover.incarnation++;
+	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
+	world_run(w, 5000);
+	w->node[3].group = 0;
+	world_run(w, 30000);
+	assert_in_range(world_parent(w, 3), 0, 2);
+	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	assert_int_equal(tree_remove(w->node[3].tree, &w->node[4].ep, NULL), 0);
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 4);
+	world_free(w);
+}
+
 /* A root without its disk begins with the first term, which there was. */
 static void test_fleet_of_same_term(void **state)
 {
@@ -649,6 +705,8 @@ int main(void)
 		cmocka_unit_test(test_member_that_did_not_come),
 		cmocka_unit_test(test_member_that_was_refused),
 		cmocka_unit_test(test_grant_after_removal),
+		cmocka_unit_test(test_newcomer_that_asks_again),
+		cmocka_unit_test(test_removed_after_grant),
 		cmocka_unit_test(test_fleet_of_same_term),
 		cmocka_unit_test(test_fleet_of_nobody),
 		cmocka_unit_test(test_fleet_of_candidate),

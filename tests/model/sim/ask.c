@@ -784,9 +784,9 @@ static void asked_done(void *arg, void *part, const struct coverage *c)
 			   q->agent, (unsigned)((w->now_us - q->end_us) / MS));
 	if (r.complete && q->lies)
 		world_fail(w, "O5: complete with a lie in it");
-	/* with an empty disk it cannot know that there are others */
 	if (p && !q->lies)
 		judge_names(w, q, p, &r);
+	/* with an empty disk it cannot know that there are others */
 	if (q->must)
 		judge_hosts(w, q, p, &r,
 			    r.complete && q->root &&
