@@ -13,7 +13,7 @@
 #define LEAVES_MAX 64    /* open grants at once: movers without children */
 #define TREES_MAX  16    /* and with */
 #define TRUST_MS   60000 /* a former fleet's count is taken so long */
-#define SURE_MS    8000  /* who joined last is in no count */
+#define SURE_MS    6000  /* who joined last is in no count */
 #define TERM_STEP  ((uint64_t)1 << 20)
 
 /* ---- terms ---- */

@@ -295,6 +295,19 @@ def tasks_of(world, i):
     return {t["id"]: t["generation"] for t in rows or ()}
 
 
+def delete_strays(world):
+    """Who was the root a moment ago, and had another above it when a task was
+    put there, has it for those below it alone: it deletes it itself.  It does
+    not delete what others own."""
+    n = 0
+    for i in range(len(world.nodes)):
+        with contextlib.suppress(*NO_ANSWER):
+            for ident in tasks_of(world, i).keys() - world.tasks.keys():
+                r = world.call(i, "DELETE", f"/api/v1/tasks/{ident}")
+                n += r.status < 300
+    return n
+
+
 def whole(world, ended):
     """One tree with all hosts in it, and complete answers, soon."""
     def stands():
@@ -322,6 +335,7 @@ def reconcile(world):
     for ident in have.keys() - world.tasks.keys():
         world.change("DELETE", f"/api/v1/tasks/{ident}", None, end)
         again += 1
+    strays = delete_strays(world)
     for ident, task in list(world.tasks.items()):
         while tasks_of(world, world.root()).get(ident) != task["generation"]:
             r = world.change("PUT", f"/api/v1/tasks/{ident}", task, end)
@@ -346,8 +360,8 @@ def reconcile(world):
     if any(others.values()):
         world.errors.append(f"{again} tasks sent again to {world.root()}, "
                             f"which are {want}, but of some: {others}")
-    say(f"{len(want)} tasks, {again} sent again, the same everywhere after "
-        f"{time.monotonic() - began:.2f} s")
+    say(f"{len(want)} tasks, {again} sent again, {strays} strays deleted, the "
+        f"same everywhere after {time.monotonic() - began:.2f} s")
 
 
 def rule_counters(host):

@@ -280,6 +280,7 @@ static void test_fleet_of_candidate(void **state)
 	uint32_t n;
 
 	(void)state;
+	world_run(w, 5000); /* names are stored now and then */
 	world_kill(w, 1);
 	w->node[1].group = 1;
 	world_start(w, 1);
