@@ -97,6 +97,18 @@ static struct extra *extra_find(const struct reign *r, const struct node_id *id)
 	return NULL;
 }
 
+/* Or one that is listed and was not seen yet: known by its address. */
+static struct extra *extra_of_mover(const struct reign *r,
+				    const struct tree_mover *mover,
+				    const struct endpoint *ep)
+{
+	struct extra *x = extra_find(r, &mover->id);
+	struct node_id id;
+
+	rows_derived_id(ep, &id);
+	return x ? x : extra_find(r, &id);
+}
+
 static void extra_remove(struct tree *t, struct extra *x)
 {
 	*x = t->reign->extra[--t->reign->n_extra];
@@ -351,7 +363,7 @@ static void pending_row(struct tree *t, const struct tree_mover *mover,
 			const struct endpoint *ep,
 			const struct node_id *acceptor)
 {
-	struct extra *x = extra_find(t->reign, &mover->id);
+	struct extra *x = extra_of_mover(t->reign, mover, ep);
 	struct tree_row row = { .id = mover->id,
 				.parent = *acceptor,
 				.ep = *ep,

@@ -338,9 +338,10 @@ static void extras_merge(struct reign *r, const struct rowset *s,
 		if (!w || w < &s->row[first])
 			continue;
 		counts = &r->extra[w - &s->row[first]];
-		counts->known |= x->known;
-		if (rowset_order(&x->was, &counts->was) > 0)
+		if (x->known > counts->known ||
+		    rowset_order(&x->was, &counts->was) > 0)
 			counts->was = x->was;
+		counts->known |= x->known;
 	}
 }
 

@@ -102,6 +102,7 @@ class World:
         self.history = History(self.addresses)
         self.tasks, self.errors, self.strangers = {}, [], []
         self.names = self.strangers_until = 0
+        self.given = {i: set() for i in range(CANDIDATES)}  # None: unsure
 
     # ---- what a controller does ----
 
@@ -125,13 +126,24 @@ class World:
                     return i
         return None
 
+    def change_at(self, i, method, path, body):
+        """And what that agent may have by it."""
+        ident = None
+        try:
+            r = self.call(i, method, path, body)
+            if r.status in (200, 201):
+                ident = r.json()["data"]["id"] if body else ""
+            return r
+        finally:
+            self.given[i].add(ident)
+
     def change(self, method, path, body=None, until=0):
         """A change of tasks at whoever is the root, tried until then."""
         while True:
             with contextlib.suppress(*NO_ANSWER):
                 root = self.root()
                 if root is not None:
-                    r = self.call(root, method, path, body)
+                    r = self.change_at(root, method, path, body)
                     if r.status != 503:
                         return r
             if time.monotonic() > until:

@@ -321,7 +321,7 @@ def wait_root(swarm, running, seconds=20):
 
 
 def wait_complete(swarm, root, seconds=20):
-    """A new root waits 8 s for those that nobody has told it of."""
+    """A new root waits 6 s for those that nobody has told it of."""
     wait_until(lambda: row_of(0, swarm.ask("totals", root))["complete"],
                seconds, "complete answers")
 

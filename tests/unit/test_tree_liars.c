@@ -884,6 +884,40 @@ static void test_hosts_without_grant(void **state)
 	world_free(w);
 }
 
+/*
+ * A child tells of a host without a life or a lease, which asks for a place
+ * elsewhere, and then of it no more: it stays what it was told to be.
+ */
+static void test_told_without_lease(void **state)
+{
+	struct world *w = world_growing(5, 4, 4, 1, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+	const struct tree_row *r;
+	uint32_t n, k = 0;
+
+	(void)state;
+	must_settle(w, 20000);
+	say_of(w, 4);
+	said.incarnation = 0;
+	said.lease = (struct epoch){ 0 };
+	w->node[1].lie = lie_row;
+	world_run(w, 6000);
+	m.lease = tree_lease(w->node[2].tree);
+	m.u.grant.acceptor = w->node[2].stored.id;
+	world_mover(w, 4, &m.u.grant.mover);
+	assert_int_equal(world_ask(w, 2, 0, &m, NULL), TREE_OK);
+	w->node[1].lie = NULL;
+	world_run(w, 20000);
+	r = tree_rows(w->node[0].tree, &n);
+	assert_int_equal(n, 5);
+	while (k < n && !endpoint_equal(&r[k].ep, &w->node[4].ep))
+		k++;
+	assert_in_range(k, 1, n - 1);
+	assert_memory_equal(&r[k].id, &w->node[4].stored.id, sizeof(r[k].id));
+	assert_int_equal(r[k].level, 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -907,6 +941,7 @@ int main(void)
 		cmocka_unit_test(test_rows_at_once),
 		cmocka_unit_test(test_rows_of_most),
 		cmocka_unit_test(test_hosts_without_grant),
+		cmocka_unit_test(test_told_without_lease),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

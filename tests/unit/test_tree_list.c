@@ -112,6 +112,30 @@ static void test_inner(void **state)
 	world_free(w);
 }
 
+/* One of the list is granted a place, and is lost before it takes it. */
+static void test_granted_in_vain(void **state)
+{
+	struct world *w = listed(7, 1);
+	struct tree_msg m = { .kind = TREE_GRANT };
+
+	(void)state;
+	for (unsigned i = 0; i < 6; i++)
+		world_start(w, i);
+	world_run(w, 40000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	m.lease = tree_lease(w->node[2].tree);
+	m.u.grant.acceptor = w->node[2].stored.id;
+	world_mover(w, 6, &m.u.grant.mover);
+	assert_int_equal(world_ask(w, 2, 0, &m, NULL), TREE_OK);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_run(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_start(w, 6);
+	must_settle(w, 20000);
+	assert_int_equal(tree_expected(w->node[0].tree), 7);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -119,6 +143,7 @@ int main(void)
 		cmocka_unit_test(test_left_for_next),
 		cmocka_unit_test(test_never_forgotten),
 		cmocka_unit_test(test_inner),
+		cmocka_unit_test(test_granted_in_vain),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
