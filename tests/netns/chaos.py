@@ -127,15 +127,17 @@ class World:
         return None
 
     def change_at(self, i, method, path, body):
-        """And what that agent may have by it."""
-        ident = None
+        """And what that agent may have by it: unsure if it did not say."""
         try:
             r = self.call(i, method, path, body)
-            if r.status in (200, 201):
-                ident = r.json()["data"]["id"] if body else ""
-            return r
-        finally:
-            self.given[i].add(ident)
+        except NO_ANSWER:
+            self.given[i].add(None)
+            raise
+        if body and r.status == 503:
+            self.given[i].add(None)
+        elif body and r.status < 300:
+            self.given[i].add(r.json()["data"]["id"])
+        return r
 
     def change(self, method, path, body=None, until=0):
         """A change of tasks at whoever is the root, tried until then."""

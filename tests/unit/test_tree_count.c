@@ -85,15 +85,13 @@ static void test_branch_that_came_back(void **state)
 static void test_member_that_did_not_come(void **state)
 {
 	struct world *w = world_grown(3, 1, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT };
+	struct tree_msg m;
 
 	(void)state;
 	assert_int_equal(world_parent(w, 2), 1);
 	world_kill(w, 2);
 	world_run(w, 5000);
-	m.lease = tree_lease(w->node[1].tree);
-	m.u.grant.acceptor = w->node[1].stored.id;
-	world_mover(w, 2, &m.u.grant.mover);
+	world_climb(w, 1, 2, &m);
 	world_kill(w, 1);
 	world_start(w, 1);
 	(void)world_ask(w, 1, 0, &m, NULL);
@@ -147,7 +145,7 @@ static bool detached(struct world *w, void *i)
 static void test_grant_after_removal(void **state)
 {
 	struct world *w = world_grown(4, 2, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT };
+	struct tree_msg m;
 	unsigned moved = 3;
 
 	(void)state;
@@ -163,9 +161,7 @@ static void test_grant_after_removal(void **state)
 	world_kill(w, 2);
 	world_start(w, 2);
 	world_run(w, 5000);
-	m.lease = tree_lease(w->node[1].tree);
-	m.u.grant.acceptor = w->node[1].stored.id;
-	world_mover(w, 3, &m.u.grant.mover);
+	world_climb(w, 1, 3, &m);
 	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
 	world_run(w, 20000);
 	assert_int_equal(world_parent(w, 2), 0);
@@ -180,13 +176,11 @@ static void test_grant_after_removal(void **state)
 static void test_newcomer_that_asks_again(void **state)
 {
 	struct world *w = world_growing(5, 4, 2, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT }, a;
+	struct tree_msg m, a;
 
 	(void)state;
 	must_settle(w, 20000);
-	m.lease = tree_lease(w->node[1].tree);
-	m.u.grant.acceptor = w->node[1].stored.id;
-	world_mover(w, 4, &m.u.grant.mover);
+	world_climb(w, 1, 4, &m);
 	assert_int_equal(world_ask(w, 1, 0, &m, &a), TREE_OK);
 	m.u.grant.act = TREE_GRANT_CONFIRM;
 	m.u.grant.grant = a.u.granted.lease;
@@ -202,7 +196,7 @@ static void test_newcomer_that_asks_again(void **state)
 static void test_removed_after_grant(void **state)
 {
 	struct world *w = world_grown(5, 1, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT };
+	struct tree_msg m;
 
 	(void)state;
 	assert_int_equal(world_parent(w, 4), 3);
@@ -213,9 +207,7 @@ static void test_removed_after_grant(void **state)
 	world_start(w, 2);
 	world_run(w, 8000);
 	assert_int_equal(tree_expected(w->node[0].tree), 5);
-	m.lease = tree_lease(w->node[1].tree);
-	m.u.grant.acceptor = w->node[1].stored.id;
-	world_mover(w, 4, &m.u.grant.mover);
+	world_climb(w, 1, 4, &m);
 	m.u.grant.mover.incarnation++;
 	assert_int_equal(world_ask(w, 1, 0, &m, NULL), TREE_OK);
 	world_run(w, 5000);

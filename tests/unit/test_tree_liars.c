@@ -111,16 +111,14 @@ static void test_gone_in_steps(void **state)
 		unsigned victim = world_leaf(w, 0);
 		unsigned above = (unsigned)world_parent(w, victim);
 		unsigned liar = i & 1 ? beside(w, victim) : beside(w, above);
-		struct tree_msg m = { .kind = TREE_GRANT };
+		struct tree_msg m;
 
 		world_kill(w, victim);
 		world_run(w, 10000);
 		say_of(w, victim);
 		said.up = i & 4;
 		if (i & 2) {
-			m.lease = tree_lease(w->node[liar].tree);
-			m.u.grant.acceptor = w->node[liar].stored.id;
-			world_mover(w, victim, &m.u.grant.mover);
+			world_climb(w, liar, victim, &m);
 			/* by itself: that cannot be */
 			m.u.grant.via[m.u.grant.n_via++] =
 				w->node[victim].stored.id;
@@ -857,16 +855,14 @@ static void test_rows_of_most(void **state)
 static void test_hosts_without_grant(void **state)
 {
 	struct world *w = world_grown(4, 1, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT }, a;
+	struct tree_msg m, a;
 	struct tree_child c;
 
 	(void)state;
 	must_settle(w, 20000);
 	assert_int_equal(world_parent(w, 2), 1);
 	assert_int_equal(world_parent(w, 3), 2);
-	m.lease = tree_lease(w->node[2].tree);
-	m.u.grant.acceptor = w->node[2].stored.id;
-	world_mover(w, 1, &m.u.grant.mover);
+	world_climb(w, 2, 1, &m);
 	assert_int_equal(world_ask(w, 2, 1, &m, NULL), TREE_CYCLE);
 	tree_child_at(w->node[1].tree, 0, &c);
 	assert_int_equal(c.most, 2);
@@ -891,7 +887,7 @@ static void test_hosts_without_grant(void **state)
 static void test_told_without_lease(void **state)
 {
 	struct world *w = world_growing(5, 4, 4, 1, 1);
-	struct tree_msg m = { .kind = TREE_GRANT };
+	struct tree_msg m;
 	const struct tree_row *r;
 	uint32_t n, k = 0;
 
@@ -902,9 +898,7 @@ static void test_told_without_lease(void **state)
 	said.lease = (struct epoch){ 0 };
 	w->node[1].lie = lie_row;
 	world_run(w, 6000);
-	m.lease = tree_lease(w->node[2].tree);
-	m.u.grant.acceptor = w->node[2].stored.id;
-	world_mover(w, 4, &m.u.grant.mover);
+	world_climb(w, 2, 4, &m);
 	assert_int_equal(world_ask(w, 2, 0, &m, NULL), TREE_OK);
 	w->node[1].lie = NULL;
 	world_run(w, 20000);

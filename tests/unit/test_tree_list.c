@@ -123,9 +123,7 @@ static void test_granted_in_vain(void **state)
 		world_start(w, i);
 	world_run(w, 40000);
 	assert_int_equal(tree_expected(w->node[0].tree), 7);
-	m.lease = tree_lease(w->node[2].tree);
-	m.u.grant.acceptor = w->node[2].stored.id;
-	world_mover(w, 6, &m.u.grant.mover);
+	world_climb(w, 2, 6, &m);
 	assert_int_equal(world_ask(w, 2, 0, &m, NULL), TREE_OK);
 	assert_int_equal(tree_expected(w->node[0].tree), 7);
 	world_run(w, 20000);

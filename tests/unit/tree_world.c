@@ -622,6 +622,15 @@ void world_mover(const struct world *w, unsigned i, struct tree_mover *m)
 	memcpy(m->overlay, n->conf.overlay, strlen(n->conf.overlay));
 }
 
+void world_climb(const struct world *w, unsigned acceptor, unsigned i,
+		 struct tree_msg *m)
+{
+	*m = (struct tree_msg){ .kind = TREE_GRANT,
+				.lease = tree_lease(w->node[acceptor].tree) };
+	m->u.grant.acceptor = w->node[acceptor].stored.id;
+	world_mover(w, i, &m->u.grant.mover);
+}
+
 struct added {
 	bool done;
 	enum tree_word w;

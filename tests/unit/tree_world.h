@@ -97,6 +97,9 @@ enum tree_word world_ask(struct world *w, unsigned from, unsigned to,
 			 const struct tree_msg *m, struct tree_msg *answer);
 /* This agent as it asks for a place, a leaf. */
 void world_mover(const struct world *w, unsigned i, struct tree_mover *m);
+/* What its acceptor asks of its parent for that. */
+void world_climb(const struct world *w, unsigned acceptor, unsigned i,
+		 struct tree_msg *m);
 /* tree_add() at H of X; what its client was told, within 2 s. */
 enum tree_word world_add(struct world *w, unsigned h, unsigned x);
 
