@@ -121,6 +121,14 @@ class Client:
         """
         return self._v1("POST", path, body)
 
+    def put(self, path, body):
+        """PUT the object `body` at /api/v1/PATH, decoded answer.
+
+        task = post("tasks", {"key": "src"})["data"]
+        put("tasks/" + task["id"], task)    # again, to whoever is the root
+        """
+        return self._v1("PUT", path, body)
+
     def delete(self, path):
         """DELETE /api/v1/PATH; None, or the decoded answer if there is one."""
         return self._v1("DELETE", path)

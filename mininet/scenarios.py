@@ -373,14 +373,19 @@ def repairs(cluster):
               for name, node in inside.items()]
     root = agents[0]
     counter = configure(root, "src_dst", "pkt", proto="icmp")
+    task = root.post("tasks", {"key": "src"})["data"]
     traffic.ping_all(cluster)
     whole = settled(lambda: root.ask("query heavy hitters", **counter)).value
     hosts, rows = set(cluster.parents), []
 
+    def is_root(agent):
+        with contextlib.suppress(LinnetError, OSError):
+            return agent.get("overlay")["data"]["role"] == "root"
+
     def ask(agent):
         """An answer of a root, or None."""
         with contextlib.suppress(LinnetError, OSError):
-            if agent.get("overlay")["data"]["role"] == "root":
+            if is_root(agent):
                 return agent.ask("query heavy hitters", **counter)
         return None
 
@@ -431,9 +436,24 @@ def repairs(cluster):
     row("and h7", side, TAKE_OVER_S, agents[2:], cut)
     cluster.net.configLinkStatus("s1", "s4", "up")
     row("link is up", hosts, HEAL_S)
+    victim, root = next((name, agent) for name, agent
+                        in zip(inside, agents) if is_root(agent))
+    tasks = task_ids(root)
+    cluster.kill_agent(victim)
+    row(f"{victim}, the root, killed", hosts - {victim}, TAKE_OVER_S)
+    cluster.restart_agent(victim)
+    row("started again", hosts, HEAL_S)
+    root = next(filter(is_root, agents))
+    root.put("tasks/" + task["id"], task)
+    rows.append(("a task sent again", " ".join(task_ids(root)),
+                 " ".join(tasks), "-", task_ids(root) == tasks))
     return Result(("what", "root", "truth", "seconds"), rows,
                   ["seconds until a root said so; its values were those of the "
                    "hosts that were there, each once"])
+
+
+def task_ids(agent):
+    return sorted(task["id"] for task in agent.get("tasks")["data"])
 
 
 def inner_hosts(cluster, root):
@@ -542,7 +562,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("names", nargs="*", metavar="NAME",
                    help=f"of {', '.join(SCENARIOS)} (all these); or overlay, "
-                   "a minute, and msnm, over half an hour")
+                   "half a minute, and msnm, over half an hour")
     p.add_argument("--window", type=int, default=10, help="msnm: seconds of "
                    "an interval (10; less where the build has test_hooks)")
     p.add_argument("--rows", type=int, default=50,

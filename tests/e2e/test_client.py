@@ -36,7 +36,7 @@ class Replay(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body.encode())
 
-    do_GET = do_POST = do_DELETE = handle_any
+    do_GET = do_POST = do_PUT = do_DELETE = handle_any
 
     def log_message(self, *args):
         pass
@@ -152,6 +152,15 @@ def test_post(server, client):
     assert client.post("tasks", body)["data"]["id"] == "07"
     assert json.loads(server.seen[3]) == body
     assert server.seen[2]["Content-Type"] == JSON
+
+
+def test_put(server, client):
+    task = {"id": "07", "generation": 2, "key": "src"}
+    server.reply = (200, JSON, {}, json.dumps({"data": task}))
+    assert client.put("tasks/07", task)["data"] == task
+    method, path, headers, body = server.seen
+    assert (method, path) == ("PUT", "/api/v1/tasks/07")
+    assert json.loads(body) == task
 
 
 def test_delete(server, client):

@@ -330,21 +330,23 @@ class Fault(threading.Thread):
             self.recable(what)
 
     def recable(self, what):
-        switch, dev = self.world.lab.switch, self.host.dev
+        switch, port = self.world.lab.switch, self.host.port
+        new, other = "q" + port, "r" + port     # the two ends of the other one
         ended = self.note("link")
         switch.run(["ip", "-batch", "-"], input="\n".join((
-            f"link add q{dev} master br0 up type veth peer name r{dev}",
-            f"link set r{dev} up promisc on",
-            f"link set p{dev} promisc on nomaster")) + "\n")
+            f"link add {new} master {self.host.bridge} up type veth peer name "
+            + other,
+            f"link set {other} up promisc on",
+            f"link set {port} promisc on nomaster")) + "\n")
         with self.world.lock:
-            cable = Cable(switch, (f"p{dev}", f"r{dev}"), what.get("to", {}),
+            cable = Cable(switch, (port, other), what.get("to", {}),
                           what.get("away", {}), self.event.number,
                           self.world.addresses)
         self.hold()
         cable.end()
         switch.run(["ip", "-batch", "-"], input="\n".join((
-            f"link del q{dev}", f"link set p{dev} promisc off master br0"))
-            + "\n")
+            f"link del {new}",
+            f"link set {port} promisc off master {self.host.bridge}")) + "\n")
         ended()
 
     def partition(self):
@@ -357,9 +359,9 @@ class Fault(threading.Thread):
 
     def partition_down(self):
         ended, switch = self.note("link"), self.world.lab.switch
-        switch.run(["ip", "link", "set", f"p{self.host.dev}", "down"])
+        switch.run(["ip", "link", "set", self.host.port, "down"])
         self.hold()
-        switch.run(["ip", "link", "set", f"p{self.host.dev}", "up"])
+        switch.run(["ip", "link", "set", self.host.port, "up"])
         ended()
 
     def drop(self, host, chain, *match):

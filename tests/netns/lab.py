@@ -260,23 +260,37 @@ def rules_normal(text):
                      if re.search(r"^-A|^:\S+ -|^:\S+ DROP", t, re.M))
 
 
-class Host:
-    """One namespace with an interface, an IPv4 and an IPv6 address."""
+def network_of(task="thread-self"):
+    """A descriptor of the network namespace of a process."""
+    return os.open(f"/proc/{task}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    def __init__(self, lab, name, number):
+
+def new_network():
+    """A descriptor of a new namespace that nobody is in."""
+    old = network_of()
+    try:
+        _call("unshare", CLONE_NEWNET)
+        fd = network_of()
+        _call("setns", old, CLONE_NEWNET)
+        return fd
+    finally:
+        os.close(old)
+
+
+class Host:
+    """One namespace with an interface, an IPv4 and an IPv6 address.
+
+    dev is the interface, port the other end of its cable, at the switch's
+    bridge; fd is the namespace, if there is one already.
+    """
+
+    def __init__(self, lab, name, number, fd=None):
         self.lab, self.name = lab, name
         self.ip4, self.ip6 = f"10.77.0.{number}", f"fd77::{number:x}"
-        self.dev = f"eth{number}"
+        self.dev, self.port, self.bridge = f"eth{number}", f"p{number}", "br0"
         self.processes = []
         self.foreign = {"iptables": "", "ip6tables": ""}
-        old = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _call("unshare", CLONE_NEWNET)
-            self.fd = os.open("/proc/thread-self/ns/net",
-                              os.O_RDONLY | os.O_CLOEXEC)
-            _call("setns", old, CLONE_NEWNET)
-        finally:
-            os.close(old)
+        self.fd = new_network() if fd is None else fd
         self.inode = os.fstat(self.fd).st_ino
         self.run(["ip", "link", "set", "lo", "up"])
 
@@ -288,7 +302,7 @@ class Host:
     @contextlib.contextmanager
     def inside(self):
         """This thread is in the namespace meanwhile."""
-        old = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        old = network_of()
         try:
             _call("setns", self.fd, CLONE_NEWNET)
             yield
@@ -392,6 +406,7 @@ class Lab:
 
     def __init__(self, n=2):
         self.hosts, self.switch, self.started = [], None, 0
+        self.keepers = []       # processes that belong to the network
         self._tmp = tempfile.TemporaryDirectory(prefix="linnet-lab-")
         self.dir = Path(self._tmp.name)
         self._janitor = None
@@ -401,7 +416,8 @@ class Lab:
             self.close()
             raise
 
-    def _build(self, n):
+    def _connect(self, n):
+        """Makes the hosts and puts cables between them."""
         for i in range(1, n + 1):
             self.hosts.append(Host(self, chr(64 + i) if n <= 26 else f"h{i}", i))
         if n == 2:
@@ -414,8 +430,11 @@ class Lab:
                              "bridge"])
             for h in self.hosts:
                 self.switch.run(
-                    ["ip", "link", "add", "p" + h.dev, "master", "br0", "up",
+                    ["ip", "link", "add", h.port, "master", h.bridge, "up",
                      "type", "veth", "peer", "name", h.dev, "netns", h.path])
+
+    def _build(self, n):
+        self._connect(n)
         namespaces = [h.fd for h in (*self.hosts, self.switch) if h]
         self._janitor = subprocess.Popen(
             ["/usr/bin/python3", "-IS", __file__, self.dir,
@@ -427,7 +446,7 @@ class Lab:
             h.run(["ip", "-batch", "-"], input="\n".join((
                 f"link set {h.dev} addrgenmode none",
                 f"link set {h.dev} up",
-                f"addr add {h.ip4}/16 dev {h.dev}",
+                f"addr replace {h.ip4}/16 dev {h.dev}",
                 f"addr add {h.ip6}/64 dev {h.dev} nodad")) + "\n")
         self._wait_for_links()
 
@@ -471,7 +490,8 @@ class Lab:
     def check(self):
         """Stops everything; what must hold after every test."""
         errors = self.stop_all()
-        left = pids_inside({h.inode for h in self.hosts}, (os.getpid(),))
+        left = pids_inside({h.inode for h in self.hosts},
+                           (os.getpid(), *self.keepers))
         errors += [f"process {p} is left: " + " ".join(cmdline(p))
                    for p in left]
         for h in self.hosts:

@@ -5,8 +5,9 @@ real traffic, and all that is said and done meanwhile is judged.
 
     test_tree_chaos.py --seed N --seconds 900
 
-plays one seed; several may run side by side.  The default test plays each kind
-of fault once.  A failure prints the command that plays its schedule again.
+plays one seed, with --mininet in a network of Mininet's; several may run side
+by side.  The default tests play each kind of fault once.  A failure prints the
+command that plays its schedule again.
 """
 import argparse
 import calendar
@@ -16,12 +17,17 @@ import itertools
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "mininet"))
+
+import sandbox  # noqa: E402
 from chaos import CANDIDATES, NO_ANSWER, Fault, World
 from chaos_judge import judge, toothless
 from chaos_schedule import EVERY_S, KINDS, schedule
@@ -512,11 +518,12 @@ def play(world, events):
     say(f"statuses {dict(statuses)}")
 
 
-def run(seed, seconds, logs=None, hosts=HOSTS, every=EVERY_S, window_s=5):
+def run(seed, seconds, logs=None, hosts=HOSTS, every=EVERY_S, window_s=5,
+        network=Lab):
     """Plays a seed; (errors, History).  What is wrong leaves its logs there.
     """
     events = schedule(seed, seconds, hosts, every)
-    with Lab(hosts + 1) as lab:
+    with network(hosts + 1) as lab:
         world = World(lab, seed)
         wall = time.time() - time.monotonic()
         world.moment = lambda text: (
@@ -541,7 +548,9 @@ def run(seed, seconds, logs=None, hosts=HOSTS, every=EVERY_S, window_s=5):
         if logs and (wrong or world.errors):
             shutil.copytree(lab.dir, logs, dirs_exist_ok=True)
             world.history.dump(Path(logs) / "history.json")
-        return report(seed, seconds, events, world, wrong, words)
+        options = "" if network is Lab else " --mininet"
+        return report(f"--seed {seed} --seconds {seconds} --hosts {hosts} "
+                      f"--every {every}{options}", events, world, wrong, words)
 
 
 def calendar_seconds(text):
@@ -549,13 +558,13 @@ def calendar_seconds(text):
         + float("0" + text[19:].rstrip("Z") or 0)
 
 
-def report(seed, seconds, events, world, wrong, words):
+def report(options, events, world, wrong, words):
     rows = [r for r in world.history.rows if r["what"] != "silence"]
     whole_ones = sum(r["complete"] for r in rows)
     late = max((r["ended"] - r["began"] for r in rows), default=0)
     stalls = sum(b - a for a, b in world.history.stalls)
     ledger = world.history.ledger
-    say(f"seed {seed}, {seconds} s, {len(events)} faults, {len(rows)} answers, "
+    say(f"played {options}: {len(events)} faults, {len(rows)} answers, "
         f"{whole_ones} complete, {len(world.history.alone)} of hosts alone, "
         f"slowest {late:.2f} s; {ledger.n} datagrams, {len(ledger.lost)} lost; "
         f"{len(ledger.tcp)} connections; the machine stood still for "
@@ -567,7 +576,7 @@ def report(seed, seconds, events, world, wrong, words):
             say(f"error: {e}")
         for e in events:
             say(e)
-        say(f"again: {__file__} --seed {seed} --seconds {seconds}")
+        say(f"again: {__file__} {options}")
     return [*wrong, *world.errors], world.history
 
 
@@ -583,6 +592,24 @@ def test_t58_chaos():
     assert not toothless(history)
 
 
+def test_t58_mininet():
+    """The same in a tree of switches that Mininet made, by a process of its
+    own: its end is that of the network."""
+    seed = os.environ.get("LINNET_TEST_SEED", "59")
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--mininet", "--seed", seed, "--seconds",
+         str(len(KINDS)), "--every", "1"], stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    try:
+        text, _ = process.communicate(timeout=150)
+    finally:
+        process.terminate()     # it cleans up
+        process.wait()
+    assert process.returncode == 0, text
+    assert re.search(rf"{len(KINDS)} faults, [1-9]\d* answers, [1-9]\d* "
+                     r"complete, .* 0 violations", text), text
+
+
 def test_t58_schedule():
     """A seed is a schedule, which has every kind of fault equally often."""
     events = schedule(1, 320, HOSTS)
@@ -595,15 +622,28 @@ def main():
         description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     parser.add_argument("--seconds", type=int, default=900)
+    parser.add_argument("--hosts", type=int, default=HOSTS,
+                        help=f"with linnet; one more is the client's ({HOSTS})")
+    parser.add_argument("--every", type=float, default=EVERY_S,
+                        help=f"seconds between faults ({EVERY_S})")
+    parser.add_argument("--mininet", action="store_true",
+                        help="in a Mininet tree of Linux bridges, of 4, 9, 16 "
+                             "... hosts with the client's")
     parser.add_argument("--schedule", action="store_true",
                         help="only print what would happen")
     parser.add_argument("--logs", metavar="DIR",
                         help="where to leave those of a failure")
     args = parser.parse_args()
     if args.schedule:
-        say(*schedule(args.seed, args.seconds, HOSTS), sep="\n")
+        for event in schedule(args.seed, args.seconds, args.hosts, args.every):
+            say(event)
         return 0
-    return 1 if run(args.seed, args.seconds, args.logs)[0] else 0
+    network = Lab
+    if args.mininet:
+        tempfile.tempdir = sandbox.enter()
+        from mininet_lab import MininetLab as network  # needs Mininet
+    return 1 if run(args.seed, args.seconds, args.logs, args.hosts, args.every,
+                    network=network)[0] else 0
 
 
 if __name__ == "__main__":
