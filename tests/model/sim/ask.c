@@ -46,6 +46,7 @@ struct ask_msg {
 struct wait {
 	uint64_t end_us;  /* it may be asked until then; 0: it waits for none */
 	uint64_t free_us; /* since then there is a way, and it is not taken */
+	uint32_t next;    /* of those that wait, or NOBODY */
 };
 
 /* A query at the agent that was asked. */
@@ -62,7 +63,7 @@ struct asked {
 	bool *must, *healthy;
 	bool *sent;
 	struct wait *wait; /* for a way to each */
-	uint32_t n_waits;
+	uint32_t waits;    /* the last that began to wait, or NOBODY */
 };
 
 static struct asked *asked_find(const struct world *w, const uint8_t id[16])
@@ -215,16 +216,40 @@ static void mark_lie(struct world *w, uint64_t handle)
 	}
 }
 
-/* All ways of this child are in use, and so are those that all share. */
-static bool ways_full(struct world *w, uint32_t from, uint32_t to)
-{
-	uint32_t *n = w->ledger.count, spare = 0;
+#define NOT_COUNTED UINT32_MAX
 
-	net_asks(w, from, to, n);
+static uint32_t not_own(uint32_t ways)
+{
+	return ways - MIN(ways, WALK_WAYS_OWN);
+}
+
+/* Counts the ways of this agent's children; how many are of those that all
+ * share. */
+static uint32_t ways_count(struct world *w, uint32_t from)
+{
+	uint32_t shared = 0;
+
+	net_asks(w, from, w->ledger.asks);
 	for (uint32_t i = 0; i < w->n; i++)
-		spare += n[i] - MIN(n[i], WALK_WAYS_OWN);
-	return n[to] >= WALK_WAYS_MAX ||
-	       (n[to] >= WALK_WAYS_OWN && spare >= WALK_WAYS_SPARE);
+		shared += not_own(w->ledger.asks[i].all);
+	return shared;
+}
+
+/* All ways of this child are in use, and so are those that all share (how
+ * many of them, counted once, or NOT_COUNTED); what it left itself is not
+ * counted for it. */
+static bool ways_full(struct world *w, uint32_t from, uint32_t to,
+		      uint32_t *shared)
+{
+	const struct net_asks *asks = &w->ledger.asks[to];
+	uint32_t n;
+
+	if (*shared == NOT_COUNTED)
+		*shared = ways_count(w, from);
+	n = asks->all - asks->left;
+	return n >= WALK_WAYS_MAX ||
+	       (n >= WALK_WAYS_OWN &&
+		*shared - not_own(asks->all) + not_own(n) >= WALK_WAYS_SPARE);
 }
 
 /* Those whom this agent, which has the question now, may ask later. */
@@ -232,6 +257,7 @@ static void mark_waits(struct world *w, struct asked *q, uint32_t agent,
 		       uint32_t budget_ms)
 {
 	const struct tree *t = w->agent[agent].tree;
+	uint32_t shared = NOT_COUNTED;
 
 	for (unsigned i = 0; q && q->healthy && i < tree_n_children(t); i++) {
 		struct tree_child c;
@@ -240,10 +266,11 @@ static void mark_waits(struct world *w, struct asked *q, uint32_t agent,
 		tree_child_at(t, i, &c);
 		to = agent_at(w, &c.ep);
 		if (to == NOBODY || !q->healthy[to] || q->sent[to] ||
-		    q->wait[to].end_us || !ways_full(w, agent, to))
+		    q->wait[to].end_us || !ways_full(w, agent, to, &shared))
 			continue;
 		q->wait[to].end_us = w->now_us + budget_ms * MS * 9 / 10;
-		q->n_waits++;
+		q->wait[to].next = q->waits;
+		q->waits = to;
 	}
 }
 
@@ -258,14 +285,16 @@ static bool has_to_wait(const struct world *w, const struct wait *x)
 /* The ways of this agent's children may be others now. */
 static void see_ways(struct world *w, uint32_t agent)
 {
+	uint32_t shared = NOT_COUNTED;
+
 	for (struct asked *q = w->queries; q; q = q->next)
-		for (uint32_t i = 0; q->n_waits && i < w->n; i++) {
+		for (uint32_t i = q->waits; i != NOBODY; i = q->wait[i].next) {
 			struct wait *x = &q->wait[i];
 
 			if (!x->end_us || q->sent[i] ||
 			    w->agent[i].parent != agent || !has_to_wait(w, x))
 				continue;
-			if (ways_full(w, agent, i))
+			if (ways_full(w, agent, i, &shared))
 				x->free_us = 0;
 			else if (!x->free_us)
 				x->free_us = w->now_us;
@@ -809,6 +838,7 @@ bool ask_start(struct world *w, uint32_t agent, uint32_t budget_ms)
 	q->w = w;
 	q->agent = agent;
 	q->root = a->root;
+	q->waits = NOBODY;
 	q->start_us = w->now_us;
 	q->end_us = w->now_us + budget_ms * MS;
 	walk_scope(a->walk, false, &q->scope);

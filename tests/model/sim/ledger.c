@@ -26,7 +26,8 @@ int ledger_open(struct world *w)
 		l->max_leases *= 2;
 	l->lease = calloc(l->max_leases, sizeof(*l->lease));
 	l->count = calloc(w->n, sizeof(*l->count));
-	return l->lease && l->count ? 0 : -1;
+	l->asks = calloc(w->n, sizeof(*l->asks));
+	return l->lease && l->count && l->asks ? 0 : -1;
 }
 
 void ledger_free(struct world *w)
@@ -34,6 +35,7 @@ void ledger_free(struct world *w)
 	free(w->ledger.lease);
 	free(w->ledger.repair_us);
 	free(w->ledger.count);
+	free(w->ledger.asks);
 }
 
 /* ---- every lease ever taken ---- */

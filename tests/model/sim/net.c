@@ -325,15 +325,17 @@ void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
 	exchange_drop(w, x);
 }
 
-void net_asks(const struct world *w, uint32_t from, uint32_t to, uint32_t *n)
+void net_asks(const struct world *w, uint32_t from, struct net_asks *n)
 {
 	memset(n, 0, w->n * sizeof(*n));
 	for (uint32_t i = 0; i < w->n_exchange; i++) {
 		const struct exchange *x = &w->exchange[i];
 
-		if (x->used && x->waits && x->from == from &&
-		    x->proto == &proto_ask && !(x->left && x->to == to))
-			n[x->to]++;
+		if (!x->used || !x->waits || x->from != from ||
+		    x->proto != &proto_ask)
+			continue;
+		n[x->to].all++;
+		n[x->to].left += x->left;
 	}
 }
 

@@ -179,14 +179,20 @@ struct agent {
 
 /* ---- ledger ---- */
 
+/* Questions under way to an agent; how many of them the asker left. */
+struct net_asks {
+	uint32_t all, left;
+};
+
 struct ledger {
 	uint64_t *lease; /* a hash of each that was ever taken; 0: none */
 	uint64_t n_leases, max_leases;
 	uint64_t *repair_us; /* how long each orphan was one */
 	uint32_t n_repairs, max_repairs;
 	uint64_t moves, checks;
-	uint32_t *count;    /* scratch of whole looks */
-	uint32_t n_removed; /* agents that an admin took away */
+	uint32_t *count;       /* scratch of whole looks */
+	struct net_asks *asks; /* scratch */
+	uint32_t n_removed;    /* agents that an admin took away */
 };
 
 /* ---- the world ---- */
@@ -290,8 +296,8 @@ void net_cancel(struct world *w, const struct proto *proto, uint32_t from,
 /* No question waits for it; it goes on for limit_ms. */
 void net_leave(struct world *w, const struct proto *proto, uint32_t from,
 	       uint64_t ref, uint32_t limit_ms);
-/* Of this one's questions, to each agent; to one without what it left. */
-void net_asks(const struct world *w, uint32_t from, uint32_t to, uint32_t *n);
+/* Of this one's questions, to each agent. */
+void net_asks(const struct world *w, uint32_t from, struct net_asks *n);
 void net_reply(struct world *w, uint32_t from, uint64_t handle, const void *m);
 void net_event(struct world *w, const struct event *e);
 /* An event that waited at a process which ended. */
