@@ -221,6 +221,8 @@ def faults_in_turn(swarm, ledger, rng, count):
         kind = FAULTS[turn % 3]
         if kind == "cut":
             kind = rng.choice(("cut", "cut", "cut to", "cut away"))
+        role = swarm.data("/api/v1/overlay")["role"]
+        assert role == "root", "nothing happened to it, and another is"
         # a candidate that is cut off comes back as another root
         victim = rng.choice([i for i in inner(swarm) if i not in CANDIDATES])
         below = sum(p == victim for p in parents(swarm).values())

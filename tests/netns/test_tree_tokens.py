@@ -209,7 +209,7 @@ def test_version_and_epoch_are_on_all_answers():
         assert answer(200, "GET", "tasks?owner=root") == (epoch, None)
         assert answer(400, "POST", "beat", "{}") == (epoch, None)
         other = {"X-Linnet-Api": "2.0"}
-        for path in ("beat", "hello"):
+        for path in ("beat", "hello", "join", "grant", "invite", "leave"):
             assert answer(409, "POST", path, "{}", {**peer, **other}) == (
                 epoch, epoch)
         assert answer(409, "POST", "hello", "{}", other) == (None, None)
