@@ -359,97 +359,120 @@ def overlay(cluster, **_):
     """A tree that repairs itself: agents killed, stopped, cut off by a link"""
     cluster.regroup(CANDIDATES)
     try:
-        return repairs(cluster)
+        steps = Repairs(cluster)
+        steps.row("all are there", steps.hosts, 1)
+        steps.inner_lost()
+        steps.cut_off()
+        steps.root_lost()
     finally:
         cluster.net.configLinkStatus("s1", "s4", "up")
         cluster.regroup()
+    return Result(("what", "root", "truth", "seconds"), steps.rows,
+                  ["seconds until a root said so; its values were those of the "
+                   "hosts that were there, each once"])
 
 
-def repairs(cluster):
+class Repairs:
     """What the roots said at each step, beside what was so."""
-    inside = {name: cluster.controller for name in CANDIDATES}
-    inside["h7"] = cluster.net["h8"]
-    agents = [HostClient(node, cluster.ip(name), timeout=DEADLINE_S)
-              for name, node in inside.items()]
-    root = agents[0]
-    counter = configure(root, "src_dst", "pkt", proto="icmp")
-    task = root.post("tasks", {"key": "src"})["data"]
-    traffic.ping_all(cluster)
-    whole = settled(lambda: root.ask("query heavy hitters", **counter)).value
-    hosts, rows = set(cluster.parents), []
 
+    def __init__(self, cluster):
+        self.cluster, self.hosts = cluster, set(cluster.parents)
+        where = {name: cluster.controller for name in CANDIDATES}
+        where["h7"] = cluster.net["h8"]     # on its side of the link
+        self.agents = {name: HostClient(node, cluster.ip(name),
+                                        timeout=DEADLINE_S)
+                       for name, node in where.items()}
+        root = self.agents[CANDIDATES[0]]
+        self.counter = configure(root, "src_dst", "pkt", proto="icmp")
+        self.task = root.post("tasks", {"key": "src"})["data"]
+        traffic.ping_all(cluster)
+        self.whole = settled(lambda: root.ask("query heavy hitters",
+                                              **self.counter)).value
+        self.rows = []
+
+    @staticmethod
     def is_root(agent):
         with contextlib.suppress(LinnetError, OSError):
             return agent.get("overlay")["data"]["role"] == "root"
 
-    def ask(agent):
+    def root(self):
+        """Its name and its client."""
+        return next(item for item in self.agents.items()
+                    if self.is_root(item[1]))
+
+    def ask(self, agent):
         """An answer of a root, or None."""
         with contextlib.suppress(LinnetError, OSError):
-            if is_root(agent):
-                return agent.ask("query heavy hitters", **counter)
+            if self.is_root(agent):
+                return agent.ask("query heavy hitters", **self.counter)
         return None
 
-    def right(answer, there):
-        c = answer.coverage
-        gone = {cluster.ip(name) for name in hosts - there}
-        left = {key: n for key, n in whole.items()
+    def right(self, answer, there):
+        c, cluster = answer.coverage, self.cluster
+        gone = {cluster.ip(name) for name in self.hosts - there}
+        left = {key: n for key, n in self.whole.items()
                 if cluster.name_of(key.split(",")[1]) in there}
         return (answer.value == left and c.complete == (not gone)
-                and (c.answered, c.expected) == (len(there), len(hosts))
+                and (c.answered, c.expected) == (len(there), len(self.hosts))
                 and set(c.missing) == gone)
 
-    def row(what, there, limit_s, asked=agents, begin=None):
+    def row(self, what, there, limit_s, asked=CANDIDATES, begin=None):
         """Ask until it is the answer of the hosts that are there."""
         begin = begin or time.monotonic()
         took_s, said = None, "-"
         while took_s is None and time.monotonic() < begin + 2 * HEAL_S:
-            for answer in filter(None, map(ask, asked)):
+            for answer in filter(None, map(self.ask, map(self.agents.get,
+                                                         asked))):
                 c = answer.coverage
                 said = (f"{c.answered}/{c.expected} "
                         f"{'complete' if c.complete else 'partial'} "
-                        + names(cluster, c.missing))
-                if right(answer, there):
+                        + names(self.cluster, c.missing))
+                if self.right(answer, there):
                     took_s = time.monotonic() - begin
                     break
-        gone = " ".join(sorted(hosts - there)) or "nobody"
-        rows.append((what, said,
-                     f"{len(there)}/{len(hosts)} without {gone}",
-                     "-" if took_s is None else f"{took_s:.2f}",
-                     took_s is not None and took_s <= limit_s))
+        gone = " ".join(sorted(self.hosts - there)) or "nobody"
+        self.rows.append((what, said,
+                          f"{len(there)}/{len(self.hosts)} without {gone}",
+                          "-" if took_s is None else f"{took_s:.2f}",
+                          took_s is not None and took_s <= limit_s))
 
-    row("all are there", hosts, 1)
-    victim = inner_hosts(cluster, root)[0]
-    cluster.kill_agent(victim)
-    row(f"{victim} killed", hosts - {victim}, REPAIR_S)
-    cluster.restart_agent(victim)
-    row("started again", hosts, HEAL_S)
-    victim = inner_hosts(cluster, root)[-1]
-    process = cluster.programs[victim, "agent"].process
-    process.send_signal(signal.SIGSTOP)
-    row(f"{victim} stopped", hosts - {victim}, REPAIR_S)
-    process.send_signal(signal.SIGCONT)
-    row("goes on", hosts, HEAL_S)
-    side = {"h7", "h8", "h9"}
-    cluster.net.configLinkStatus("s1", "s4", "down")
-    cut = time.monotonic()
-    row("h7-h9 cut off: h2", hosts - side, REPAIR_S, agents[:1])
-    row("and h7", side, TAKE_OVER_S, agents[2:], cut)
-    cluster.net.configLinkStatus("s1", "s4", "up")
-    row("link is up", hosts, HEAL_S)
-    victim, root = next((name, agent) for name, agent
-                        in zip(inside, agents) if is_root(agent))
-    tasks = task_ids(root)
-    cluster.kill_agent(victim)
-    row(f"{victim}, the root, killed", hosts - {victim}, TAKE_OVER_S)
-    cluster.restart_agent(victim)
-    row("started again", hosts, HEAL_S)
-    root = next(filter(is_root, agents))
-    root.put("tasks/" + task["id"], task)
-    rows.append(("a task sent again", " ".join(task_ids(root)),
-                 " ".join(tasks), "-", task_ids(root) == tasks))
-    return Result(("what", "root", "truth", "seconds"), rows,
-                  ["seconds until a root said so; its values were those of the "
-                   "hosts that were there, each once"])
+    def inner_lost(self):
+        cluster, root = self.cluster, self.agents[CANDIDATES[0]]
+        victim = inner_hosts(cluster, root)[0]
+        cluster.kill_agent(victim)
+        self.row(f"{victim} killed", self.hosts - {victim}, REPAIR_S)
+        cluster.restart_agent(victim)
+        self.row("started again", self.hosts, HEAL_S)
+        victim = inner_hosts(cluster, root)[-1]
+        process = cluster.programs[victim, "agent"].process
+        process.send_signal(signal.SIGSTOP)
+        self.row(f"{victim} stopped", self.hosts - {victim}, REPAIR_S)
+        process.send_signal(signal.SIGCONT)
+        self.row("goes on", self.hosts, HEAL_S)
+
+    def cut_off(self):
+        side = {"h7", "h8", "h9"}
+        self.cluster.net.configLinkStatus("s1", "s4", "down")
+        cut = time.monotonic()
+        self.row("h7-h9 cut off: h2", self.hosts - side, REPAIR_S, ["h2"])
+        self.row("and h7", side, TAKE_OVER_S, ["h7"], cut)
+        self.cluster.net.configLinkStatus("s1", "s4", "up")
+        self.row("link is up", self.hosts, HEAL_S)
+
+    def root_lost(self):
+        """A controller sends its task again, and there is none twice."""
+        victim, root = self.root()
+        before = task_ids(root)
+        self.cluster.kill_agent(victim)
+        self.row(f"{victim}, the root, killed", self.hosts - {victim},
+                 TAKE_OVER_S)
+        self.cluster.restart_agent(victim)
+        self.row("started again", self.hosts, HEAL_S)
+        _, root = self.root()
+        root.put("tasks/" + self.task["id"], self.task)
+        after = task_ids(root)
+        self.rows.append(("a task sent again", " ".join(after),
+                          " ".join(before), "-", after == before))
 
 
 def task_ids(agent):
