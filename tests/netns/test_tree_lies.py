@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Children that lie: refused with a reason, or one can tell who said it."""
+import calendar
 import json
 import math
 import socket
 import struct
+import time
 
 from lab import wait_until
 from middle import coverage, middle, mutate, part, star_with_middle, totals
@@ -87,6 +89,7 @@ LIES = {
     "more received than matched": coverage(received=[2**40, 2**40]),
     "no epoch": coverage(epoch_max="x"),
     "an epoch to come": coverage(epoch_max="9.ffffffffffffffff.99"),
+    "an epoch before its own": coverage(epoch_max="1.0000000000000000.1"),
     "unknown reason": coverage(missing=[["00" * 16, "nonsense"]]),
     "truncated": cut,
     "endless": endless,
@@ -107,10 +110,17 @@ LIES = {
 }
 
 
+# each of the others makes the child `rejected`
+REASONS = {"wrong task": "incompatible", "wrong generation": "incompatible",
+           "wrong seed": "incompatible", "wrong key": "incompatible",
+           "reset": "unreachable"}
+LINK_BYTES = 400 * 10**9 // 8  # a second, at most
+CLOCK_S = 60  # for which it is believed beside the age of the task
+
+
 def test_lying_child():
     with star_with_middle() as (tree, server, ledger):
         gone = {tree.nodes[3].address}
-        reasons = {"rejected", "incompatible", "unreachable"}
         agent = tree.root.agent
         rss = memory_kib(agent, "VmRSS")
         # what a child may speak of is not known at once
@@ -123,13 +133,32 @@ def test_lying_child():
             reply = tree.root.ask(**COUNTER)
             assert server.asked > before, name
             assert set(reply.missing) == gone, (name, reply.missing)
-            check_answer(reply, ledger, gone, reasons)
+            check_answer(reply, ledger, gone,
+                         {REASONS.get(name, "rejected")})
             assert reply.seconds < 2.1, name
             server.play = None
             # nothing of it stays: the next answer is whole
             check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
         assert agent.alive()
         assert memory_kib(agent, "VmHWM") < rss + 8 * 1024
+
+
+def test_t55_more_than_links_carry():
+    """Ten times of it is seen once the task is older than a ninth of what
+    clocks may be off."""
+    with star_with_middle() as (tree, server, ledger):
+        task = tree.root.get("/api/v1/tasks").json()["data"][0]
+        born = calendar.timegm(time.strptime(task["created"][:19],
+                                             "%Y-%m-%dT%H:%M:%S"))
+        wait_until(lambda: time.time() - born > CLOCK_S / 9 + 1.5, 15,
+                   "the task is old enough")
+        age = time.time() - born - 1    # "created" has fractions
+        server.play = totals(byte=int(10 * age * LINK_BYTES))
+        check_answer(tree.root.ask(**COUNTER), ledger,
+                     {tree.nodes[3].address}, {"rejected"})
+        server.play = totals(byte=int(0.9 * (CLOCK_S + age) * LINK_BYTES))
+        assert tree.root.ask(**COUNTER).answered == (4, 4), "can be"
+        server.play = None
 
 
 def test_sibling_claimed_and_digest():

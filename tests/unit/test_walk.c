@@ -574,6 +574,12 @@ static void lie_lease(struct coverage *c, struct sum *s)
 	c->epoch_max.n = 101;
 }
 
+static void lie_older_lease(struct coverage *c, struct sum *s)
+{
+	(void)s;
+	c->epoch_max.n = 0;
+}
+
 static void lie_digest(struct coverage *c, struct sum *s)
 {
 	(void)s;
@@ -641,6 +647,7 @@ static void test_t55_lies(void **state)
 	(void)state;
 	lying(lie_hosts, true);
 	lying(lie_lease, true);
+	lying(lie_older_lease, true);
 	lying(lie_digest, false);
 	lying(lie_tops, false);
 	/* what the question itself finds wrong */

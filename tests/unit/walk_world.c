@@ -138,7 +138,7 @@ static bool view_child(void *tree, unsigned at, struct walk_child *out)
 			c = &w->agent[i];
 	*out = (struct walk_child){
 		.id = world_id(c->self),
-		.lease = c->lease,
+		.lease = w->lax ? (struct epoch){ 0 } : c->lease,
 		.hosts = c->hosts ? c->hosts : world_below(w, c->self),
 		.height = world_height(w, c->self),
 		.rtt_us = (uint32_t)w->latency_ms * 2000,
@@ -213,7 +213,7 @@ static int env_send(void *ctx, const struct walk_send *s)
 	*x = (struct xfer){ .from = a->self, .to = to, .ref = s->ref };
 	x->fresh = b->cold || s->fresh;
 	x->ask.round = s->round;
-	x->ask.lease = s->to->lease;
+	x->ask.lease = w->lax ? b->lease : s->to->lease;
 	x->ask.as_of = s->as_of;
 	x->ask.budget_ms = x->fresh ? s->told_fresh_ms : s->told_ms;
 	x->ask.n_via = s->n_via;
