@@ -20,6 +20,8 @@
 #define FIRST_BEAT_MS 10
 #define SLOT_RETRY_MS 60
 #define PLEASE_GAP_MS 100
+#define CHILDREN_KEPT 32    /* of orphans that came here */
+#define HAND_DOWN_MS  10000 /* between two of the others */
 
 /* ---- the list ---- */
 
@@ -398,6 +400,51 @@ static void beat_done(struct tree *t, struct branch *b, int err,
 	}
 }
 
+/* There is a level more below this one, and the root will not send it back as
+ * one that is too tall for a place further down. */
+static bool fits_below(const struct tree *t, const struct branch *b)
+{
+	uint32_t height = b->pub.height;
+
+	return tree_level(t) + 2 + height <= TREE_LEVELS &&
+	       (!height || height + 2 <= tree_height(t));
+}
+
+/*
+ * Orphans are taken whatever their number: they have lost enough.  Of more
+ * than are kept one after the other is told to find another parent, which is
+ * further down, as for all who join; the smallest first.
+ */
+static void hand_down(struct tree *t)
+{
+	struct branch *best = NULL;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < t->n_children; i++) {
+		struct branch *b = t->child[i];
+
+		if (!b->joined || b->lost || b->drain ||
+		    !state_up(b->pub.state))
+			continue;
+		n++;
+		if (b->pub.state == CHILD_UP && !b->until_ms &&
+		    !b->pub.by_hand && fits_below(t, b) &&
+		    (!best || b->pub.hosts < best->pub.hosts))
+			best = b;
+	}
+	if (n <= MAX(CHILDREN_KEPT, t->conf->fanout) || !tree_may_grant(t) ||
+	    t->conf->provider->founds) {
+		t->hand_down_ms = 0;
+		return;
+	}
+	if (t->hand_down_ms && best && now_ms(t) >= t->hand_down_ms) {
+		best->drain = true;
+		t->hand_down_ms = 0;
+	}
+	if (!t->hand_down_ms)
+		t->hand_down_ms = now_ms(t) + HAND_DOWN_MS;
+}
+
 void branch_timer(struct tree *t, unsigned slot)
 {
 	struct branch *b = branch_by_slot(t, slot);
@@ -405,6 +452,7 @@ void branch_timer(struct tree *t, unsigned slot)
 	if (!b || b->ref)
 		return; /* its answer arms the timer */
 	b->invited = false;
+	hand_down(t);
 	if (b->until_ms && now_ms(t) >= b->until_ms)
 		slot_over(t, b, false);
 	else if (b->until_ms || (b->joined && !(b->lost && b->pub.by_hand)))

@@ -270,6 +270,7 @@ struct tree {
 	uint64_t members_hash;
 
 	uint64_t drain_ms;
+	uint64_t hand_down_ms; /* the next child goes then; 0: none */
 #ifdef TREE_CHECK
 	struct epoch check_seen, check_held;
 #endif

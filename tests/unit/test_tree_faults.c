@@ -679,6 +679,45 @@ static void test_drain(void **state)
 	world_free(w);
 }
 
+/* Orphans are taken, and those above 32 find a place further down, one each
+ * ten seconds; nobody is without a parent for long. */
+static void test_handed_down(void **state)
+{
+	struct world *w = world_grown(73, 8, 1, 6);
+	struct tree *root = w->node[0].tree;
+	unsigned killed = 0, at, many;
+
+	(void)state;
+	must_settle(w, 10000);
+	for (unsigned i = 1; i < w->n && killed < 5; i++)
+		if (world_parent(w, i) == 0 &&
+		    tree_n_children(w->node[i].tree)) {
+			world_kill(w, i);
+			killed++;
+		}
+	world_run(w, 8000);
+	/* those that were lost are expected, and cost nothing */
+	many = tree_n_children(root) - killed;
+	assert_true(many > 40);
+	for (at = 0; tree_n_children(root) > 32 + killed && at < 200; at++) {
+		unsigned alone = 0, before = tree_n_children(root);
+
+		world_run(w, 1000);
+		for (unsigned i = 1; i < w->n; i++)
+			alone += w->node[i].state == NODE_ON &&
+				 world_parent(w, i) < 0;
+		assert_true(alone <= 1);
+		assert_true(before - tree_n_children(root) <= 1);
+	}
+	assert_int_equal(tree_n_children(root), 32 + killed);
+	assert_in_range(at, (many - 32) * 10 - 10, (many - 32) * 10 + 10);
+	/* that is enough, and nobody comes back */
+	world_run(w, 30000);
+	assert_int_equal(tree_n_children(root), 32 + killed);
+	assert_int_equal(tree_expected(root), 73);
+	world_free(w);
+}
+
 static bool see_no_leave(struct world *w, unsigned from, unsigned to,
 			 const struct tree_msg *m, bool reply)
 {
@@ -792,6 +831,7 @@ int main(void)
 		cmocka_unit_test(test_static_list),
 		cmocka_unit_test(test_long_list),
 		cmocka_unit_test(test_drain),
+		cmocka_unit_test(test_handed_down),
 		cmocka_unit_test(test_leave_lost),
 		cmocka_unit_test(test_drained_root),
 		cmocka_unit_test(test_forget),
