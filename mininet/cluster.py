@@ -209,7 +209,9 @@ class Cluster:
         """Start all agents anew.  They find their tree themselves, with one of
         these for its root; without these it is the configured one again."""
         for name in self.parents:
-            self.programs.pop((name, "agent")).kill(signal.SIGTERM)
+            program = self.programs.pop((name, "agent"), None)
+            if program:
+                program.kill(signal.SIGTERM)
         self.candidates = list(candidates)
         for name in self.parents:
             self._start_agent(name)

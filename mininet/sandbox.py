@@ -4,8 +4,8 @@
 enter() goes on in new network, mount and PID namespaces: switches and their
 ports get no names in the caller's network, and the kernel ends every process
 and removes every interface when this process is gone, however it ends.  The
-parent that stays outside passes signals on and removes the temporary
-directory at the end.
+parent that stays outside passes signals on; a janitor that outlives both
+removes the temporary directory.
 
 entered() moves the calling thread into a network namespace, inside() into that
 of one Mininet host, for sockets made by this very process.
@@ -35,6 +35,21 @@ def _check(result):
         raise OSError(errno, os.strerror(errno))
 
 
+def _janitor(tmp):
+    """A process that removes the directory once nobody holds the descriptor
+    that this returns any more."""
+    end, held = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        os.closerange(0, end)
+        os.closerange(end + 1, 65536)
+        os.read(end, 1)
+        shutil.rmtree(tmp, ignore_errors=True)
+        os._exit(0)
+    os.close(end)
+    return held
+
+
 def _wait(pid, tmp):
     """What the parent does: pass signals on, wait, clean up, exit alike."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # the child gets its own
@@ -59,6 +74,7 @@ def enter():
     sys.stdout.flush()
     tmp = tempfile.mkdtemp(prefix="linnet-")
     os.chmod(tmp, 0o711)
+    _janitor(tmp)
     _check(_libc.unshare(CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID))
     pid = os.fork()
     if pid:

@@ -23,7 +23,7 @@ from cluster import overlay_parents  # noqa: E402
 from lab import Lab, wait_until  # noqa: E402
 
 NAMES = ["bandwidth", "hitters", "talkers", "pings", "flows", "scan",
-         "examples", "failure", "totals"]
+         "examples", "failure", "totals", "overlay"]
 LIMIT_S = 300
 
 
@@ -62,6 +62,23 @@ def test_cluster_needs_a_build(tmp_path):
          "--build", str(tmp_path)], capture_output=True, text=True)
     assert run.returncode == 1
     assert "build first" in run.stderr
+
+
+def test_sandbox_leaves_nothing():
+    """SIGKILL of the process outside."""
+    code = ("import sandbox, time; print(sandbox.enter(), flush=True); "
+            "time.sleep(60)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "mininet")})
+    tmp = pathlib.Path(process.stdout.readline().strip())
+    inside = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    pids = inside.read_text().split()
+    assert tmp.is_dir() and pids
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not tmp.exists() and not any(
+        pathlib.Path("/proc", pid).exists() for pid in pids), 5, "all gone")
 
 
 def test_demo_configures_an_old_build_again(tmp_path):

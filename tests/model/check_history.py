@@ -13,8 +13,8 @@ A line is a JSON object, times in seconds of one clock:
    "missing": {H: REASON}, "missing_more": N}   what one client was told
 
 An answer is wrong if its value, with what it says was missed, is not that of
-the hosts that are not missing (a host twice, or one of which nothing is known),
-if the numbers do not add up, if it calls itself complete and lacks a host that
+the hosts that are not missing (a host twice, or one of which nothing is known)
+or, where not all of these are named, cannot be that of so many, if the numbers do not add up, if it calls itself complete and lacks a host that
 was a member all the time, or if it came later than its budget and 0.1 s.
 --teeth: at least a tenth of the answers are complete and a tenth are not, else
 the history shows nothing.  The last line counts; the exit status is 1 if
@@ -74,7 +74,14 @@ class History:
                 self.members(a["began"], a["ended"])):
             yield "complete without a member"
         if a["missing_more"]:
-            return  # who is in it is not known
+            # who is in it is not known, but how many
+            values = sorted(self.value.values())
+            n = min(a["answered"], len(values))
+            if a["value"] > sum(values[len(values) - n:]):
+                yield "double"
+            if a["value"] + a["missed"] < sum(values[:n]):
+                yield "value"
+            return
         there = self.value.keys() - missing
         if a["answered"] > len(there):
             yield "double"

@@ -137,6 +137,8 @@ class World:
             self.given[i].add(None)
         elif body and r.status < 300:
             self.given[i].add(r.json()["data"]["id"])
+        elif r.status == 204:
+            self.given[i].discard(path.rsplit("/", 1)[-1])
         return r
 
     def change(self, method, path, body=None, until=0):

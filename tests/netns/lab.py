@@ -433,9 +433,13 @@ class Lab:
                     ["ip", "link", "add", h.port, "master", h.bridge, "up",
                      "type", "veth", "peer", "name", h.dev, "netns", h.path])
 
+    def _own(self):
+        """Hosts and switch, in whose namespaces nobody else is."""
+        return [h for h in (*self.hosts, self.switch) if h]
+
     def _build(self, n):
         self._connect(n)
-        namespaces = [h.fd for h in (*self.hosts, self.switch) if h]
+        namespaces = [h.fd for h in self._own()]
         self._janitor = subprocess.Popen(
             ["/usr/bin/python3", "-IS", __file__, self.dir,
              *map(str, namespaces)],
@@ -505,13 +509,12 @@ class Lab:
             for p in h.processes:
                 if p.alive():
                     p.kill()
-        namespaces = [h for h in (*self.hosts, self.switch) if h]
         ignore = (os.getpid(), self._janitor.pid if self._janitor else 0)
-        end_processes({h.inode for h in namespaces}, ignore)
+        end_processes({h.inode for h in self._own()}, ignore)
         if self._janitor:
             self._janitor.stdin.close()
             self._janitor.wait(10)
-        for h in namespaces:
+        for h in filter(None, (*self.hosts, self.switch)):
             os.close(h.fd)
         self._tmp.cleanup()
 

@@ -36,6 +36,9 @@ class MininetLab(Lab):
             host.bridge = port.node.name
             self.hosts.append(host)
 
+    def _own(self):
+        return self.hosts       # the switch's network is this process' own
+
     def close(self):
         try:
             if self.net:

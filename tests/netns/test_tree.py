@@ -134,30 +134,40 @@ def test_remove_child():
 
 @best_of_3
 def test_t52_slow_child():
-    """Late, never, a byte a second; answers of two tasks never mix."""
+    """Late, too late, a byte a second, stopped; answers of two tasks never mix.
+    """
     with star_with_middle() as (tree, server, ledger):
         gone = {tree.nodes[3].address}
         udp = {"type": "query counter", "interface": "INPUT", "proto": "udp"}
         none = dict.fromkeys(ledger, 0)
 
-        def one(i):
+        def one(i, budget, reasons):
             query, want = ((COUNTER, ledger), (udp, none))[i % 2]
-            budget = 600 + i // 2  # equal questions would share an answer
+            budget += i // 2  # equal questions would share an answer
             reply = ask(tree.root.host, tree.root.address, budget, **query)
             within(reply.seconds, (budget + 100) / 1000, "slow child")
-            check_answer(reply, want, gone, {"timeout"})
+            check_answer(reply, want, gone, reasons)
             return not reply.missing
 
-        for play, comes in ((late(0.15), True), (late(1.5), False),
-                            (drip, False), (None, True)):
+        def many(budget, reasons):
+            with ThreadPoolExecutor(24) as pool:
+                return list(pool.map(lambda i: one(i, budget, reasons),
+                                     range(250)))
+
+        for play, budget, comes in ((late(0.5), 1000, True),
+                                    (late(5), 500, False),
+                                    (drip, 500, False), (None, 500, True)):
             server.play, before = play, len(server.asks)
-            with ThreadPoolExecutor(12) as pool:
-                came = list(pool.map(one, range(250)))
+            came = many(budget, {"timeout"})
             assert len(server.asks) - before >= 250
             if comes:
                 assert all(came), f"{came.count(False)} of 250 came late"
             else:
                 assert not any(came), f"{came.count(True)} of 250 came"
+        tree.nodes[3].agent.signal(signal.SIGSTOP)
+        assert not any(many(500, {"timeout", "unreachable"}))
+        tree.nodes[3].agent.signal(signal.SIGCONT)
+        check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
 
 
 def test_expected_is_who_was_there_at_the_start():

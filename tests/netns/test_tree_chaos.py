@@ -14,6 +14,7 @@ import calendar
 import collections
 import contextlib
 import itertools
+import math
 import os
 import re
 import shutil
@@ -37,10 +38,10 @@ from lab import CRASHES, SANITIZER, Lab, children_of, executable, \
     rules_normal, wait_until
 from traffic import readers_of
 
-HOSTS = 8
+HOSTS, HOSTS_LEAST = 8, 4     # of fewer there is none for some faults
 BUDGET_S, WHOLE_S = 2, 10
 ANSWERS_A_SECOND = 7
-GROWN_KIB = 24 << 10  # what an agent keeps for lists, once it was the root
+GROWN_KIB = 3 << 10  # what an agent keeps for lists, once it was the root
 HELPERS = re.compile(r"linnet-monitor|xtables-nft-multi|ip6?tables.*")
 CRASH_WORDS = re.compile(
     r"\w+Sanitizer|runtime error: |[Aa]ssert|stack smashing|corrupted|"
@@ -486,7 +487,7 @@ def grown(before, after):
     return [f"{name}: {before[name]} before, {after[name]} after"
             for name in after
             if after[name][0] > before[name][0] + GROWN_KIB or
-            after[name][1] > before[name][1] + 12]
+            after[name][1] > before[name][1] + 6]
 
 
 # ---- one seed ----
@@ -602,9 +603,11 @@ def test_t58_mininet():
         stderr=subprocess.STDOUT, text=True)
     try:
         text, _ = process.communicate(timeout=150)
-    finally:
+    except subprocess.TimeoutExpired:
         process.terminate()     # it cleans up
-        process.wait()
+        text, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 0, text
     assert re.search(rf"{len(KINDS)} faults, [1-9]\d* answers, [1-9]\d* "
                      r"complete, .* 0 violations", text), text
@@ -627,13 +630,19 @@ def main():
     parser.add_argument("--every", type=float, default=EVERY_S,
                         help=f"seconds between faults ({EVERY_S})")
     parser.add_argument("--mininet", action="store_true",
-                        help="in a Mininet tree of Linux bridges, of 4, 9, 16 "
-                             "... hosts with the client's")
+                        help="in a Mininet tree of Linux bridges; --hosts is "
+                             "8, 15, 24 ...")
     parser.add_argument("--schedule", action="store_true",
                         help="only print what would happen")
     parser.add_argument("--logs", metavar="DIR",
                         help="where to leave those of a failure")
     args = parser.parse_args()
+    if args.hosts < HOSTS_LEAST:
+        parser.error(f"--hosts: at least {HOSTS_LEAST}")
+    if args.mininet and math.isqrt(args.hosts + 1) ** 2 != args.hosts + 1:
+        parser.error("--hosts: 8, 15, 24 ... with --mininet")
+    if args.every <= 0 or args.seconds < 1:
+        parser.error("--every and --seconds: more than 0")
     if args.schedule:
         for event in schedule(args.seed, args.seconds, args.hosts, args.every):
             say(event)

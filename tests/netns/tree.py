@@ -188,8 +188,10 @@ class Load:
 
     def _one(self, began):
         try:
-            self.replies.append((began, self.node.ask(**self.query)))
-        except OSError as e:
+            reply = self.node.ask(**self.query)
+            assert reply.status == 200, (reply.status, reply.text)
+            self.replies.append((began, reply))
+        except (OSError, http.client.HTTPException, AssertionError) as e:
             self.errors.append(e)
 
     def _run(self):

@@ -116,7 +116,7 @@ static void test_inner(void **state)
 static void test_granted_in_vain(void **state)
 {
 	struct world *w = listed(7, 1);
-	struct tree_msg m = { .kind = TREE_GRANT };
+	struct tree_msg m;
 
 	(void)state;
 	for (unsigned i = 0; i < 6; i++)
