@@ -244,8 +244,11 @@ def seeds_of(world):
     return found
 
 
-def ready(world, window_s):
-    """The tree stands and has its tasks; from now on all are counted."""
+def ready(world, window_s, standing):
+    """The tree stands and has its tasks; from now on all are counted.
+
+    standing: what each parent asks about each window by itself.
+    """
     everybody = set(world.addresses)
 
     def stands():
@@ -254,7 +257,7 @@ def ready(world, window_s):
     since = time.monotonic()
     world.base = world.add_task(since + 10)
     world.windowed = world.add_task(since + 10, window_s=window_s,
-                                    sketches=["cms"])
+                                    sketches=["cms"], standing=standing)
     world.kept = {world.base, world.windowed}
     assert None not in world.kept, world.errors
     world.history.window_s = window_s
@@ -529,7 +532,7 @@ def run(seed, seconds, logs=None, hosts=HOSTS, every=EVERY_S, window_s=5,
         wall = time.time() - time.monotonic()
         world.moment = lambda text: (
             calendar_seconds(text) - wall if text else None)
-        ready(world, window_s)
+        ready(world, window_s, ["totals"] if seed % 2 else [])
         traffic = Traffic([n.host for n in world.nodes], seed)
         traffic.start()
         try:

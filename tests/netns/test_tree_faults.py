@@ -596,7 +596,7 @@ def change_tasks(swarm, rng, changes, troubles):
     say(f"{changes} changes, {troubles} restarts and moves, {witness.looks} "
         f"looks: whole after {whole:.2f} s, {depth} levels have "
         f"{len(controller.want)} tasks after {same:.2f} s")
-    within(same - whole, 2 * 1.05 * depth, "two beats a level")
+    within(same - whole, 1.1 * depth, "a beat a level")
     return list(controller.want.values())
 
 
