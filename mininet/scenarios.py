@@ -20,7 +20,7 @@ from typing import NamedTuple
 import anomalies
 import sandbox
 import traffic
-from cluster import (JOIN_S, ROOT, Cluster, ClusterError, HostClient,
+from cluster import (JOIN_S, POLL_S, ROOT, Cluster, ClusterError, HostClient,
                      LinnetError, wait_until)
 
 ROWS_SHOWN = 16
@@ -353,6 +353,7 @@ CANDIDATES = ["h2", "h4", "h7"]
 REPAIR_S = 5            # the tree goes round who is lost
 TAKE_OVER_S = 6         # another root answers
 HEAL_S = 10             # all are in one tree again
+CUT_S = 10              # how long a link is down
 
 
 def overlay(cluster, **_):
@@ -456,6 +457,18 @@ class Repairs:
                           "-" if took_s is None else f"{took_s:.2f}",
                           took_s is not None and took_s <= limit_s))
 
+    def stays(self, what, sides, until):
+        """Until then each root answers for the hosts of its side."""
+        right, n = 0, 0
+        while time.monotonic() < until:
+            for name, there in sides.items():
+                answer = self.ask(self.agents[name])
+                right += bool(answer and self.right(answer, there))
+                n += 1
+            time.sleep(POLL_S)      # one client may ask 200 times a second
+        self.rows.append((what, f"{right} right", f"{n} asked", "-",
+                          right == n > 0))
+
     def inner_lost(self):
         cluster, root = self.cluster, self.agents[CANDIDATES[0]]
         victim = inner_hosts(cluster, root)[0]
@@ -476,6 +489,8 @@ class Repairs:
         cut = time.monotonic()
         self.row("h7-h9 cut off: h2", self.hosts - side, REPAIR_S, ["h2"])
         self.row("and h7", side, TAKE_OVER_S, ["h7"], cut)
+        self.stays("both, 10 s long", {"h2": self.hosts - side, "h7": side},
+                   cut + CUT_S)
         self.cluster.net.configLinkStatus("s1", "s4", "up")
         self.row("link is up", self.hosts, HEAL_S)
 
