@@ -100,6 +100,7 @@ static const struct field beat_fields[] = {
 	{ "seq", &type_u64, AT(beat.seq), ANY },
 	{ "rooted", &type_bool, AT(beat.rooted) },
 	{ "drain", &type_bool, AT(beat.drain), MAYBE },
+	{ "down", &type_bool, AT(beat.down), MAYBE },
 	{ "path", &type_id, AT(beat.path), LIST(beat.n_path), .min = 1,
 	  .max = TREE_LEVELS_MAX },
 	{ "up", &type_hop, AT(beat.up), MAYBE, LIST(beat.n_path), .same = true,

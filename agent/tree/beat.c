@@ -48,6 +48,7 @@ void beat_say(struct tree *t, struct branch *b)
 	m.u.beat.seq = ++b->seq;
 	m.u.beat.rooted = tree_rooted(t);
 	m.u.beat.drain = b->drain;
+	m.u.beat.down = b->go_down;
 	for (; n < tree_level(t); n++) {
 		m.u.beat.path[n] = t->path[n].id;
 		m.u.beat.up[n] = t->path[n].ep;

@@ -22,6 +22,8 @@
 #define PLEASE_GAP_MS 100
 #define CHILDREN_KEPT 32    /* of orphans that came here */
 #define HAND_DOWN_MS  10000 /* between two of the others */
+#define DOWN_MS       2000  /* in which it hears of it, and asks */
+#define GONE_DOWN_MS  600000
 
 /* ---- the list ---- */
 
@@ -251,7 +253,7 @@ void branch_granted(struct tree *t, struct branch *b,
 			? (uint32_t)siphash13(&key, m->rack,
 					      strnlen(m->rack, sizeof(m->rack)))
 			: 0;
-	b->invited = b->fresh = b->drain = false;
+	b->invited = b->fresh = b->drain = b->go_down = false;
 	if (!b->joined)
 		b->pub.hosts = m->hosts;
 	b->until_ms = now_ms(t) + GRANT_MS;
@@ -400,8 +402,7 @@ static void beat_done(struct tree *t, struct branch *b, int err,
 	}
 }
 
-/* There is a level more below this one, and the root will not send it back as
- * one that is too tall for a place further down. */
+/* It will be given a place further down if it asks here for one. */
 static bool fits_below(const struct tree *t, const struct branch *b)
 {
 	uint32_t height = b->pub.height;
@@ -410,10 +411,20 @@ static bool fits_below(const struct tree *t, const struct branch *b)
 	       (!height || height + 2 <= tree_height(t));
 }
 
+/* Not again soon: it may have come back since it reaches nobody else. */
+static bool may_go_down(const struct tree *t, const struct branch *b)
+{
+	return b->pub.state == CHILD_UP && !b->until_ms && !b->pub.by_hand &&
+	       (!b->sent_down_ms ||
+		now_ms(t) >= b->sent_down_ms + GONE_DOWN_MS) &&
+	       fits_below(t, b);
+}
+
 /*
  * Orphans are taken whatever their number: they have lost enough.  Of more
- * than are kept one after the other is told to find another parent, which is
- * further down, as for all who join; the smallest first.
+ * than are kept one after the other is told to ask for a place further down,
+ * as those do who join; the smallest first.  With a list they go back to
+ * their own places instead.
  */
 static void hand_down(struct tree *t)
 {
@@ -423,26 +434,28 @@ static void hand_down(struct tree *t)
 	for (unsigned i = 0; i < t->n_children; i++) {
 		struct branch *b = t->child[i];
 
-		if (!b->joined || b->lost || b->drain ||
-		    !state_up(b->pub.state))
+		if (!b->joined || b->lost || !state_up(b->pub.state))
 			continue;
 		n++;
-		if (b->pub.state == CHILD_UP && !b->until_ms &&
-		    !b->pub.by_hand && fits_below(t, b) &&
+		if (now_ms(t) >= b->sent_down_ms + DOWN_MS)
+			b->go_down = false;
+		if (may_go_down(t, b) &&
 		    (!best || b->pub.hosts < best->pub.hosts))
 			best = b;
 	}
-	if (n <= MAX(CHILDREN_KEPT, t->conf->fanout) || !tree_may_grant(t) ||
-	    t->conf->provider->founds) {
+	if (n <= MAX(CHILDREN_KEPT, t->conf->fanout) ||
+	    !t->conf->provider->seeds || !tree_may_grant(t)) {
 		t->hand_down_ms = 0;
 		return;
 	}
-	if (t->hand_down_ms && best && now_ms(t) >= t->hand_down_ms) {
-		best->drain = true;
-		t->hand_down_ms = 0;
-	}
-	if (!t->hand_down_ms)
+	if (!t->hand_down_ms) {
 		t->hand_down_ms = now_ms(t) + HAND_DOWN_MS;
+	} else if (best && now_ms(t) >= t->hand_down_ms) {
+		t->hand_down_ms = now_ms(t) + HAND_DOWN_MS;
+		best->sent_down_ms = now_ms(t);
+		best->go_down = true;
+		branch_start(t, best, 0);
+	}
 }
 
 void branch_timer(struct tree *t, unsigned slot)

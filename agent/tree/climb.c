@@ -79,7 +79,7 @@ static unsigned offer_tries(struct tree *t, const struct tree_mover *mover,
 		unsigned at = n;
 
 		if (!b->joined || b->lost || b->until_ms || b->drain ||
-		    b->pub.state != CHILD_UP ||
+		    b->go_down || b->pub.state != CHILD_UP ||
 		    id_equal(&b->pub.id, &mover->id))
 			continue;
 		while (at) {
@@ -148,10 +148,12 @@ static enum tree_word may_accept(const struct tree *t,
 	return t->n_children == TREE_CHILDREN ? TREE_FULL : TREE_OK;
 }
 
-/* Enough are below it: TREE_OK if the mover was sent on, TREE_BUSY: soon. */
+/* Enough are below it: TREE_OK if the mover was sent on, TREE_BUSY: soon.  One
+ * that finds no place there may come back. */
 static enum tree_word redirect(struct tree *t, const struct tree_mover *mover,
-			       uint64_t ref)
+			       const struct endpoint *ep, uint64_t ref)
 {
+	struct branch *b = entry_of(t, mover, ep);
 	bool soon = false;
 	struct tree_msg m;
 
@@ -159,6 +161,8 @@ static enum tree_word redirect(struct tree *t, const struct tree_mover *mover,
 	m.u.granted.n_try = offer_tries(t, mover, m.u.granted.try);
 	m.u.granted.root_ep = tree_root_address(t);
 	if (m.u.granted.n_try) {
+		if (b)
+			b->go_down = false;
 		tree_reply(t, ref, &m);
 		return TREE_OK;
 	}
@@ -170,10 +174,11 @@ static enum tree_word redirect(struct tree *t, const struct tree_mover *mover,
 static bool enough(const struct tree *t, const struct tree_mover *mover,
 		   const struct endpoint *ep)
 {
+	const struct branch *b = entry_of(t, mover, ep);
 	unsigned n = 0;
 
 	/* one level more must be left, or it takes it itself */
-	if (!mover->descend || entry_of(t, mover, ep) ||
+	if (!mover->descend || (b && !b->go_down) ||
 	    tree_level(t) + 2 + mover->height > TREE_LEVELS)
 		return false;
 	/* so it does with a tall one: further down it would make all deeper,
@@ -198,7 +203,7 @@ void climb_join(struct tree *t, const struct endpoint *from,
 		w = may_accept(t, mover, &ep);
 	if ((w == TREE_FULL && mover->descend) ||
 	    (w == TREE_OK && enough(t, mover, &ep))) {
-		enum tree_word r = redirect(t, mover, ref);
+		enum tree_word r = redirect(t, mover, &ep, ref);
 
 		if (r == TREE_OK)
 			return;

@@ -228,6 +228,16 @@ static void leave_for_another(struct tree *t, bool drain)
 		t->seek->avoid = parent;
 }
 
+/* It is one too many where it is, and is told there whom to ask. */
+static void go_down(struct tree *t)
+{
+	struct endpoint parent = t->path[t->n_path - 1].ep;
+
+	link_detach(t);
+	seek_start(t, NULL, 0);
+	seek_down(t, &parent);
+}
+
 static void hear_rooted(struct tree *t, bool rooted)
 {
 	uint64_t now = now_ms(t);
@@ -281,9 +291,12 @@ void link_beat(struct tree *t, const struct endpoint *from,
 	hear_rest(t, m);
 	answer_beat(t, ref, TREE_OK, t2_ms);
 	hear_rooted(t, m->u.beat.rooted);
-	if (m->u.beat.drain && t->place == PLACE_ATTACHED &&
-	    !t->conf->provider->founds)
+	if (t->place != PLACE_ATTACHED || t->conf->provider->founds)
+		return;
+	if (m->u.beat.drain)
 		leave_for_another(t, true);
+	else if (m->u.beat.down)
+		go_down(t);
 }
 
 /* ---- silence ---- */

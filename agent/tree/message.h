@@ -169,6 +169,7 @@ struct tree_msg {
 		struct {
 			uint64_t seq;
 			bool rooted, drain; /* drain: find another parent */
+			bool down;          /* ask here for one further down */
 			unsigned n_path;    /* root … sender */
 			struct node_id path[TREE_LEVELS_MAX];
 			uint32_t fleet; /* members of the overlay, as last known

@@ -92,9 +92,10 @@ struct branch {
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;
-	uint32_t promised;    /* hosts just sent to it for a place */
-	uint32_t rack;        /* hash of its rack; 0: none */
-	struct epoch granted; /* pub.lease once it has answered under it */
+	uint64_t sent_down_ms; /* when it was told to go there last; 0 */
+	uint32_t promised;     /* hosts just sent to it for a place */
+	uint32_t rack;         /* hash of its rack; 0: none */
+	struct epoch granted;  /* pub.lease once it has answered under it */
 	uint64_t granted_incarnation;
 	uint32_t granted_height;
 	uint8_t slot, failures;
@@ -104,6 +105,7 @@ struct branch {
 	bool invited; /* it is expected to ask for a place */
 	bool saying_invite;
 	bool drain;
+	bool go_down;    /* it shall find a place further down */
 	bool bad_rows;   /* what it says of its rows cannot be */
 	bool whole;      /* what it says is all that is below it */
 	bool announcing; /* side is an announcement */
@@ -455,6 +457,8 @@ void seek_place(struct tree *t);
 void seek_new_identity(struct tree *t);
 /* To the front of the list. */
 void seek_prefer(struct tree *t, const struct endpoint *ep, bool descend);
+/* From the parent that it was below, which sends it on. */
+void seek_down(struct tree *t, const struct endpoint *parent);
 /* The ancestors were asked, and nobody is being asked for a place. */
 bool seek_exhausted(const struct tree *t);
 

@@ -134,6 +134,13 @@ void seek_prefer(struct tree *t, const struct endpoint *ep, bool descend)
 	timer_at(t, TIMER_SEEK, now_ms(t));
 }
 
+void seek_down(struct tree *t, const struct endpoint *parent)
+{
+	if (t->seek)
+		t->seek->steps = 1; /* not from the root */
+	seek_prefer(t, parent, true);
+}
+
 bool seek_exhausted(const struct tree *t)
 {
 	const struct seek *s = t->seek;

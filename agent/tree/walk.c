@@ -299,6 +299,7 @@ struct walk_query *query_new(struct walk *w, const struct query_start *s,
 	memcpy(q->id, s->id, sizeof(q->id));
 	q->round = s->round;
 	q->as_of = s->as_of;
+	q->lease = w->conf.view->lease(w->conf.tree);
 	q->question = question;
 	q->end_ms = walk_now(w) + s->budget_ms - MIN(s->budget_ms / 20, 50);
 	q->next = w->queries;
@@ -408,7 +409,7 @@ void walk_read_done(struct walk *w, uint64_t ref, enum missing_reason why,
 		c = *own;
 		c.clock_err_ms = view->clock_err_ms(w->conf.tree);
 		c.clock_id = *view->self(w->conf.tree);
-		c.epoch_max = view->lease(w->conf.tree);
+		c.epoch_max = q->lease;
 		q->local_in = true;
 		if (query_take(q, view->self(w->conf.tree), part, &c, false))
 			local_missing(q, MISSING_INCOMPATIBLE);

@@ -47,6 +47,7 @@ struct walk_query {
 	uint64_t begin_ms; /* of the local read; 0: it has begun */
 	uint64_t end_ms;
 	struct epoch as_of;
+	struct epoch lease; /* own, when it was asked */
 	void *question;
 	struct waves *children;
 	bool local_in, children_in;

@@ -679,42 +679,162 @@ static void test_drain(void **state)
 	world_free(w);
 }
 
-/* Orphans are taken, and those above 32 find a place further down, one each
- * ten seconds; nobody is without a parent for long. */
-static void test_handed_down(void **state)
+/* Live children of one; how deep the deepest is. */
+static unsigned up_below(const struct world *w, unsigned of)
 {
-	struct world *w = world_grown(73, 8, 1, 6);
-	struct tree *root = w->node[0].tree;
-	unsigned killed = 0, at, many;
+	unsigned n = 0;
 
-	(void)state;
-	must_settle(w, 10000);
-	for (unsigned i = 1; i < w->n && killed < 5; i++)
-		if (world_parent(w, i) == 0 &&
+	for (unsigned i = 0; i < w->n; i++)
+		n += w->node[i].state == NODE_ON &&
+		     world_parent(w, i) == (int)of;
+	return n;
+}
+
+static unsigned deepest(const struct world *w)
+{
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < w->n; i++)
+		if (w->node[i].state == NODE_ON)
+			most = MAX(most, world_depth(w, i));
+	return most;
+}
+
+/* All children of this one that have some are lost. */
+static unsigned orphans(struct world *w, unsigned of, unsigned most)
+{
+	unsigned killed = 0;
+
+	for (unsigned i = 1; i < w->n && killed < most; i++)
+		if (world_parent(w, i) == (int)of &&
 		    tree_n_children(w->node[i].tree)) {
 			world_kill(w, i);
 			killed++;
 		}
 	world_run(w, 8000);
-	/* those that were lost are expected, and cost nothing */
-	many = tree_n_children(root) - killed;
-	assert_true(many > 40);
-	for (at = 0; tree_n_children(root) > 32 + killed && at < 200; at++) {
-		unsigned alone = 0, before = tree_n_children(root);
+	return killed;
+}
+
+/* Runs until there are 32 below it; how often somebody moved, how long. */
+static unsigned handed_down(struct world *w, unsigned of, unsigned *seconds)
+{
+	unsigned moves = 0, was[WORLD_NODES];
+
+	for (unsigned i = 0; i < w->n; i++)
+		was[i] = (unsigned)world_parent(w, i);
+	for (*seconds = 0; up_below(w, of) > 32 && *seconds < 600; ++*seconds) {
+		unsigned alone = 0, before = moves;
 
 		world_run(w, 1000);
-		for (unsigned i = 1; i < w->n; i++)
-			alone += w->node[i].state == NODE_ON &&
-				 world_parent(w, i) < 0;
+		for (unsigned i = 1; i < w->n; i++) {
+			int now = world_parent(w, i);
+
+			if (w->node[i].state != NODE_ON)
+				continue;
+			alone += now < 0;
+			moves += (unsigned)now != was[i];
+			was[i] = (unsigned)now;
+		}
 		assert_true(alone <= 1);
-		assert_true(before - tree_n_children(root) <= 1);
+		assert_true(moves - before <= 1);
 	}
-	assert_int_equal(tree_n_children(root), 32 + killed);
-	assert_in_range(at, (many - 32) * 10 - 10, (many - 32) * 10 + 10);
+	return moves;
+}
+
+/* Orphans are taken, and those above 32 find a place one level further down,
+ * one each ten seconds; nobody is without a parent for long. */
+static void test_handed_down(void **state)
+{
+	struct world *w = world_grown(73, 8, 1, 6);
+	unsigned surplus, seconds;
+
+	(void)state;
+	must_settle(w, 10000);
+	orphans(w, 0, 5);
+	surplus = up_below(w, 0) - 32;
+	assert_true(surplus > 8);
+	assert_int_equal(handed_down(w, 0, &seconds), surplus);
+	assert_in_range(seconds, surplus * 10 - 10, surplus * 10 + 10);
+	assert_int_equal(deepest(w), 2);
 	/* that is enough, and nobody comes back */
 	world_run(w, 30000);
-	assert_int_equal(tree_n_children(root), 32 + killed);
-	assert_int_equal(tree_expected(root), 73);
+	assert_int_equal(up_below(w, 0), 32);
+	assert_int_equal(tree_expected(w->node[0].tree), 73);
+	world_free(w);
+}
+
+/* So it is further down: nobody is sent up. */
+static void test_handed_down_inside(void **state)
+{
+	struct world *w = world_grown(400, 7, 1, 6);
+	unsigned surplus, seconds, at_root, depth;
+	int p = -1;
+
+	(void)state;
+	must_settle(w, 20000);
+	for (unsigned i = 1; i < w->n && p < 0; i++)
+		if (world_depth(w, i) == 1 &&
+		    tree_expected(w->node[i].tree) == 57)
+			p = (int)i;
+	assert_true(p > 0);
+	at_root = up_below(w, 0);
+	depth = deepest(w);
+	orphans(w, (unsigned)p, 7);
+	surplus = up_below(w, (unsigned)p) - 32;
+	assert_int_equal(surplus, 17);
+	assert_int_equal(handed_down(w, (unsigned)p, &seconds), surplus);
+	assert_int_equal(up_below(w, 0), at_root);
+	assert_int_equal(deepest(w), depth);
+	world_free(w);
+}
+
+static unsigned walled;
+
+static bool see_a_wall(struct world *w, unsigned from, unsigned to,
+		       const struct tree_msg *m, bool reply)
+{
+	(void)w;
+	(void)m;
+	(void)reply;
+	return (from != walled && to != walled) || from == 0 || to == 0;
+}
+
+/* One that reaches nobody else comes back, and the others are next. */
+static void test_handed_down_in_vain(void **state)
+{
+	struct world *w = world_grown(73, 8, 1, 6);
+	unsigned moves;
+
+	(void)state;
+	must_settle(w, 10000);
+	orphans(w, 0, 5);
+	for (walled = 1; world_parent(w, walled) != 0 ||
+			 w->node[walled].state != NODE_ON ||
+			 tree_n_children(w->node[walled].tree);)
+		walled++;
+	w->see = see_a_wall;
+	moves = up_below(w, 0);
+	world_run(w, 200000);
+	assert_in_range(moves - up_below(w, 0), 11, 20);
+	assert_int_equal(up_below(w, 0), 32);
+	assert_int_equal(world_parent(w, walled), 0);
+	world_free(w);
+}
+
+/* With a list they wait for their own places; by hand nobody is sent away. */
+static void test_kept_by_list(void **state)
+{
+	struct world *w = world_new(65, &world_static, 3);
+
+	(void)state;
+	world_roots(w, 1);
+	for (unsigned i = 0; i < w->n; i++)
+		w->node[i].conf.fanout = 32;
+	world_start_all(w);
+	must_settle(w, 60000);
+	world_kill(w, 1);
+	world_run(w, 60000);
+	assert_int_equal(up_below(w, 0), 63);
 	world_free(w);
 }
 
@@ -832,6 +952,9 @@ int main(void)
 		cmocka_unit_test(test_long_list),
 		cmocka_unit_test(test_drain),
 		cmocka_unit_test(test_handed_down),
+		cmocka_unit_test(test_handed_down_inside),
+		cmocka_unit_test(test_handed_down_in_vain),
+		cmocka_unit_test(test_kept_by_list),
 		cmocka_unit_test(test_leave_lost),
 		cmocka_unit_test(test_drained_root),
 		cmocka_unit_test(test_forget),

@@ -50,7 +50,7 @@ static void fill_mover(struct tree_mover *m)
 static void fill_beat(struct tree_msg *m)
 {
 	m->u.beat.seq = 812;
-	m->u.beat.rooted = m->u.beat.drain = true;
+	m->u.beat.rooted = m->u.beat.drain = m->u.beat.down = true;
 	m->u.beat.n_path = TREE_LEVELS_MAX;
 	m->u.beat.n_blocks = 2;
 	m->u.beat.n_uncles = TREE_UNCLES;

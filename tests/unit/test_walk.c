@@ -626,6 +626,35 @@ static void more_hosts(struct world *w)
 	w->agent[2].hosts = 4;
 }
 
+static void leaves(struct world *w)
+{
+	w->agent[7].lease = (struct epoch){ 0 };
+}
+
+static void is_elsewhere(struct world *w)
+{
+	w->agent[7].lease = (struct epoch){ 7, 0, 101 };
+}
+
+/* What it was asked under its lease it answers, wherever it is by then. */
+static void test_left_while_reading(void **state)
+{
+	void (*const meanwhile[])(struct world *) = { leaves, is_elsewhere };
+
+	(void)state;
+	for (unsigned i = 0; i < ARRAY_SIZE(meanwhile); i++) {
+		struct world *w = thirteen();
+
+		w->agent[7].read_ms = 50;
+		world_event(w, 10, EVENT_CALL, 0)->call = meanwhile[i];
+		world_query(w, 1000);
+		assert_int_equal(w->agent[7].rejected, 0);
+		assert_int_equal(w->report.answered, 13);
+		assert_true(w->report.complete);
+		world_free(w);
+	}
+}
+
 /* Hosts may join a child while it is asked. */
 static void test_joined_meanwhile(void **state)
 {
@@ -897,6 +926,7 @@ int main(void)
 		cmocka_unit_test(test_own_read_late),
 		cmocka_unit_test(test_t56_move),
 		cmocka_unit_test(test_joined_meanwhile),
+		cmocka_unit_test(test_left_while_reading),
 		cmocka_unit_test(test_t55_lies),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_names_of_those_that_move),
