@@ -150,22 +150,23 @@ def test_t52_slow_child():
             return not reply.missing
 
         def many(budget, reasons):
-            with ThreadPoolExecutor(24) as pool:
+            # 16 at once is what a child is asked: none waits for its turn
+            with ThreadPoolExecutor(12) as pool:
                 return list(pool.map(lambda i: one(i, budget, reasons),
                                      range(250)))
 
         for play, budget, comes in ((late(0.5), 1000, True),
-                                    (late(5), 500, False),
-                                    (drip, 500, False), (None, 500, True)):
+                                    (late(5), 300, False),
+                                    (drip, 300, False), (None, 500, True)):
             server.play, before = play, len(server.asks)
             came = many(budget, {"timeout"})
             assert len(server.asks) - before >= 250
             if comes:
-                assert all(came), f"{came.count(False)} of 250 came late"
+                within(came.count(False), 0, "late ones of 250")
             else:
                 assert not any(came), f"{came.count(True)} of 250 came"
         tree.nodes[3].agent.signal(signal.SIGSTOP)
-        assert not any(many(500, {"timeout", "unreachable"}))
+        assert not any(many(300, {"timeout", "unreachable"}))
         tree.nodes[3].agent.signal(signal.SIGCONT)
         check_answer(tree.wait_complete(**COUNTER), ledger, set(), set())
 
