@@ -20,7 +20,7 @@ from typing import NamedTuple
 import anomalies
 import sandbox
 import traffic
-from cluster import (JOIN_S, POLL_S, ROOT, Cluster, ClusterError, HostClient,
+from cluster import (JOIN_S, ROOT, Cluster, ClusterError, HostClient,
                      LinnetError, wait_until)
 
 ROWS_SHOWN = 16
@@ -480,15 +480,17 @@ class Repairs:
 
     def stays(self, what, sides, until):
         """Until then each root answers for the hosts of its side."""
-        right, n = 0, 0
-        while time.monotonic() < until:
+        right = []
+
+        def over():
             for name, there in sides.items():
                 answer = self.ask(self.agents[name])
-                right += bool(answer and self.right(answer, there))
-                n += 1
-            time.sleep(POLL_S)      # one client may ask 200 times a second
-        self.rows.append((what, f"{right} right", f"{n} asked", "-",
-                          right == n > 0))
+                right.append(bool(answer and self.right(answer, there)))
+            return time.monotonic() >= until
+
+        wait_until(over, 2 * CUT_S, what)
+        self.rows.append((what, f"{sum(right)} right", f"{len(right)} asked",
+                          "-", all(right)))
 
     def inner_lost(self):
         cluster, root = self.cluster, self.agents[CANDIDATES[0]]

@@ -402,22 +402,13 @@ static void beat_done(struct tree *t, struct branch *b, int err,
 	}
 }
 
-/* It will be given a place further down if it asks here for one. */
-static bool fits_below(const struct tree *t, const struct branch *b)
-{
-	uint32_t height = b->pub.height;
-
-	return tree_level(t) + 2 + height <= TREE_LEVELS &&
-	       (!height || height + 2 <= tree_height(t));
-}
-
 /* Not again soon: it may have come back since it reaches nobody else. */
 static bool may_go_down(const struct tree *t, const struct branch *b)
 {
 	return b->pub.state == CHILD_UP && !b->until_ms && !b->pub.by_hand &&
 	       (!b->sent_down_ms ||
 		now_ms(t) >= b->sent_down_ms + GONE_DOWN_MS) &&
-	       fits_below(t, b);
+	       climb_fits_below(t, b->pub.height);
 }
 
 /*

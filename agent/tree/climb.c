@@ -171,19 +171,20 @@ static enum tree_word redirect(struct tree *t, const struct tree_mover *mover,
 	return soon ? TREE_BUSY : TREE_FULL;
 }
 
+bool climb_fits_below(const struct tree *t, uint32_t height)
+{
+	return tree_level(t) + 2 + height <= TREE_LEVELS &&
+	       (!height || height + 2 <= tree_height(t));
+}
+
 static bool enough(const struct tree *t, const struct tree_mover *mover,
 		   const struct endpoint *ep)
 {
 	const struct branch *b = entry_of(t, mover, ep);
 	unsigned n = 0;
 
-	/* one level more must be left, or it takes it itself */
 	if (!mover->descend || (b && !b->go_down) ||
-	    tree_level(t) + 2 + mover->height > TREE_LEVELS)
-		return false;
-	/* so it does with a tall one: further down it would make all deeper,
-	 * with each root that is lost */
-	if (mover->height && mover->height + 2 > tree_height(t))
+	    !climb_fits_below(t, mover->height))
 		return false;
 	for (unsigned i = 0; i < t->n_children; i++)
 		n += branch_counts(t->child[i]) || t->child[i]->until_ms;

@@ -92,7 +92,7 @@ struct branch {
 	uint64_t page_hash;
 	struct adding *adding;
 	uint32_t retry_ms, rows_wait_ms;
-	uint64_t sent_down_ms; /* when it was told to go there last; 0 */
+	uint64_t sent_down_ms; /* when it was last told to go there; 0 */
 	uint32_t promised;     /* hosts just sent to it for a place */
 	uint32_t rack;         /* hash of its rack; 0: none */
 	struct epoch granted;  /* pub.lease once it has answered under it */
@@ -361,6 +361,9 @@ bool tree_forgets(const struct tree *t, uint64_t since_ms);
 void tree_fill_mover(const struct tree *t, struct tree_mover *m);
 
 /* ---- climb.c ---- */
+/* One as tall may be given a place further down: a level is left for it, and it
+ * makes nothing deeper, as with each root that is lost. */
+bool climb_fits_below(const struct tree *t, uint32_t height);
 void climb_join(struct tree *t, const struct endpoint *from,
 		const struct tree_msg *m, uint64_t ref);
 void climb_grant(struct tree *t, const struct tree_msg *m, uint64_t ref);

@@ -116,7 +116,7 @@ static const char *impossible(const struct walk_query *q,
 		return "more missing than hosts";
 	if (epoch_compare(&cov->epoch_max, &q->as_of) > 0)
 		return "a lease that is newer than the question";
-	/* with none missing it is in there itself, under the lease of ours */
+	/* with none missing it is in there itself, under its lease */
 	if (!tops && epoch_compare(&cov->epoch_max, &c->lease) < 0)
 		return "a lease that is older than its own";
 	return NULL;

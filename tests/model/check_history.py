@@ -14,8 +14,9 @@ A line is a JSON object, times in seconds of one clock:
 
 An answer is wrong if its value, with what it says was missed, is not that of
 the hosts that are not missing (a host twice, or one of which nothing is known)
-or, where not all of these are named, cannot be that of so many, if the numbers do not add up, if it calls itself complete and lacks a host that
-was a member all the time, or if it came later than its budget and 0.1 s.
+or, where not all of these are named, cannot be that of so many, if the numbers
+do not add up, if it calls itself complete and lacks a host that was a member
+all the time, or if it came later than its budget and 0.1 s.
 --teeth: at least a tenth of the answers are complete and a tenth are not, else
 the history shows nothing.  The last line counts; the exit status is 1 if
 anything is wrong.

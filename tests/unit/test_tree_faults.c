@@ -821,7 +821,7 @@ static void test_handed_down_in_vain(void **state)
 	world_free(w);
 }
 
-/* With a list they wait for their own places; by hand nobody is sent away. */
+/* With a list they wait for their own places. */
 static void test_kept_by_list(void **state)
 {
 	struct world *w = world_new(65, &world_static, 3);
