@@ -11,6 +11,7 @@
  * Nothing here is done for a beat that brings nothing new.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "agent/tree/private.h"
@@ -507,6 +508,22 @@ const struct tree_row *tree_rows(struct tree *t, uint32_t *n)
 	t->read = true;
 	*n = t->rows ? t->n_rows : 0;
 	return t->rows;
+}
+
+bool rows_hears(struct tree *t, const struct node_id *id)
+{
+	const struct tree_row *r;
+	unsigned silent = UINT_MAX; /* level of who is, with all below */
+
+	rows_resolve(t);
+	r = t->rows;
+	for (uint32_t i = 0; r && i < t->n_rows; i++) {
+		if (r[i].level <= silent)
+			silent = r[i].up ? UINT_MAX : r[i].level;
+		if (silent == UINT_MAX && id_equal(&r[i].id, id))
+			return true;
+	}
+	return false;
 }
 
 uint64_t tree_rows_version(const struct tree *t)

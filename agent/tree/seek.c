@@ -404,7 +404,7 @@ static void home_done(struct tree *t, int err, const struct tree_msg *m)
 		return;
 	}
 	b = branch_by_id(t, &m->u.hello.id);
-	if (b && b->joined && !b->lost) {
+	if ((b && b->joined && !b->lost) || rows_hears(t, &m->u.hello.id)) {
 		home_later(t);
 		return;
 	}
@@ -450,8 +450,7 @@ static bool parent_allowed(const struct tree *t, const struct endpoint *from)
 	return !t->conf->n_parents;
 }
 
-static enum tree_word invite_refused(const struct tree *t,
-				     const struct tree_msg *m,
+static enum tree_word invite_refused(struct tree *t, const struct tree_msg *m,
 				     const struct endpoint *from,
 				     const struct endpoint *ep)
 {
@@ -482,6 +481,9 @@ static enum tree_word invite_refused(const struct tree *t,
 	    !id_equal(&t->path[t->n_path - 1].id, id) &&
 	    !endpoint_equal(&t->path[t->n_path - 1].ep, ep))
 		return TREE_PARENT;
+	/* it may not have heard yet who is above the one that it came with */
+	if (rows_hears(t, id))
+		return TREE_CYCLE;
 	if (t->seek && t->seek->ref && t->seek->joining)
 		return TREE_BUSY;
 	return TREE_OK;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Children that a client adds and removes: any order, crossing, in vain. */
+#include <stdio.h>
+
 #include "tree_world.h"
 
 /* ---- moves that cross, by hand ---- */
@@ -102,6 +104,71 @@ static void test_t57_by_hand(void **state)
 	assert_int_equal(world_add(w, 0, 1), TREE_OK);
 	world_run(w, 5000);
 	assert_int_equal(tree_expected(w->node[0].tree), 5);
+	world_free(w);
+}
+
+/* One below the other. */
+static struct world *chain(unsigned n, uint64_t seed)
+{
+	struct world *w = world_new(n, &world_manual, seed);
+
+	world_start_all(w);
+	for (unsigned i = 0; i + 1 < n; i++)
+		assert_int_equal(world_add(w, i, i + 1), TREE_OK);
+	must_settle(w, 30000);
+	return w;
+}
+
+static enum tree_word invite(struct world *w, unsigned from, unsigned to)
+{
+	struct tree_msg m = { .kind = TREE_INVITE };
+
+	m.u.invite.id = w->node[from].stored.id;
+	m.u.invite.ep = w->node[from].ep;
+	snprintf(m.u.invite.overlay, sizeof(m.u.invite.overlay), "%s",
+		 w->node[to].conf.overlay);
+	return world_ask(w, from, to, &m, NULL);
+}
+
+/* As one does that has not heard yet who is above its parent. */
+static void test_invited_from_below(void **state)
+{
+	struct world *w = chain(4, 1);
+
+	(void)state;
+	assert_int_equal(invite(w, 3, 0), TREE_CYCLE);
+	assert_true(tree_is_root(w->node[0].tree));
+	/* behind one that is silent it may well be a root */
+	world_kill(w, 1);
+	world_run(w, 8000);
+	assert_int_equal(world_parent(w, 2), -1);
+	assert_int_equal(world_add(w, 3, 0), TREE_OK);
+	world_run(w, 4000);
+	assert_int_equal(world_parent(w, 0), 3);
+	world_free(w);
+}
+
+/* A former parent that comes back far below is no place to go back to. */
+static void test_home_is_below(void **state)
+{
+	struct world *w = world_new(3, &world_manual, 1);
+	uint64_t joins;
+
+	(void)state;
+	world_start_all(w);
+	assert_int_equal(world_add(w, 1, 0), TREE_OK);
+	assert_int_equal(world_add(w, 0, 2), TREE_OK);
+	world_run(w, 5000);
+	world_kill(w, 1);
+	world_run(w, 20000);
+	assert_int_equal(world_parent(w, 0), -1);
+	world_start(w, 1);
+	assert_int_equal(world_add(w, 2, 1), TREE_OK);
+	must_settle(w, 10000);
+	joins = w->sent[TREE_JOIN];
+	world_run(w, 60000);
+	assert_int_equal(world_depth(w, 1), 2);
+	assert_int_equal(w->sent[TREE_JOIN], joins);
 	world_free(w);
 }
 
@@ -218,6 +285,8 @@ int main(void)
 		cmocka_unit_test(test_s1_two_roots_invite),
 		cmocka_unit_test(test_t56_moves),
 		cmocka_unit_test(test_t57_by_hand),
+		cmocka_unit_test(test_invited_from_below),
+		cmocka_unit_test(test_home_is_below),
 		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
 		cmocka_unit_test(test_manual_removed),

@@ -27,6 +27,34 @@ static void test_second_root(void **state)
 	world_free(w);
 }
 
+/* A former root that comes back far below the root is no place to go back to. */
+static void test_first_is_below(void **state)
+{
+	struct world *w = listed(15, 3);
+	uint64_t joins;
+
+	(void)state;
+	world_start_all(w);
+	world_run(w, 60000);
+	for (unsigned i = 0; i < 3; i++) {
+		world_kill(w, i);
+		world_run(w, 15000);
+		if (i == 1) {
+			world_start(w, 1);
+			world_run(w, 15000);
+		}
+	}
+	assert_int_equal(world_root(w), 1);
+	world_start(w, 0);
+	world_run(w, 15000);
+	assert_int_equal(world_depth(w, 0), 3);
+	joins = w->sent[TREE_JOIN];
+	world_run(w, 60000);
+	assert_int_equal(w->sent[TREE_JOIN], joins);
+	assert_int_equal(world_root(w), 1);
+	world_free(w);
+}
+
 /* Who left is not expected by the next root, though it is listed. */
 static void test_left_for_next(void **state)
 {
@@ -138,6 +166,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_second_root),
+		cmocka_unit_test(test_first_is_below),
 		cmocka_unit_test(test_left_for_next),
 		cmocka_unit_test(test_never_forgotten),
 		cmocka_unit_test(test_inner),
