@@ -70,6 +70,7 @@ void beat_say(struct tree *t, struct branch *b)
 	m.u.beat.error_ms = t->error_ms + b->pub.error_ms;
 	m.u.beat.t1_ms = b->t1_ms = wall_ms(t);
 	b->sent_ms = now_ms(t);
+	b->news = false;
 	b->ref = tree_send(t, OP_CHILD, b->slot, &b->pub.ep, &m, BEAT_LIMIT_MS,
 			   b->fresh);
 	if (!b->ref)

@@ -18,6 +18,7 @@
 #include "common/hash.h"
 
 #define FIRST_BEAT_MS 10
+#define NEWS_MS       100 /* what happened is told within this */
 #define SLOT_RETRY_MS 60
 #define PLEASE_GAP_MS 100
 #define CHILDREN_KEPT 32    /* of orphans that came here */
@@ -167,6 +168,8 @@ void branch_next_beat(struct tree *t, struct branch *b)
 		b->sent_ms + BEAT_MS * 19 / 20 + random_below(t, BEAT_MS / 10);
 	uint64_t now = now_ms(t);
 
+	if (b->news)
+		next = now + random_below(t, NEWS_MS);
 	branch_start(t, b, next > now ? next - now : 0);
 }
 
@@ -182,8 +185,11 @@ void branch_news(struct tree *t)
 	for (unsigned i = 0; i < t->n_children; i++) {
 		struct branch *b = t->child[i];
 
-		if (b->joined && !b->lost && !b->ref && !b->failures)
-			branch_start(t, b, random_below(t, 100));
+		if (!b->joined || b->lost || b->failures)
+			continue;
+		b->news = b->ref; /* the next beat has it */
+		if (!b->ref)
+			branch_start(t, b, random_below(t, NEWS_MS));
 	}
 }
 

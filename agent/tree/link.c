@@ -189,8 +189,10 @@ static void hear_path(struct tree *t, const struct tree_msg *m)
 	t->n_path = n;
 	/* those above are not below any more */
 	branch_forget_above(t);
-	if (other)
+	if (other) {
 		rows_touch(t);
+		branch_news(t);
+	}
 	t->path_new |= other;
 }
 

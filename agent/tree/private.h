@@ -105,6 +105,7 @@ struct branch {
 	bool invited; /* it is expected to ask for a place */
 	bool saying_invite;
 	bool drain;
+	bool news;       /* something happened since the beat was sent */
 	bool go_down;    /* it shall find a place further down */
 	bool bad_rows;   /* what it says of its rows cannot be */
 	bool whole;      /* what it says is all that is below it */

@@ -148,6 +148,30 @@ static void test_invited_from_below(void **state)
 	world_free(w);
 }
 
+/* Who is above is known below at once, not after a second a level. */
+static void test_path_travels(void **state)
+{
+	(void)state;
+	for (unsigned top = 1; top < 7; top++) {
+		struct world *w = world_new(8, &world_manual, top);
+		struct node_id path[TREE_LEVELS];
+		uint64_t since;
+
+		world_start_all(w);
+		for (unsigned i = 0; i < 7; i++)
+			if (i + 1 != top)
+				assert_int_equal(world_add(w, i, i + 1),
+						 TREE_OK);
+		world_run(w, 4000);
+		assert_int_equal(world_add(w, top - 1, top), TREE_OK);
+		since = w->now;
+		while (tree_path(w->node[7].tree, path) < 7)
+			world_run(w, 1);
+		assert_in_range(w->now - since, 0, 110 * (8 - top));
+		world_free(w);
+	}
+}
+
 /* A former parent that comes back far below is no place to go back to. */
 static void test_home_is_below(void **state)
 {
@@ -286,6 +310,7 @@ int main(void)
 		cmocka_unit_test(test_t56_moves),
 		cmocka_unit_test(test_t57_by_hand),
 		cmocka_unit_test(test_invited_from_below),
+		cmocka_unit_test(test_path_travels),
 		cmocka_unit_test(test_home_is_below),
 		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
