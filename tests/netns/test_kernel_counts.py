@@ -150,40 +150,54 @@ def test_t22_answers_equal_the_kernel(lab, family, offloads):
         assert reply.json()["meta"]["coverage"]["complete"], reply.text
         return reply.json()
 
-    def settled():
-        objects = b.nfacct()
-        return all(
-            answer((d, name, "pkt"), "totals")["data"]["packets"]
-            == rule_counters(b, d, name, family)[0]
-            for d in DIRECTIONS for name in ("udp", "tcp", "icmp")) and \
-            objects == b.nfacct()
+    def counters():
+        return b.nfacct(), {(d, name): rule_counters(b, d, name, family)
+                            for d in DIRECTIONS
+                            for name in ("udp", "tcp", "icmp")}
 
-    wait_until(settled, 10, "all counted")
-    for (direction, name, unit) in tasks:
-        task, place = (direction, name, unit), UNITS[unit]
-        rule = rule_counters(b, direction, name, family)
-        totals = answer(task, "totals")
-        assert (totals["data"]["packets"], totals["data"]["bytes"]) == rule, \
-            task
-        loss = totals["meta"]["loss"]
-        assert loss["missed"] == {"packets": 0, "bytes": 0}
-        assert (loss["matched"]["packets"], loss["matched"]["bytes"]) == \
-            b.nfacct()[f"linnet-lab-{direction}"]
-        # neighbour discovery has keys of its own
-        rows = answer(task, "top?n=100")["data"]
-        assert sum(r["estimate"] for r in rows) == rule[place], task
-        assert all(r["lower"] == r["estimate"] == r["upper"] for r in rows)
-        pair = (source, own) if direction == "in" else (own, source)
-        key = ",".join(str(ipaddress.ip_address(x)) for x in pair)
-        heavy = next(r["estimate"] for r in rows if r["key"] == key)
-        row, = answer(task, f"estimate?key={key}")["data"]
-        assert row["estimate"] == heavy
-        if name != "icmp":
-            assert heavy == rule[place], task
-    for direction in DIRECTIONS:
-        rules = [rule_counters(b, direction, name, family)
-                 for name in ("udp", "tcp", "icmp")]
-        assert tuple(map(sum, zip(*rules))) == \
-            b.nfacct()[f"linnet-lab-{direction}"]
+    def settled():
+        now = counters()
+        return all(answer((d, name, "pkt"), "totals")["data"]["packets"] == n
+                   for (d, name), (n, _) in now[1].items()) and \
+            now == counters() and now
+
+    def judge(objects, rules):
+        for (direction, name, unit) in tasks:
+            task, place = (direction, name, unit), UNITS[unit]
+            rule = rules[direction, name]
+            totals = answer(task, "totals")
+            assert (totals["data"]["packets"],
+                    totals["data"]["bytes"]) == rule, task
+            loss = totals["meta"]["loss"]
+            assert loss["missed"] == {"packets": 0, "bytes": 0}
+            assert (loss["matched"]["packets"], loss["matched"]["bytes"]) == \
+                objects[f"linnet-lab-{direction}"]
+            # neighbour discovery has keys of its own
+            rows = answer(task, "top?n=100")["data"]
+            assert sum(r["estimate"] for r in rows) == rule[place], task
+            assert all(r["lower"] == r["estimate"] == r["upper"] for r in rows)
+            pair = (source, own) if direction == "in" else (own, source)
+            key = ",".join(str(ipaddress.ip_address(x)) for x in pair)
+            heavy = next(r["estimate"] for r in rows if r["key"] == key)
+            row, = answer(task, f"estimate?key={key}")["data"]
+            assert row["estimate"] == heavy
+            if name != "icmp":
+                assert heavy == rule[place], task
+        for direction in DIRECTIONS:
+            of_these = [n for (d, _), n in rules.items() if d == direction]
+            assert tuple(map(sum, zip(*of_these))) == \
+                objects[f"linnet-lab-{direction}"]
+
+    for _ in range(5):
+        now = wait_until(settled, 10, "all counted")
+        try:
+            judge(*now)
+            break
+        except AssertionError:
+            # the host's own, of multicast groups, comes when it likes
+            if counters() == now:
+                raise
+    else:
+        pytest.fail("the host sends without end")
     hidden = answer(("in", "tcp", "pkt"), "totals")["data"]["hidden_bytes"]
     assert (hidden > 0) == (offloads == "on")
