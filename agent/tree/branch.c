@@ -18,7 +18,7 @@
 #include "common/hash.h"
 
 #define FIRST_BEAT_MS 10
-#define NEWS_MS       100 /* what happened is told within this */
+#define NEWS_MS       100 /* to the beat that tells of some, at most */
 #define SLOT_RETRY_MS 60
 #define PLEASE_GAP_MS 100
 #define CHILDREN_KEPT 32    /* of orphans that came here */
@@ -168,7 +168,7 @@ void branch_next_beat(struct tree *t, struct branch *b)
 		b->sent_ms + BEAT_MS * 19 / 20 + random_below(t, BEAT_MS / 10);
 	uint64_t now = now_ms(t);
 
-	if (b->news)
+	if (b->news && !b->failures)
 		next = now + random_below(t, NEWS_MS);
 	branch_start(t, b, next > now ? next - now : 0);
 }
@@ -185,10 +185,9 @@ void branch_news(struct tree *t)
 	for (unsigned i = 0; i < t->n_children; i++) {
 		struct branch *b = t->child[i];
 
-		if (!b->joined || b->lost || b->failures)
-			continue;
-		b->news = b->ref; /* the next beat has it */
-		if (!b->ref)
+		if (b->ref)
+			b->news = true;
+		else if (b->joined && !b->lost && !b->failures)
 			branch_start(t, b, random_below(t, NEWS_MS));
 	}
 }

@@ -417,7 +417,7 @@ void branch_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 
 /* Tells readers, and the rows if it goes or comes. */
 void branch_state(struct tree *t, struct branch *b, enum child_state s);
-/* A second after the last one. */
+/* A second after the last one, or soon, if there is news. */
 void branch_next_beat(struct tree *t, struct branch *b);
 
 /* ---- beat.c ---- */

@@ -404,7 +404,8 @@ static void home_done(struct tree *t, int err, const struct tree_msg *m)
 		return;
 	}
 	b = branch_by_id(t, &m->u.hello.id);
-	if ((b && b->joined && !b->lost) || rows_hears(t, &m->u.hello.id)) {
+	if ((b && b->joined && !b->lost) ||
+	    (!m->u.hello.root && rows_hears(t, &m->u.hello.id))) {
 		home_later(t);
 		return;
 	}
@@ -481,10 +482,10 @@ static enum tree_word invite_refused(struct tree *t, const struct tree_msg *m,
 	    !id_equal(&t->path[t->n_path - 1].id, id) &&
 	    !endpoint_equal(&t->path[t->n_path - 1].ep, ep))
 		return TREE_PARENT;
-	/* it may not have heard yet who is above the one that it came with */
-	if (rows_hears(t, id))
-		return TREE_CYCLE;
 	if (t->seek && t->seek->ref && t->seek->joining)
+		return TREE_BUSY;
+	/* one of us has not heard yet who is above it now */
+	if (rows_hears(t, id))
 		return TREE_BUSY;
 	return TREE_OK;
 }

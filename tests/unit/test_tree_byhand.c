@@ -136,7 +136,7 @@ static void test_invited_from_below(void **state)
 	struct world *w = chain(4, 1);
 
 	(void)state;
-	assert_int_equal(invite(w, 3, 0), TREE_CYCLE);
+	assert_int_equal(invite(w, 3, 0), TREE_BUSY);
 	assert_true(tree_is_root(w->node[0].tree));
 	/* behind one that is silent it may well be a root */
 	world_kill(w, 1);
@@ -146,6 +146,24 @@ static void test_invited_from_below(void **state)
 	world_run(w, 4000);
 	assert_int_equal(world_parent(w, 0), 3);
 	world_free(w);
+}
+
+/* It was below a moment ago: the one invited waits until it hears so. */
+static void test_invited_by_removed(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 10; seed++) {
+		struct world *w = chain(9, seed);
+
+		assert_int_equal(
+			tree_remove(w->node[7].tree, &w->node[8].ep, NULL), 0);
+		while (world_parent(w, 8) != -1)
+			world_run(w, 10);
+		assert_int_equal(world_add(w, 8, 0), TREE_WAIT);
+		world_run(w, 8000);
+		assert_int_equal(world_parent(w, 0), 8);
+		world_free(w);
+	}
 }
 
 /* Who is above is known below at once, not after a second a level. */
@@ -165,9 +183,62 @@ static void test_path_travels(void **state)
 		world_run(w, 4000);
 		assert_int_equal(world_add(w, top - 1, top), TREE_OK);
 		since = w->now;
-		while (tree_path(w->node[7].tree, path) < 7)
+		while (tree_path(w->node[7].tree, path) < 7) {
 			world_run(w, 1);
-		assert_in_range(w->now - since, 0, 110 * (8 - top));
+			assert_true(w->now - since <= 110 * (8 - top));
+		}
+		world_free(w);
+	}
+}
+
+/* Also to one whose first beat is on its way when it happens. */
+static void test_path_travels_to_newcomer(void **state)
+{
+	(void)state;
+	for (unsigned ms = 0; ms < 40; ms++) {
+		struct world *w = world_new(4, &world_manual, 1);
+		struct node_id path[TREE_LEVELS];
+		uint64_t since;
+
+		world_start_all(w);
+		assert_int_equal(world_add(w, 1, 2), TREE_OK);
+		world_run(w, 4000);
+		tree_add(w->node[0].tree, &w->node[1].ep, 900, NULL, NULL);
+		world_run(w, ms);
+		tree_add(w->node[2].tree, &w->node[3].ep, 900, NULL, NULL);
+		while (world_parent(w, 1) != 0 || world_parent(w, 3) != 2)
+			world_run(w, 1);
+		since = w->now;
+		while (tree_path(w->node[3].tree, path) < 3) {
+			world_run(w, 1);
+			assert_true(w->now - since <= 330);
+		}
+		world_free(w);
+	}
+}
+
+/* News make nobody silent sooner: three beats in vain, the third at once. */
+static void test_path_changes_above_silent(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		struct world *w = world_new(4, &world_manual, seed);
+		struct tree_child c;
+		uint64_t since;
+
+		world_start_all(w);
+		assert_int_equal(world_add(w, 0, 1), TREE_OK);
+		assert_int_equal(world_add(w, 1, 2), TREE_OK);
+		world_run(w, 4000);
+		world_stop(w, 2);
+		since = w->now;
+		world_run(w, 50 * seed);
+		tree_add(w->node[3].tree, &w->node[0].ep, 900, NULL, NULL);
+		do {
+			world_run(w, 10);
+			tree_child_at(w->node[1].tree, 0, &c);
+		} while (c.state != CHILD_DOWN);
+		assert_in_range(w->now - since, 1900, 3100);
 		world_free(w);
 	}
 }
@@ -310,7 +381,10 @@ int main(void)
 		cmocka_unit_test(test_t56_moves),
 		cmocka_unit_test(test_t57_by_hand),
 		cmocka_unit_test(test_invited_from_below),
+		cmocka_unit_test(test_invited_by_removed),
 		cmocka_unit_test(test_path_travels),
+		cmocka_unit_test(test_path_travels_to_newcomer),
+		cmocka_unit_test(test_path_changes_above_silent),
 		cmocka_unit_test(test_home_is_below),
 		cmocka_unit_test(test_added_again),
 		cmocka_unit_test(test_manual_parent_lost),
