@@ -514,8 +514,8 @@ void rows_serve(struct tree *t, const struct tree_msg *m, uint64_t ref);
 void rows_forget(struct tree *t, struct branch *b, enum rows_fate fate);
 /* All that is below, however far, has a row. */
 bool rows_whole(const struct tree *t);
-/* It is below, and it and all between are heard. */
-bool rows_hears(struct tree *t, const struct node_id *id);
+/* Of one below that is heard, as are all between; borrowed; or NULL. */
+const struct tree_row *rows_heard(struct tree *t, const struct node_id *id);
 void rows_derived_id(const struct endpoint *ep, struct node_id *out);
 void rows_page_drop(struct branch *b);
 /* As if it had not told of anybody. */

@@ -510,7 +510,7 @@ const struct tree_row *tree_rows(struct tree *t, uint32_t *n)
 	return t->rows;
 }
 
-bool rows_hears(struct tree *t, const struct node_id *id)
+const struct tree_row *rows_heard(struct tree *t, const struct node_id *id)
 {
 	const struct tree_row *r;
 	unsigned silent = UINT_MAX; /* level of who is, with all below */
@@ -521,9 +521,9 @@ bool rows_hears(struct tree *t, const struct node_id *id)
 		if (r[i].level <= silent)
 			silent = r[i].up ? UINT_MAX : r[i].level;
 		if (silent == UINT_MAX && id_equal(&r[i].id, id))
-			return true;
+			return &r[i];
 	}
-	return false;
+	return NULL;
 }
 
 uint64_t tree_rows_version(const struct tree *t)

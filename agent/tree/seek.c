@@ -393,8 +393,8 @@ static void home_ask(struct tree *t)
 
 static void home_done(struct tree *t, int err, const struct tree_msg *m)
 {
-	const struct endpoint home = t->home;
 	const struct branch *b;
+	struct endpoint to = t->home;
 
 	if (err || m->word != TREE_OK || !m->u.hello.rooted ||
 	    id_equal(&m->u.hello.id, &t->self) ||
@@ -405,17 +405,21 @@ static void home_done(struct tree *t, int err, const struct tree_msg *m)
 	}
 	b = branch_by_id(t, &m->u.hello.id);
 	if ((b && b->joined && !b->lost) ||
-	    (!m->u.hello.root && rows_hears(t, &m->u.hello.id))) {
-		home_later(t);
-		return;
+	    (!m->u.hello.root && rows_heard(t, &m->u.hello.id))) {
+		if (t->place == PLACE_ROOT || t->n_path == 1) {
+			home_later(t);
+			return;
+		}
+		/* from there it can leave us for its own place */
+		to = tree_root_address(t);
 	}
 	if (t->place == PLACE_ROOT) {
 		reign_resign(t);
-		seek_start(t, &home, 0);
+		seek_start(t, &to, 0);
 	} else if (t->place == PLACE_ATTACHED) {
 		link_detach(t);
 		seek_start(t, NULL, 0);
-		seek_prefer(t, &home, false);
+		seek_prefer(t, &to, false);
 	}
 }
 
@@ -457,6 +461,7 @@ static enum tree_word invite_refused(struct tree *t, const struct tree_msg *m,
 {
 	const struct node_id *id = &m->u.invite.id;
 	const struct branch *b = branch_by_id(t, id);
+	const struct tree_row *r;
 
 	if (strncmp(m->u.invite.overlay, t->conf->overlay,
 		    sizeof(m->u.invite.overlay)) != 0)
@@ -485,8 +490,9 @@ static enum tree_word invite_refused(struct tree *t, const struct tree_msg *m,
 	if (t->seek && t->seek->ref && t->seek->joining)
 		return TREE_BUSY;
 	/* one of us has not heard yet who is above it now */
-	if (rows_hears(t, id))
-		return TREE_BUSY;
+	r = rows_heard(t, id);
+	if (r)
+		return endpoint_equal(&r->ep, ep) ? TREE_BUSY : TREE_DOUBLE;
 	return TREE_OK;
 }
 

@@ -119,24 +119,36 @@ static struct world *chain(unsigned n, uint64_t seed)
 	return w;
 }
 
-static enum tree_word invite(struct world *w, unsigned from, unsigned to)
+/* By that agent, which says that it is the other. */
+static enum tree_word invite_as(struct world *w, unsigned other, unsigned from,
+				unsigned to)
 {
 	struct tree_msg m = { .kind = TREE_INVITE };
 
-	m.u.invite.id = w->node[from].stored.id;
+	m.u.invite.id = w->node[other].stored.id;
 	m.u.invite.ep = w->node[from].ep;
 	snprintf(m.u.invite.overlay, sizeof(m.u.invite.overlay), "%s",
 		 w->node[to].conf.overlay);
 	return world_ask(w, from, to, &m, NULL);
 }
 
+static enum tree_word invite(struct world *w, unsigned from, unsigned to)
+{
+	return invite_as(w, from, from, to);
+}
+
 /* As one does that has not heard yet who is above its parent. */
 static void test_invited_from_below(void **state)
 {
-	struct world *w = chain(4, 1);
+	struct world *w = world_new(5, &world_manual, 1);
 
 	(void)state;
+	world_start_all(w);
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(world_add(w, i, i + 1), TREE_OK);
+	world_run(w, 10000);
 	assert_int_equal(invite(w, 3, 0), TREE_BUSY);
+	assert_int_equal(invite_as(w, 3, 4, 0), TREE_DOUBLE);
 	assert_true(tree_is_root(w->node[0].tree));
 	/* behind one that is silent it may well be a root */
 	world_kill(w, 1);

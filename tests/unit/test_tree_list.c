@@ -27,24 +27,33 @@ static void test_second_root(void **state)
 	world_free(w);
 }
 
+static bool is_above(const struct world *w, unsigned a, unsigned i)
+{
+	for (int p = world_parent(w, i); p >= 0;
+	     p = world_parent(w, (unsigned)p))
+		if ((unsigned)p == a)
+			return true;
+	return false;
+}
+
 /*
  * Who has another place than the list's goes back there, but not where its
- * place by the list is below it by now: it would look for one for ever.
+ * place by the list is below it by now: it would look for one for ever.  It
+ * goes below the root, so that the other can go home.
  */
-static void test_home_is_below(void **state)
+static void home_is_below(unsigned roots, uint64_t seeds)
 {
-	(void)state;
-	for (uint64_t seed = 0; seed < 40; seed++) {
+	for (uint64_t seed = 0; seed < seeds; seed++) {
 		struct world *w = world_new(7, &world_static, seed);
 		uint64_t joins;
 
-		world_roots(w, 3);
+		world_roots(w, roots);
 		for (unsigned i = 0; i < 7; i++)
 			w->node[i].conf.fanout = 2;
 		world_start_all(w);
 		world_run(w, 30000);
-		for (unsigned k = 0; k < 6; k++) {
-			unsigned i = (unsigned)(seed >> k & 1) + k % 2;
+		for (unsigned k = 0; k < 2 * roots; k++) {
+			unsigned i = ((unsigned)(seed >> k) + k) % roots;
 
 			if (w->node[i].state == NODE_ON)
 				world_kill(w, i);
@@ -52,15 +61,25 @@ static void test_home_is_below(void **state)
 				world_start(w, i);
 			world_run(w, (seed * 1301 + k * 3571) % 15000);
 		}
-		for (unsigned i = 0; i < 3; i++)
+		for (unsigned i = 0; i < roots; i++)
 			if (w->node[i].state != NODE_ON)
 				world_start(w, i);
 		world_run(w, 120000);
+		for (unsigned i = 1; i < 7; i++)
+			if (is_above(w, i, (i - 1) / 2))
+				assert_true(world_depth(w, i) <= 1);
 		joins = w->sent[TREE_JOIN];
 		world_run(w, 120000);
 		assert_int_equal(w->sent[TREE_JOIN], joins);
 		world_free(w);
 	}
+}
+
+static void test_home_is_below(void **state)
+{
+	(void)state;
+	home_is_below(3, 40);
+	home_is_below(5, 40);
 }
 
 /* Who left is not expected by the next root, though it is listed. */
